@@ -1,0 +1,1 @@
+"""Small quantized neural networks for microcontrollers that are hard to fool, with honest evidence."""

@@ -1,0 +1,296 @@
+"""The recipe: one TOML file that says everything about a run, validated, resolved and hashed.
+
+A recipe may extend another (`extends = "digits-stq"`, a name from `models/` or a path beside it): tables are merged key by key,
+arrays (such as `[[precision]]`) are replaced whole. `overrides` (`train.epochs=3`) are applied last.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tinyrobust import assets
+from tinyrobust.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+WeightFormat = Literal["stochastic-ternary", "ternary", "binary", "fixed-point", "float"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augment(_Table):
+    """Random changes to training images. Images only; never to validation or test images."""
+
+    flip: bool = Field(False, description="Mirror left-right with probability 1/2. Refused where a mirrored image means another class.")
+    crop: int = Field(0, ge=0, description="Pad by this many pixels on every side, then cut the original size at a random place.")
+
+
+class Data(_Table):
+    """What is learned."""
+
+    name: str = Field(description="A card in datasets/, or the path of a .npz file.")
+    color: Literal["gray", "rgb"] = "gray"
+    size: Count | None = Field(None, description="Resize to size x size pixels; the data set's own size when absent.")
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of the training images kept for choices.")
+    train_samples: Count | None = Field(None, description="A stratified subset of the training images.")
+    test_samples: Count | None = Field(None, description="A stratified subset of the test images.")
+    augment: Augment = Augment()
+
+
+class Network(_Table):
+    """What learns."""
+
+    name: str = "stqnet"
+    width: float = Field(1.0, gt=0, le=4, description="Multiplies the number of channels of every layer.")
+
+
+class PrecisionRule(_Table):
+    """How the layers whose whole name matches the regular expression `layers` store weights and activations."""
+
+    layers: str
+    weights: WeightFormat
+    bits: int = Field(8, ge=2, le=8, description="Bits of fixed-point weights; the other formats have their own.")
+    activations: Literal["relu6", "pact", "float"] = Field(
+        "relu6", description="Range of the 8-bit activations: [0, 6], learned (PACT), or ReLU6 left in float."
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def _is_a_regular_expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"Expected a regular expression. Received: {value!r} ({error})") from error
+        return value
+
+
+class Stochastic(_Table):
+    """The schedule of stochastic quantization (Dong et al., BMVC 2017): which share of channels is quantized from when on."""
+
+    fractions: tuple[Share, ...] = (0.5, 0.75, 0.875, 1.0)
+    starts: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps.")
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if len(self.fractions) != len(self.starts):
+            raise ValueError(f"Expected as many starts as fractions. Received: {self.starts} and {self.fractions}")
+        if not self.starts or self.starts[0] != 0 or list(self.starts) != sorted(set(self.starts)):
+            raise ValueError(f"Expected starts that rise from 0. Received: {self.starts}")
+        if list(self.fractions) != sorted(self.fractions) or self.fractions[-1] != 1:
+            raise ValueError(f"Expected fractions that rise to 1. Received: {self.fractions}")
+        return self
+
+
+class Distillation(_Table):
+    """Defensive distillation (Papernot et al. 2016): teacher and student at temperature T, deployed at T = 1."""
+
+    temperature: float = Field(gt=0)
+    teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
+
+
+class Train(_Table):
+    """How it learns."""
+
+    epochs: Count
+    batch_size: Count = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(6e-3, ge=0, description="Peak of the schedule.")
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    warmup: Share = Field(0.3, description="Share of the steps in which the one-cycle schedule rises.")
+    weight_decay: float = Field(1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
+    stochastic: Stochastic = Stochastic()
+    distillation: Distillation | None = None
+
+
+class Export(_Table):
+    """How the artefact is made, and what disagreement is tolerated."""
+
+    calibration_samples: Count = 500
+    parity_samples: Count = 1000
+    accuracy_drop: float = Field(0.5, ge=0, description="Largest loss of accuracy from QKeras to int8, in points.")
+    agreement: Share = Field(0.985, description="Smallest share of images on which both name the same class.")
+
+
+class Robustness(_Table):
+    """How hard it is attacked. Epsilons are radii in input units ([0, 1] for images)."""
+
+    protocol: str = Field("quick", description="A file in models/protocols/.")
+    epsilons: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (2 / 255, 4 / 255, 8 / 255)
+    headline: float = Field(8 / 255, description="The epsilon of the headline: one of `epsilons`.")
+    samples: Count = Field(200, description="A stratified subset of the test images is attacked.")
+
+    @model_validator(mode="after")
+    def _headline_is_measured(self) -> Self:
+        if list(self.epsilons) != sorted(set(self.epsilons)) or self.headline not in self.epsilons:
+            raise ValueError(f"Expected rising epsilons and a headline among them. Received: {self.epsilons}, {self.headline}")
+        return self
+
+
+class Footprint(_Table):
+    """Which boards the report compares with."""
+
+    boards: tuple[str, ...] = Field((), description="Names from export/boards/; all of them when empty.")
+
+
+class Recipe(_Table):
+    """A resolved recipe. `name` is the folder's or file's name; it is no key of the file."""
+
+    name: str
+    description: str = ""
+    seed: int = Field(7, ge=0, lt=2**31)
+    data: Data
+    network: Network = Network()
+    precision: tuple[PrecisionRule, ...]
+    train: Train
+    export: Export = Export()
+    robustness: Robustness = Robustness()
+    footprint: Footprint = Footprint()
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the resolved form without name and description, in hex: equal hashes mean equal runs."""
+        values = self.model_dump(mode="json", exclude={"name", "description"})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run's folder: `<recipe>-<hash8>`."""
+        return f"{self.name}-{self.hash[:8]}"
+
+    def to_toml(self) -> str:
+        """The resolved recipe as TOML; `load` reads it back to an equal recipe."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude={"name"}))
+
+
+def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Resolves a recipe.
+
+    Args:
+        source: A name from `models/`, or the path of a TOML file or of a folder with a `recipe.toml`.
+        overrides: Settings such as `"train.epochs=3"`; the value is TOML, or text where it is not.
+
+    Raises:
+        RecipeError: There is no such recipe, it is not TOML, or a key or value does not fit.
+    """
+    path = find(source)
+    values = _extended(path, ())
+    for override in overrides:
+        _apply(values, override)
+    if "name" in values:
+        raise RecipeError(f"{path}: 'name' is not a key of a recipe: its folder names it.", hint="Remove the line.")
+    name = path.parent.name if path.name == "recipe.toml" else path.stem
+    try:
+        return Recipe(name=name, **values)
+    except ValidationError as error:
+        raise RecipeError(f"{path} is not a valid recipe:\n{_explain(error)}") from error
+
+
+def find(source: str | Path) -> Path:
+    """The path of the recipe that `source` names.
+
+    Raises:
+        RecipeError: There is none; the message names the nearest.
+    """
+    zoo = assets.recipes()
+    if str(source) in zoo:
+        return zoo[str(source)]
+    path = Path(source)
+    if path.is_dir():
+        path /= "recipe.toml"
+    if path.is_file():
+        return path
+    nearest = difflib.get_close_matches(str(source), zoo, n=1, cutoff=0.4)
+    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    raise RecipeError(
+        f"There is no recipe {str(source)!r}: expected a name from the zoo ({', '.join(zoo)}) or the path of a TOML file.",
+        hint=hint + "`tinyrobust list recipes` shows them.",
+    )
+
+
+def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.parent.name for p in (*seen, path))}.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"{path} cannot be read as TOML: {error}.") from error
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    beside = path.parent / str(parent)
+    return _merged(_extended(beside if beside.is_file() else find(str(parent)), (*seen, path)), values)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(below[key], above[key]) for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)}
+    return {**below, **above, **both}
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"Expected --set KEY=VALUE, for instance train.epochs=3. Received: {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *tables, last = key.strip().split(".")
+    place: Any = values
+    try:
+        for table in tables:
+            place = place[int(table)] if isinstance(place, list) else place.setdefault(table, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise RecipeError(f"--set {override}: {key!r} is not a key that can be set.") from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            table, key = problem["loc"][:-1], str(problem["loc"][-1])
+            lines.append(f"  {place}: there is no such key.{_nearest(key, _fields_at(table))}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {place}: is missing.")
+        else:
+            lines.append(f"  {place or 'recipe'}: {problem['msg']}. Received: {problem['input']!r}")
+    return "\n".join(lines)
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the table at `location`, following models, optional models and tuples of models."""
+    model: type[BaseModel] = Recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        found = _models_in(model.model_fields[part].annotation)
+        if not found:
+            return []
+        model = found[0]
+    return [name for name in model.model_fields if name != "name" or model is not Recipe]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _nearest(key: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    listing = f" Valid keys: {', '.join(valid)}." if valid else ""
+    return f" Did you mean {close[0]!r}?{listing}" if close else listing
