@@ -11,12 +11,12 @@ import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tinyrobust import assets
+from tinyrobust import assets, toml
 from tinyrobust.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,8 +31,12 @@ class _Table(BaseModel):
 class Augment(_Table):
     """Random changes to training images. Images only; never to validation or test images."""
 
-    flip: bool = Field(False, description="Mirror left-right with probability 1/2. Refused where a mirrored image means another class.")
-    crop: int = Field(0, ge=0, description="Pad by this many pixels on every side, then cut the original size at a random place.")
+    flip: bool = Field(
+        False, description="Mirror left-right with probability 1/2. Refused where a mirrored image means another class."
+    )
+    crop: int = Field(
+        0, ge=0, description="Pad by this many pixels on every side, then cut the original size at a random place."
+    )
 
 
 class Data(_Table):
@@ -41,7 +45,9 @@ class Data(_Table):
     name: str = Field(description="A card in datasets/, or the path of a .npz file.")
     color: Literal["gray", "rgb"] = "gray"
     size: Count | None = Field(None, description="Resize to size x size pixels; the data set's own size when absent.")
-    validation: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of the training images kept for choices.")
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="Share of the training images kept for choices."
+    )
     train_samples: Count | None = Field(None, description="A stratified subset of the training images.")
     test_samples: Count | None = Field(None, description="A stratified subset of the test images.")
     augment: Augment = Augment()
@@ -78,7 +84,9 @@ class Stochastic(_Table):
     """The schedule of stochastic quantization (Dong et al., BMVC 2017): which share of channels is quantized from when on."""
 
     fractions: tuple[Share, ...] = (0.5, 0.75, 0.875, 1.0)
-    starts: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps.")
+    starts: tuple[Share, ...] = Field(
+        (0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps."
+    )
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
@@ -95,7 +103,9 @@ class Distillation(_Table):
     """Defensive distillation (Papernot et al. 2016): teacher and student at temperature T, deployed at T = 1."""
 
     temperature: float = Field(gt=0)
-    teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
+    teacher_epochs: Count | None = Field(
+        None, description="Epochs of the teacher; as many as the student's when absent."
+    )
 
 
 class Train(_Table):
@@ -107,9 +117,13 @@ class Train(_Table):
     learning_rate: float = Field(6e-3, ge=0, description="Peak of the schedule.")
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
     warmup: Share = Field(0.3, description="Share of the steps in which the one-cycle schedule rises.")
-    weight_decay: float = Field(1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales.")
+    weight_decay: float = Field(
+        1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales."
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Momentum of an average of the latent weights; 0: none."
+    )
     stochastic: Stochastic = Stochastic()
     distillation: Distillation | None = None
 
@@ -134,7 +148,9 @@ class Robustness(_Table):
     @model_validator(mode="after")
     def _headline_is_measured(self) -> Self:
         if list(self.epsilons) != sorted(set(self.epsilons)) or self.headline not in self.epsilons:
-            raise ValueError(f"Expected rising epsilons and a headline among them. Received: {self.epsilons}, {self.headline}")
+            raise ValueError(
+                f"Expected rising epsilons and a headline among them. Received: {self.epsilons}, {self.headline}"
+            )
         return self
 
 
@@ -194,7 +210,7 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     try:
         return Recipe(name=name, **values)
     except ValidationError as error:
-        raise RecipeError(f"{path} is not a valid recipe:\n{_explain(error)}") from error
+        raise RecipeError(f"{path} is not a valid recipe:\n{toml.explain(error, Recipe, hidden={'name'})}") from error
 
 
 def find(source: str | Path) -> Path:
@@ -222,11 +238,10 @@ def find(source: str | Path) -> Path:
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
-        raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.parent.name for p in (*seen, path))}.")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path} cannot be read as TOML: {error}.") from error
+        raise RecipeError(
+            f"Recipes extend each other in a circle: {' -> '.join(p.parent.name for p in (*seen, path))}."
+        )
+    values = toml.values(path, RecipeError)
     parent = values.pop("extends", None)
     if parent is None:
         return values
@@ -235,7 +250,11 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(below[key], above[key]) for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)}
+    both = {
+        key: _merged(below[key], above[key])
+        for key in below
+        if isinstance(below[key], dict) and isinstance(above.get(key), dict)
+    }
     return {**below, **above, **both}
 
 
@@ -255,42 +274,3 @@ def _apply(values: dict[str, Any], override: str) -> None:
         place[int(last) if isinstance(place, list) else last] = value
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise RecipeError(f"--set {override}: {key!r} is not a key that can be set.") from error
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            table, key = problem["loc"][:-1], str(problem["loc"][-1])
-            lines.append(f"  {place}: there is no such key.{_nearest(key, _fields_at(table))}")
-        elif problem["type"] == "missing":
-            lines.append(f"  {place}: is missing.")
-        else:
-            lines.append(f"  {place or 'recipe'}: {problem['msg']}. Received: {problem['input']!r}")
-    return "\n".join(lines)
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the table at `location`, following models, optional models and tuples of models."""
-    model: type[BaseModel] = Recipe
-    for part in location:
-        if isinstance(part, int):
-            continue
-        found = _models_in(model.model_fields[part].annotation)
-        if not found:
-            return []
-        model = found[0]
-    return [name for name in model.model_fields if name != "name" or model is not Recipe]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]
-
-
-def _nearest(key: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    listing = f" Valid keys: {', '.join(valid)}." if valid else ""
-    return f" Did you mean {close[0]!r}?{listing}" if close else listing

@@ -1,0 +1,70 @@
+"""stqnet: the network family of the STQ paper (arXiv 2503.08973, section III).
+
+Six convolution blocks (plain, separable, depthwise), three of them with a residual branch, then three dense layers. About one
+million parameters at width 1.0 on 32x32 images.
+"""
+
+from typing import Any
+
+import keras
+
+from tinyrobust.networks.precision import LayerFactory
+
+# Blocks 1 and 4 halve the maps, but never below this many pixels: small images keep their detail.
+_SMALLEST_MAP = 4
+
+
+def stqnet(input_shape: tuple[int, int, int], classes: int, width: float, layers: LayerFactory) -> keras.Model:
+    """Builds the network.
+
+    Args:
+        input_shape: (height, width, channels); values in [0, 1].
+        classes: Number of logits.
+        width: Multiplies every layer's channels.
+        layers: Makes the layers in the recipe's precision.
+
+    Returns:
+        A functional model, [n, height, width, channels] -> logits [n, classes].
+    """
+
+    def channels(count: int) -> int:
+        return max(4, 4 * round(count * width / 4))
+
+    def stride(x: Any) -> int:
+        return 2 if min(x.shape[1:3]) >= 2 * _SMALLEST_MAP else 1
+
+    inputs = keras.Input(input_shape, name="image")
+    x = _plain(inputs, layers, "stem", channels(32))
+    x = _plain(x, layers, "block1", channels(64), stride(x))
+    x = _plain(x, layers, "block2", channels(64), residual=True)
+    x = _separable(x, layers, "block3", channels(128))
+    x = _plain(x, layers, "block4", channels(192), stride(x))
+    x = _depthwise(x, layers, "block5", residual=True)
+    x = _plain(x, layers, "block6", channels(192), residual=True)
+    x = keras.layers.AveragePooling2D(2, name="pool")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    for name in ("dense1", "dense2"):
+        x = layers.dense(name, channels(96))(x)
+        x = layers.relu(name)(layers.norm(name)(x))
+    return keras.Model(inputs, layers.dense("logits", classes, bias=True)(x), name="stqnet")
+
+
+def _plain(x: Any, layers: LayerFactory, name: str, filters: int, strides: int = 1, *, residual: bool = False) -> Any:
+    return _finish(layers.conv(name, filters, 3, strides)(x), x if residual else None, layers, name)
+
+
+def _depthwise(x: Any, layers: LayerFactory, name: str, *, residual: bool = False) -> Any:
+    return _finish(layers.depthwise(name, 3)(x), x if residual else None, layers, name)
+
+
+def _separable(x: Any, layers: LayerFactory, name: str, filters: int) -> Any:
+    x = _finish(layers.depthwise(f"{name}-depthwise", 3)(x), None, layers, f"{name}-depthwise")
+    return _finish(layers.conv(f"{name}-pointwise", filters, 1)(x), None, layers, f"{name}-pointwise")
+
+
+def _finish(x: Any, shortcut: Any, layers: LayerFactory, name: str) -> Any:
+    """Batch norm, the residual branch, the activation."""
+    x = layers.norm(name)(x)
+    if shortcut is not None:
+        x = keras.layers.Add(name=f"{name}-add")([x, shortcut])
+    return layers.relu(name)(x)

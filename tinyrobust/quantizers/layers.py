@@ -1,0 +1,152 @@
+"""QKeras layers that own what a stochastic quantizer needs: its random state and the fraction of channels quantized.
+
+QKeras' own stochastic quantizers never sample in a Keras 3 graph: the layers do not pass `training` on, and noise drawn outside a
+`SeedGenerator` is frozen when the graph is traced. Here the layer's `build` makes both variables, `call` tells the quantizer whether
+it trains, and both are saved with the layer.
+"""
+
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import qkeras
+
+from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.weights import StochasticTernary, Tensor, WeightQuantizer
+
+
+class _OwnsQuantizer:
+    """Mixin before a QKeras layer. `_prefix` begins the names under which QKeras keeps kernel, quantizer and constraint."""
+
+    _prefix: ClassVar[str]
+    _kernel_name: ClassVar[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Without a constraint QKeras clips the latent weights to [-1, 1] at every step; the base class changes nothing.
+        constraint = f"{self._prefix}_constraint"
+        super().__init__(*args, **{**kwargs, constraint: kwargs.get(constraint) or keras.constraints.Constraint()})
+
+    @property
+    def weight_quantizer(self) -> WeightQuantizer | None:
+        """The quantizer of the kernel; None for float weights."""
+        return getattr(self, f"{self._prefix}_quantizer_internal")
+
+    @property
+    def latent_weights(self) -> keras.Variable:
+        """The kernel that the optimizer holds."""
+        return getattr(self, self._kernel_name)
+
+    def quantized_weights(self) -> np.ndarray:
+        """The kernel that the layer computes with at inference."""
+        quantizer = self.weight_quantizer
+        latent = keras.ops.convert_to_tensor(self.latent_weights)
+        return np.asarray(keras.ops.convert_to_numpy(latent if quantizer is None else quantizer.levels(latent)))
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Adds the random state and the fraction, where the quantizer is stochastic."""
+        super().build(input_shape)  # type: ignore[misc]
+        quantizer = self.weight_quantizer
+        if isinstance(quantizer, StochasticTernary):
+            self.seed_generator = keras.random.SeedGenerator(quantizer.seed)
+            self.quantized_fraction = self.add_weight(  # type: ignore[attr-defined]
+                shape=(), initializer="ones", trainable=False, name="quantized_fraction"
+            )
+            quantizer.attach(self.seed_generator, self.quantized_fraction)
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        """Computes with quantized weights; a stochastic quantizer draws anew when `training`."""
+        quantizer = self.weight_quantizer
+        if not isinstance(quantizer, StochasticTernary):
+            return super().call(inputs)  # type: ignore[misc]
+        quantizer.training = bool(training)
+        try:
+            return super().call(inputs)  # type: ignore[misc]
+        finally:
+            quantizer.training = False
+
+    def _own(self) -> dict[str, Any]:
+        names = (self._kernel_name, "bias", "quantized_fraction")
+        own = {name: getattr(self, name) for name in names if getattr(self, name, None) is not None}
+        return own | ({"seed_state": self.seed_generator.state} if hasattr(self, "seed_generator") else {})
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Keras' own version stores kernel and bias only: a resumed run would draw other channels."""
+        for name, variable in self._own().items():
+            store[name] = variable
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """The inverse of `save_own_variables`."""
+        for name, variable in self._own().items():
+            variable.assign(store[name])
+
+
+@keras.saving.register_keras_serializable("tinyrobust")
+class QuantConv2D(_OwnsQuantizer, qkeras.QConv2D):
+    """`qkeras.QConv2D` with latent weights that are not clipped, and a stochastic quantizer that samples."""
+
+    _prefix = "kernel"
+    _kernel_name = "kernel"
+
+
+@keras.saving.register_keras_serializable("tinyrobust")
+class QuantDense(_OwnsQuantizer, qkeras.QDense):
+    """`qkeras.QDense` with latent weights that are not clipped, and a stochastic quantizer that samples."""
+
+    _prefix = "kernel"
+    _kernel_name = "kernel"
+
+
+@keras.saving.register_keras_serializable("tinyrobust")
+class QuantDepthwiseConv2D(_OwnsQuantizer, qkeras.QDepthwiseConv2D):
+    """`qkeras.QDepthwiseConv2D` with latent weights that are not clipped, and a stochastic quantizer that samples."""
+
+    _prefix = "depthwise"
+    _kernel_name = "depthwise_kernel"
+
+
+def weight_layers(model: keras.Model) -> list[Any]:
+    """The layers of `model` that hold latent weights, in order."""
+    return [layer for layer in model.layers if isinstance(layer, _OwnsQuantizer)]
+
+
+def set_fraction(model: keras.Model, fraction: float) -> None:
+    """Sets the fraction of channels that stochastic quantizers quantize in training, in [0, 1]."""
+    for layer in weight_layers(model):
+        if hasattr(layer, "quantized_fraction"):
+            layer.quantized_fraction.assign(fraction)
+
+
+def freeze(model: keras.Model) -> keras.Model:
+    """The same network with the quantized weights written in as constants and no weight quantizer left.
+
+    Its outputs equal those of `model` at inference; activations are still rounded, with straight-through gradients. It is what
+    white-box attacks differentiate: nothing is quantized again at every step.
+    """
+    return _rebuilt(model, keep_rounding=True)
+
+
+def without_rounding(model: keras.Model) -> keras.Model:
+    """Like `freeze`, with activations left in float: what the twin must equal."""
+    return _rebuilt(model, keep_rounding=False)
+
+
+def _rebuilt(model: keras.Model, keep_rounding: bool) -> keras.Model:
+    def clone(layer: Any) -> Any:
+        config = layer.get_config()
+        if isinstance(layer, _OwnsQuantizer):
+            config[f"{layer._prefix}_quantizer"] = None
+        if isinstance(layer, QuantizedReLU):
+            config["rounding"] = config["rounding"] and keep_rounding
+        return type(layer).from_config(config)
+
+    rebuilt = keras.models.clone_model(model, clone_function=clone)
+    for layer in model.layers:
+        new = rebuilt.get_layer(layer.name)
+        if isinstance(layer, _OwnsQuantizer):
+            new.latent_weights.assign(layer.quantized_weights())
+            if layer.use_bias:
+                new.bias.assign(layer.bias)
+        else:
+            new.set_weights(layer.get_weights())
+    rebuilt.trainable = False
+    return rebuilt

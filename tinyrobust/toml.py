@@ -1,0 +1,99 @@
+"""TOML files that people write: read, validated, and refused in words that name the nearest valid key."""
+
+import difflib
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tinyrobust.errors import TinyRobustError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def values(path: Path, error: type[TinyRobustError]) -> dict[str, Any]:
+    """What a TOML file says, unchecked.
+
+    Raises:
+        TinyRobustError: Of type `error`: the file cannot be read, is not UTF-8 or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
+        raise error(f"{path} cannot be read as TOML: {problem}.") from problem
+
+
+def named(path: Path, model: type[_Model], error: type[TinyRobustError]) -> _Model:
+    """A TOML file as a `model` whose field `name` is the file's name: it is no key of the file.
+
+    Raises:
+        TinyRobustError: Of type `error`: the file cannot be read, or keys or values do not fit; every one is listed.
+    """
+    found = values(path, error)
+    if "name" in found:
+        raise error(f"{path}: 'name' is not a key of this file: its file name names it.", hint="Remove the line.")
+    try:
+        return model(name=path.stem, **found)
+    except ValidationError as problem:
+        raise error(f"{path} is not valid:\n{explain(problem, model, hidden={'name'})}") from problem
+
+
+def explain(error: ValidationError, model: type[BaseModel], hidden: Collection[str] = ()) -> str:
+    """What does not fit, a line a problem: where, why, what was received, and for an unknown key the nearest valid one.
+
+    Args:
+        error: What pydantic found.
+        model: The model that was validated.
+        hidden: Fields of `model` that are no keys of the file, so never proposed.
+    """
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            table, key = problem["loc"][:-1], str(problem["loc"][-1])
+            valid = [name for name in _fields_at(model, table) if table or name not in hidden]
+            lines.append(f"  {place}: there is no such key.{nearest(key, valid)}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {place}: is missing.")
+        else:
+            lines.append(f"  {place or 'file'}: {problem['msg']}. Received: {problem['input']!r}")
+    return "\n".join(lines)
+
+
+def nearest(key: str, valid: list[str]) -> str:
+    """A sentence that names the valid key closest to `key`, and all of them; empty where there are none."""
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    listing = f" Valid keys: {', '.join(valid)}." if valid else ""
+    return f" Did you mean {close[0]!r}?{listing}" if close else listing
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the table at `location`, following models, optional models and tuples of models.
+
+    In a union told apart by a field, pydantic puts that field's value into the location: it picks the member.
+    """
+    candidates = [model]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        members = [m for m in candidates if len(candidates) > 1 and _is_tagged(m, part)]
+        if members:
+            candidates = members
+            continue
+        field = candidates[0].model_fields.get(part)
+        candidates = _models_in(field.annotation) if field else []
+        if not candidates:
+            return []
+    return [field.alias or name for name, field in candidates[0].model_fields.items()]
+
+
+def _is_tagged(model: type[BaseModel], tag: str) -> bool:
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
