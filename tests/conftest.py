@@ -1,8 +1,12 @@
 """Fixtures that every room's tests share."""
 
 import os
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,3 +30,81 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the development data (../shared) is not on this machine")
     return folder
+
+
+@dataclass(frozen=True)
+class DigitsNet:
+    """A small float network trained on scikit-learn's digits (8x8 gray), its int8 file, and images it has not seen."""
+
+    model: Any
+    tflite: Path
+    x: np.ndarray
+    y: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def digits_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
+    """Undefended, about 97 % right; outputs logits; trained in two seconds."""
+    import keras
+    import tensorflow as tf
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    order = np.random.default_rng(0).permutation(len(pixels))
+    pixels, labels = pixels[order], digits.target[order].astype(np.int64)
+    x = pixels.astype(np.float32) / 255
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Conv2D(12, 3, padding="same", activation="relu"),
+        keras.layers.Conv2D(24, 3, strides=2, padding="same", activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(32, activation="relu"),
+        keras.layers.Dense(10),
+    ]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(5e-3), loss)
+    model.fit(x[:1200], labels[:1200], epochs=12, batch_size=64, verbose=0)
+
+    single = keras.Input((8, 8, 1), batch_size=1)
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, model(single)))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x[i : i + 1]] for i in range(100))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    path = tmp_path_factory.mktemp("digits-net") / "digits.tflite"
+    path.write_bytes(converter.convert())
+    return DigitsNet(model, path, pixels[1200:], labels[1200:])
+
+
+@pytest.fixture(scope="session")
+def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real int8 .tflite of 8x8 gray images and three classes, made by code; its pointwise convolution is ternary.
+
+    CONV_2D, DEPTHWISE_CONV_2D, CONV_2D (ternary), ADD, MEAN, FULLY_CONNECTED. Its weights mean nothing.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), batch_size=1)
+    stem = keras.layers.Conv2D(4, 3, padding="same", activation="relu6", name="stem")(image)
+    depthwise = keras.layers.DepthwiseConv2D(3, padding="same", activation="relu6", name="depthwise")(stem)
+    pointwise = keras.layers.Conv2D(4, 1, name="pointwise")(depthwise)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Add(name="add")([depthwise, pointwise]))
+    model = keras.Model(image, keras.layers.Dense(3, name="logits")(pooled))
+    ternary = np.array([[1, 0, -1, 1], [0, 1, 1, -1], [-1, -1, 0, 0], [1, 1, 1, 1]], np.float32) * [0.2, 0.3, 0.4, 0.5]
+    model.get_layer("pointwise").set_weights([ternary[np.newaxis, np.newaxis], random.normal(size=4)])
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([random.random((1, 8, 8, 1), dtype=np.float32)] for _ in range(8))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    path = tmp_path_factory.mktemp("small") / "small.tflite"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they come from the data set, not from a flag
+        path.write_bytes(converter.convert())
+    return path

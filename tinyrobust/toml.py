@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tinyrobust.errors import TinyRobustError
 
@@ -34,10 +35,19 @@ def named(path: Path, model: type[_Model], error: type[TinyRobustError]) -> _Mod
     found = values(path, error)
     if "name" in found:
         raise error(f"{path}: 'name' is not a key of this file: its file name names it.", hint="Remove the line.")
+    return validated(model, {"name": path.stem, **found}, str(path), error)
+
+
+def validated(model: type[_Model], values: dict[str, Any], what: str, error: type[TinyRobustError]) -> _Model:
+    """`values` as a `model`; its field `name`, if it has one, is no key that people write.
+
+    Raises:
+        TinyRobustError: Of type `error`: keys or values do not fit; every one is listed.
+    """
     try:
-        return model(name=path.stem, **found)
+        return model(**values)
     except ValidationError as problem:
-        raise error(f"{path} is not valid:\n{explain(problem, model, hidden={'name'})}") from problem
+        raise error(f"{what} is not valid:\n{explain(problem, model, hidden={'name'})}") from problem
 
 
 def explain(error: ValidationError, model: type[BaseModel], hidden: Collection[str] = ()) -> str:
@@ -82,11 +92,15 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
         if members:
             candidates = members
             continue
-        field = candidates[0].model_fields.get(part)
+        field = _keys(candidates[0]).get(part)
         candidates = _models_in(field.annotation) if field else []
         if not candidates:
             return []
-    return [field.alias or name for name, field in candidates[0].model_fields.items()]
+    return list(_keys(candidates[0]))
+
+
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _is_tagged(model: type[BaseModel], tag: str) -> bool:

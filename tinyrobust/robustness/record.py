@@ -26,8 +26,10 @@ class CleanAccuracy(Part):
 class AttackResult(Part):
     """Robust accuracy of one target under one attack at one epsilon.
 
-    `epsilon` is an L-inf (or `norm`) radius in input units ([0, 1] for images). `crafted_on` names the target whose gradients or
-    scores made the examples; it differs from `target` for a transfer. `success` counts samples that were right and are now wrong.
+    `epsilon` is an L-inf (or `norm`) radius in input units ([0, 1] for images). `crafted_on` names the target whose gradients
+    or scores made the examples; it differs from `target` for a transfer. `robust` counts samples that were right and still are.
+    `queries` counts samples sent through a network (questions asked before are answered from memory). It and `seconds` are for
+    making and judging the examples; for a transfer, for judging them only.
     """
 
     target: str
@@ -55,6 +57,7 @@ class RobustnessRecord(Record):
 
     SCHEMA: ClassVar[str] = "tinyrobust.robustness/1"
     model: str
+    model_sha256: str
     dataset: str
     dataset_fingerprint: str
     protocol: str

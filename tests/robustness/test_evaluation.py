@@ -1,0 +1,212 @@
+import keras
+import numpy as np
+import pytest
+
+from tinyrobust import recipe
+from tinyrobust.errors import DataError, RecipeError, TinyRobustError
+from tinyrobust.robustness import evaluation, protocol
+from tinyrobust.robustness.outcomes import Subset
+from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.targets import KerasTarget
+
+_EPSILONS = (0.05, 0.1, 0.2, 0.3)
+_FGSM = {"name": "fgsm", "kind": "fgsm", "transfer_to": ["int8"]}
+_PGD = {"name": "pgd", "kind": "pgd", "steps": 10, "relative_step": 0.25, "random_starts": 1, "transfer_to": ["int8"]}
+_SQUARE = {"name": "square", "kind": "square", "on": "keras", "iterations": 100, "restarts": 1, "initial_share": 0.8}
+_SQUARE_INT8 = {**_SQUARE, "name": "square-int8", "on": "int8"}
+
+
+def _protocol(*attacks) -> protocol.Protocol:
+    return protocol.Protocol(name="test", description="", attack=attacks)
+
+
+def _evaluate(net, output, *, attacks, **changes) -> RobustnessRecord:
+    settings = {"epsilons": _EPSILONS, "headline": 0.1, "samples": 100, **changes.pop("settings", {})}
+    arguments = {
+        "keras_model": net.model,
+        "tflite": net.tflite,
+        "dataset_name": "digits",
+        "fingerprint": "abc",
+        "x_test": net.x,
+        "y_test": net.y,
+        "seed": 3,
+    }
+    return evaluation.evaluate(
+        **{**arguments, **changes}, settings=recipe.Robustness(**settings), protocol=_protocol(*attacks), output=output
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(scope="module")
+def record(digits_net, folder) -> RobustnessRecord:
+    return _evaluate(digits_net, folder, attacks=[_FGSM, _PGD, _SQUARE, _SQUARE_INT8])
+
+
+def _robust(record, attack, target) -> list[float]:
+    return [row.robust.value for row in record.attacks if (row.attack, row.target) == (attack, target)]
+
+
+def _worst(record, target) -> list[float]:
+    return [row.robust.value for row in record.worst if row.target == target]
+
+
+def test_an_undefended_network_is_right_and_falls(record) -> None:
+    assert all(clean.test.value > 0.95 and clean.test.n == 597 and clean.attacked.n == 100 for clean in record.clean)
+    assert _robust(record, "pgd", "keras")[-1] <= 0.02
+    assert _robust(record, "pgd", "int8")[-1] <= 0.05
+
+
+def test_square_breaks_samples_of_the_file_itself(record) -> None:
+    assert _robust(record, "square-int8", "int8")[-1] < 0.3
+
+
+def test_the_worst_case_is_at_most_every_attack_and_never_rises(record) -> None:
+    for target in ("keras", "int8"):
+        worst = _worst(record, target)
+        assert worst == sorted(worst, reverse=True)
+        for row in record.attacks:
+            if row.target == target:
+                assert worst[_EPSILONS.index(row.epsilon)] <= row.robust.value
+    assert all(a <= min(k, i) for a, k, i in zip(*(_worst(record, t) for t in ("all", "keras", "int8")), strict=True))
+
+
+def test_the_headline_is_the_worst_case_of_all(record) -> None:
+    assert record.headline == record.worst[[(w.target, w.epsilon) for w in record.worst].index(("all", 0.1))].robust
+    assert record.headline.low < record.headline.value < record.headline.high
+
+
+def test_no_example_leaves_its_ball(record) -> None:
+    assert all(0 < row.largest_distance <= row.epsilon + 1e-6 for row in record.attacks)
+    assert all(row.queries > 0 for row in record.attacks if row.crafted_on == row.target)
+
+
+def test_the_record_is_written_and_reads_back(record, folder) -> None:
+    assert RobustnessRecord.load(folder / "robustness.json") == record
+    assert sorted(path.name for path in folder.iterdir()) == ["per_sample.npz", "robustness.json"]
+
+
+def test_per_sample_results_give_the_record_again(record, folder, digits_net) -> None:
+    with np.load(folder / "per_sample.npz", allow_pickle=False) as arrays:
+        found = dict(arrays)
+    np.testing.assert_array_equal(found["label"], digits_net.y[found["index"]])
+    right = {target: found[f"clean/{target}"] == found["label"] for target in ("keras", "int8")}
+    for row in record.attacks:
+        predicted = found[f"predicted/{row.attack}/{row.target}"][_EPSILONS.index(row.epsilon)]
+        assert int((right[row.target] & (predicted == found["label"])).sum()) == row.robust.count
+        assert found[f"distance/{row.attack}/{row.target}"].max() <= 0.3 + 1e-6
+    minimal = np.minimum(found["minimal/keras"], found["minimal/int8"])
+    assert int((minimal > 0.1 + 1e-6).sum()) == record.headline.count
+    shown = found["example/adversarial"]
+    assert shown.shape == (8, 8, 8, 1)
+    assert (found["example/predicted"] != found["example/label"]).all()
+    assert np.abs(shown - found["example/image"] / 255).max() <= found["example/epsilon"] + 1e-6
+
+
+def test_equal_seeds_give_equal_results(digits_net, folder, record, tmp_path) -> None:
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    again = _evaluate(digits_net, tmp_path, attacks=[_FGSM, _PGD, _SQUARE, _SQUARE_INT8])
+    assert (np.random.get_state()[1] == state).all(), "the caller's generator was left changed"  # noqa: NPY002
+    first, second = (np.load(path / "per_sample.npz", allow_pickle=False) for path in (folder, tmp_path))
+    assert set(first) == set(second)
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+    times = {"seconds": True, "attacks": {"__all__": {"seconds", "queries"}}}
+    assert again.model_dump(exclude=times) == record.model_dump(exclude=times)
+
+
+def test_another_seed_attacks_other_samples(digits_net, folder, tmp_path) -> None:
+    _evaluate(digits_net, tmp_path, attacks=[_FGSM], seed=4)
+    first, second = (np.load(path / "per_sample.npz", allow_pickle=False)["index"] for path in (folder, tmp_path))
+    assert (first != second).any()
+
+
+def test_an_attack_draws_the_same_whatever_else_is_listed(digits_net, record, tmp_path) -> None:
+    alone = _evaluate(digits_net, tmp_path, attacks=[_SQUARE_INT8], settings={"epsilons": (0.1,)})
+    assert _robust(alone, "square-int8", "int8")[0] == _robust(record, "square-int8", "int8")[1]
+
+
+def test_a_strangers_file_is_attacked_as_a_black_box(digits_net, tmp_path) -> None:
+    attacks = [_FGSM, _PGD, _SQUARE_INT8]
+    record = _evaluate(digits_net, tmp_path, attacks=attacks, keras_model=None, settings={"samples": 30})
+    assert {row.attack for row in record.attacks} == {"square-int8"}
+    assert [clean.target for clean in record.clean] == ["int8"]
+    assert "Black box only" in record.warnings[0]
+
+
+def test_a_black_box_needs_an_attack_on_the_file(digits_net, tmp_path) -> None:
+    with pytest.raises(RecipeError, match="Expected an attack on int8"):
+        _evaluate(digits_net, tmp_path, attacks=[_FGSM], keras_model=None)
+
+
+def test_more_samples_than_there_are_means_all(digits_net, tmp_path) -> None:
+    x, y = digits_net.x[:40], digits_net.y[:40]
+    assert _evaluate(digits_net, tmp_path, attacks=[_FGSM], x_test=x, y_test=y).samples == 40
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"x_test": np.zeros((5, 32, 32, 3), np.uint8)}, r"Expected uint8 images of shape \(8, 8, 1\)"),
+        ({"x_test": np.zeros((597, 8, 8, 1), np.float32)}, "Received: float32"),
+        ({"y_test": np.full(597, 10)}, "labels .* from 0 to 9"),
+        ({"y_test": np.zeros(3, np.int64)}, "Expected 597 labels"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(change, expected, digits_net, tmp_path) -> None:
+    with pytest.raises(DataError, match=expected):
+        _evaluate(digits_net, tmp_path, attacks=[_FGSM], **change)
+
+
+def test_an_attack_that_leaves_its_ball_is_an_error() -> None:
+    x = np.full((2, 4, 4, 1), 0.5, np.float32)
+    with pytest.raises(TinyRobustError, match="left its bounds"):
+        evaluation._inside(x + 0.2, x, 0.1, "broken")
+    with pytest.raises(TinyRobustError, match="left its bounds"):
+        evaluation._inside(x * np.nan, x, 0.1, "broken")
+    assert np.abs(evaluation._inside(x + np.float32(0.1 + 5e-7), x, 0.1, "fine") - x).max() <= 0.1 + 1e-7
+
+
+def test_fgsm_is_optimal_on_a_linear_network() -> None:
+    """Two classes, logits (0, w.x + b): robust at epsilon iff |margin| > epsilon ||w||_1 (pixels away from 0 and 1)."""
+    random = np.random.default_rng(0)
+    w = random.normal(size=64).astype(np.float32)
+    pixels = random.integers(90, 166, size=(200, 8, 8, 1)).astype(np.uint8)
+    margin = pixels.reshape(200, 64) / 255 @ w
+    bias = -float(np.median(margin))
+    margin += bias
+    labels = (margin > 0).astype(np.int64)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.layers[-1].set_weights([np.stack([0 * w, w], 1), np.array([0, bias], np.float32)])
+    x = pixels.astype(np.float32) / 255
+    target = KerasTarget(model)
+    subset = Subset(np.arange(200), pixels, labels, {"keras": target.predict(x).argmax(1)})
+    for kind in (_FGSM, _PGD):
+        run = evaluation._Run({"keras": target}, subset, 0, lambda *_: None)
+        for outcome in run.outcomes(_protocol(kind).attacks, (0.002, 0.01, 0.02)):
+            expected = np.abs(margin) > outcome.epsilon * np.abs(w).sum()
+            certain = np.abs(np.abs(margin) - outcome.epsilon * np.abs(w).sum()) > 1e-4
+            np.testing.assert_array_equal(outcome.robust[certain], expected[certain])
+            assert 0 < expected.sum() < 200
+
+
+def test_masked_gradients_raise_the_warnings(digits_net, tmp_path) -> None:
+    masked = keras.Sequential([keras.Input((8, 8, 1)), digits_net.model, keras.layers.Rescaling(1000.0)])
+    record = _evaluate(digits_net, tmp_path, attacks=[_FGSM, _PGD, _SQUARE], keras_model=masked)
+    assert any("input gradients are exactly zero" in warning for warning in record.warnings)
+    assert any("which knows the gradients" in warning for warning in record.warnings)
+    assert _robust(record, "pgd", "keras")[-1] > 0.3, "the mask did not work: this test shows nothing"
+
+
+def test_an_honest_network_raises_no_masking_warning(record) -> None:
+    assert not any("masking" in warning or "Saturated" in warning for warning in record.warnings)
+
+
+def test_progress_is_told(digits_net, tmp_path) -> None:
+    told = []
+    _evaluate(digits_net, tmp_path, attacks=[_FGSM], progress=lambda *news: told.append(news))
+    assert ("fgsm at epsilon 0.05", 0, 4) in told
+    assert told[-1] == ("attacks", 4, 4)

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from tinyrobust.errors import RecipeError
+from tinyrobust.robustness import protocol
+
+_PGD = """
+description = "one attack"
+[[attack]]
+name = "pgd"
+kind = "pgd"
+steps = 10
+relative_step = 0.25
+random_starts = 1
+transfer_to = ["int8"]
+"""
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_quick_is_in_the_zoo_and_attacks_both_targets() -> None:
+    quick = protocol.load("quick")
+    assert quick.name == "quick"
+    assert [(attack.kind, attack.on) for attack in quick.attacks] == [
+        ("fgsm", "keras"),
+        ("pgd", "keras"),
+        ("square", "keras"),
+        ("square", "int8"),
+    ]
+    assert all("int8" in (attack.on, *attack.transfer_to) for attack in quick.attacks)
+
+
+def test_a_file_of_ones_own(tmp_path) -> None:
+    mine = protocol.load(_written(tmp_path, _PGD))
+    assert mine.name == "mine"
+    assert mine.attacks[0].parameters() == {"kind": "pgd", "steps": 10, "relative_step": 0.25, "random_starts": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("steps", "stpes", r"attack\.0\.pgd\.stpes: there is no such key\. Did you mean 'steps'\?"),
+        ("steps = 10", "", r"attack\.0\.pgd\.steps: is missing"),
+        ("steps = 10", "steps = 0", "greater than or equal to 1. Received: 0"),
+        ("[[attack]]", "[[attacks]]", "attacks: there is no such key. Did you mean 'attack'"),
+        ('kind = "pgd"', 'kind = "apgd"', "'fgsm', 'pgd', 'square'"),
+        ('["int8"]', '["keras"]', "Expected other targets in transfer_to"),
+        ("description", "name", "'name' is not a key of this file"),
+        ("description =", "description", "cannot be read as TOML"),
+    ],
+)
+def test_what_does_not_fit_is_named(before: str, after: str, expected: str, tmp_path) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        protocol.load(_written(tmp_path, _PGD.replace(before, after)))
+
+
+def test_gradient_attacks_need_gradients(tmp_path) -> None:
+    with pytest.raises(RecipeError, match="'keras'"):
+        protocol.load(_written(tmp_path, _PGD.replace('kind = "pgd"', 'kind = "pgd"\non = "int8"')))
+
+
+def test_two_attacks_of_one_name_are_refused(tmp_path) -> None:
+    with pytest.raises(RecipeError, match="name of its own"):
+        protocol.load(_written(tmp_path, _PGD + _PGD.partition("\n")[2].partition("\n")[2]))
+
+
+def test_a_misspelt_protocol_is_named() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'quick'"):
+        protocol.load("quik")
+
+
+@pytest.mark.parametrize(
+    ("shape", "share"), [((8, 8, 1), 0.8), ((32, 32, 3), 0.8), ((4, 4, 1), 9 / 16), ((49, 10, 1), 81 / 490)]
+)
+def test_square_adapts_to_small_and_oblong_inputs(shape, share) -> None:
+    square = protocol.Square(name="s", kind="square", on="int8", iterations=1, restarts=1, initial_share=0.8)
+    assert square.fitted(shape).initial_share == pytest.approx(share)

@@ -1,0 +1,126 @@
+"""What a data set is once loaded: six arrays, their class names and a fingerprint."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        x: Images, uint8 in [0, 255], of shape [n, height, width, channels].
+        y: Class indices, int64, of shape [n].
+
+    Raises:
+        DataError: The arrays are of another type or shape, or their lengths differ.
+    """
+
+    x: NDArray[np.uint8]
+    y: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.x.dtype != np.uint8 or self.x.ndim != 4:
+            raise DataError(
+                f"Expected uint8 images of shape [n, height, width, channels]. Received: {self.x.dtype} {self.x.shape}"
+            )
+        if self.y.dtype != np.int64 or self.y.shape != self.x.shape[:1]:
+            raise DataError(f"Expected {len(self.x)} int64 labels, one an image. Received: {self.y.dtype} {self.y.shape}")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, indices: NDArray[np.int64]) -> "Split":
+        """A copy of the images at `indices`, in that order."""
+        return Split(self.x[indices], self.y[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set as its owner stores it, before subsets, validation and preprocessing."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set as a recipe asks for it.
+
+    Attributes:
+        name: The card's name, or the file name of the .npz.
+        train: Images to learn from, in the order in which they were drawn: every beginning of it is stratified.
+        validation: Images for choices (checkpoints, settings), taken from the training images; drawn likewise.
+        test: Images for the one evaluation at the end.
+        classes: The name of each class; a label is an index into it.
+        fingerprint: SHA-256 of the six arrays, in hex (see `fingerprint`).
+        notes: What a reader of the figures must know, such as images that are missing.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        height, width, channels = self.train.x.shape[1:]
+        return height, width, channels
+
+
+def scale(x: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images as a network sees them: x / 255, float32 in [0, 1].
+
+    No mean, no standard deviation: with scale 1/255 and zero point -128 the int8 input is pixel - 128, the sensor's own grid.
+    """
+    return x.astype(np.float32) / np.float32(255)
+
+
+def stratified(y: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+    """Draws `n` of the labelled samples so that each class keeps its share.
+
+    Within a class the order is random; sample r (from 0) of a class of size N has the key (r + 1/2) / N, and the `n` smallest
+    keys are drawn: the apportionment of Sainte-Lague. Equal keys are ordered at random. So a small draw is the beginning of a
+    larger one with the same seed, and what remains is stratified too.
+
+    Args:
+        y: Labels, of shape [samples].
+        n: How many to draw, 0 to `len(y)`.
+        seed: Equal seeds give equal draws.
+
+    Returns:
+        Indices into `y`, distinct, in the order of the draw, of shape [n].
+
+    Raises:
+        DataError: More are asked for than there are.
+    """
+    if not 0 <= n <= len(y):
+        raise DataError(f"Expected 0 to {len(y):,} samples: that is all there are. Received: n={n:,}")
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(y))
+    key = np.empty(len(y))
+    for label in np.unique(y):
+        members = shuffled[y[shuffled] == label]
+        key[members] = (np.arange(len(members)) + 0.5) / len(members)
+    ties = random.permutation(len(y))
+    return np.lexsort((ties, key))[:n].astype(np.int64)
+
+
+def fingerprint(train: Split, validation: Split, test: Split) -> str:
+    """SHA-256, in hex, over type, shape and bytes of x and y of the three splits, in this order."""
+    digest = hashlib.sha256()
+    for split in (train, validation, test):
+        for array in (split.x, split.y):
+            digest.update(f"{array.dtype.str} {array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

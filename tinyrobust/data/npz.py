@@ -1,0 +1,100 @@
+"""Anybody's data: a .npz file with x_train, y_train, x_test, y_test and, if wanted, classes."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.data.arrays import Source, Split
+from tinyrobust.errors import DataError
+
+_NEEDED = ("x_train", "y_train", "x_test", "y_test")
+_FORMAT = (
+    "The file needs x_train and x_test (uint8, [n, height, width] or [n, height, width, channels]), "
+    "y_train and y_test (integers, [n]), and may name its classes (text, [number of classes])."
+)
+
+
+def read_npz(path: Path) -> Source:
+    """Reads images and labels from a .npz file. Nothing in it is unpickled.
+
+    Raises:
+        DataError: The file is missing, corrupt, or its arrays are not as expected.
+    """
+    arrays = _arrays(path)
+    missing = [name for name in _NEEDED if name not in arrays]
+    if missing:
+        found = ", ".join(arrays) or "no arrays"
+        raise DataError(f"{path}: Expected the arrays {', '.join(_NEEDED)}. Received: {found}", hint=_FORMAT)
+    x = {part: _images(path, f"x_{part}", arrays[f"x_{part}"]) for part in ("train", "test")}
+    if x["train"].shape[1:] != x["test"].shape[1:]:
+        raise DataError(
+            f"{path}: Expected training and test images of one shape. "
+            f"Received: {x['train'].shape[1:]} and {x['test'].shape[1:]}"
+        )
+    y = {part: _labels(path, f"y_{part}", arrays[f"y_{part}"], len(x[part])) for part in ("train", "test")}
+    classes = _classes(path, arrays.get("classes"), y["train"])
+    for part in ("train", "test"):
+        if y[part].min() < 0 or y[part].max() >= len(classes):
+            raise DataError(
+                f"{path}: Expected labels from 0 to {len(classes) - 1} in y_{part}. "
+                f"Received: {y[part].min()} to {y[part].max()}"
+            )
+    unseen = sorted(set(range(len(classes))) - set(y["train"].tolist()))
+    if unseen:
+        raise DataError(
+            f"{path}: Expected training images of each of the {len(classes)} classes. "
+            f"Received: none with the label {', '.join(map(str, unseen[:10]))}",
+            hint="Number the classes from 0 without gaps.",
+        )
+    return Source(Split(x["train"], y["train"]), Split(x["test"], y["test"]), classes)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(f"Expected a .npz file at {path}. Received: there is no such file.", hint="Check data.name.")
+    try:
+        # Opened here: NumPy leaves a file open when it turns out not to be a whole .npz.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    # NumPy's own readers raise these on damaged files; AttributeError: a .npy of one array under the name .npz.
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as a .npz file: {error}", hint=_FORMAT) from error
+
+
+def _images(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
+    if x.dtype != np.uint8:
+        raise DataError(
+            f"{path}: Expected {name} as uint8. Received: {x.dtype}",
+            hint="Store pixels as uint8 from 0 to 255: for images in [0, 1], np.round(255 * x).astype(np.uint8).",
+        )
+    images = x[..., np.newaxis] if x.ndim == 3 else x
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in x.shape:
+        raise DataError(
+            f"{path}: Expected {name} of shape [n, height, width] or [n, height, width, 1 or 3]. Received: {x.shape}"
+        )
+    return images
+
+
+def _labels(path: Path, name: str, y: NDArray[Any], count: int) -> NDArray[np.int64]:
+    if y.dtype.kind == "f" and np.isnan(y).any():
+        raise DataError(f"{path}: Expected integers in {name}. Received: {y.dtype} with NaN")
+    if y.dtype.kind not in "iu":
+        raise DataError(f"{path}: Expected integers in {name}. Received: {y.dtype}", hint=_FORMAT)
+    if y.ndim != 1:
+        hint = "Class indices are wanted: y.reshape(-1) for a column, y.argmax(-1) for one-hot rows."
+        raise DataError(f"{path}: Expected {name} of shape [n]. Received: {y.shape}", hint=hint)
+    if len(y) != count:
+        raise DataError(f"{path}: Expected {count} labels in {name}, one an image. Received: {len(y)}")
+    return y.astype(np.int64)
+
+
+def _classes(path: Path, names: NDArray[Any] | None, y_train: NDArray[np.int64]) -> tuple[str, ...]:
+    if names is None:
+        return tuple(str(label) for label in range(max(2, int(y_train.max()) + 1)))
+    if names.dtype.kind != "U" or names.ndim != 1 or len(names) < 2:
+        raise DataError(f"{path}: Expected classes as two or more texts. Received: {names.dtype} {names.shape}")
+    return tuple(names.tolist())
