@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tinyrobust import assets, toml
 from tinyrobust.errors import RecipeError
@@ -45,9 +45,7 @@ class Data(_Table):
     name: str = Field(description="A card in datasets/, or the path of a .npz file.")
     color: Literal["gray", "rgb"] = "gray"
     size: Count | None = Field(None, description="Resize to size x size pixels; the data set's own size when absent.")
-    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="Share of the training images kept for choices."
-    )
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of the training images kept for choices.")
     train_samples: Count | None = Field(None, description="A stratified subset of the training images.")
     test_samples: Count | None = Field(None, description="A stratified subset of the test images.")
     augment: Augment = Augment()
@@ -84,9 +82,7 @@ class Stochastic(_Table):
     """The schedule of stochastic quantization (Dong et al., BMVC 2017): which share of channels is quantized from when on."""
 
     fractions: tuple[Share, ...] = (0.5, 0.75, 0.875, 1.0)
-    starts: tuple[Share, ...] = Field(
-        (0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps."
-    )
+    starts: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps.")
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
@@ -103,9 +99,7 @@ class Distillation(_Table):
     """Defensive distillation (Papernot et al. 2016): teacher and student at temperature T, deployed at T = 1."""
 
     temperature: float = Field(gt=0)
-    teacher_epochs: Count | None = Field(
-        None, description="Epochs of the teacher; as many as the student's when absent."
-    )
+    teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
 
 
 class Train(_Table):
@@ -117,13 +111,9 @@ class Train(_Table):
     learning_rate: float = Field(6e-3, ge=0, description="Peak of the schedule.")
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
     warmup: Share = Field(0.3, description="Share of the steps in which the one-cycle schedule rises.")
-    weight_decay: float = Field(
-        1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales."
-    )
+    weight_decay: float = Field(1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales.")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Momentum of an average of the latent weights; 0: none."
-    )
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
     stochastic: Stochastic = Stochastic()
     distillation: Distillation | None = None
 
@@ -148,9 +138,7 @@ class Robustness(_Table):
     @model_validator(mode="after")
     def _headline_is_measured(self) -> Self:
         if list(self.epsilons) != sorted(set(self.epsilons)) or self.headline not in self.epsilons:
-            raise ValueError(
-                f"Expected rising epsilons and a headline among them. Received: {self.epsilons}, {self.headline}"
-            )
+            raise ValueError(f"Expected rising epsilons and a headline among them. Received: {self.epsilons}, {self.headline}")
         return self
 
 
@@ -207,10 +195,7 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     if "name" in values:
         raise RecipeError(f"{path}: 'name' is not a key of a recipe: its folder names it.", hint="Remove the line.")
     name = path.parent.name if path.name == "recipe.toml" else path.stem
-    try:
-        return Recipe(name=name, **values)
-    except ValidationError as error:
-        raise RecipeError(f"{path} is not a valid recipe:\n{toml.explain(error, Recipe, hidden={'name'})}") from error
+    return toml.validated(Recipe, {"name": name, **values}, f"Recipe {path}", RecipeError)
 
 
 def find(source: str | Path) -> Path:
@@ -238,9 +223,7 @@ def find(source: str | Path) -> Path:
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
-        raise RecipeError(
-            f"Recipes extend each other in a circle: {' -> '.join(p.parent.name for p in (*seen, path))}."
-        )
+        raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.parent.name for p in (*seen, path))}.")
     values = toml.values(path, RecipeError)
     parent = values.pop("extends", None)
     if parent is None:

@@ -16,7 +16,7 @@ class Part(BaseModel):
 
 
 class Record(Part):
-    """A JSON file. A subclass sets `SCHEMA`, for instance `tinyrobust.footprint/1`, and raises the number when fields change."""
+    """A JSON file. A subclass sets `SCHEMA` (`tinyrobust.footprint/1`) and raises its number when fields change."""
 
     SCHEMA: ClassVar[str]
     schema_: str = Field(default="", alias="schema", serialization_alias="schema")

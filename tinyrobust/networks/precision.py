@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -64,7 +64,7 @@ class LayerFactory:
     def relu(self, name: str) -> keras.Layer:
         """The activation that follows layer `name`, called `<name>-relu`."""
         rule = self._rule(name)
-        bound = "pact" if rule.activations == "pact" else "relu6"
+        bound: Literal["pact", "relu6"] = "pact" if rule.activations == "pact" else "relu6"
         return QuantizedReLU(bound, rounding=rule.activations != "float", name=f"{name}-relu")
 
     def norm(self, name: str) -> keras.Layer:
@@ -72,7 +72,7 @@ class LayerFactory:
         return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}-bn")
 
     def check_every_rule_is_used(self) -> None:
-        """Raises RecipeError when a rule gave no layer its precision: it is misspelt, or an earlier rule takes all it matches."""
+        """Raises RecipeError when a rule gave no layer its precision: misspelt, or earlier rules take all it matches."""
         for index, rule in enumerate(self._rules):
             if index in self._used:
                 continue
@@ -80,7 +80,7 @@ class LayerFactory:
             problem = "is never reached: earlier rules match all its layers" if shadowed else "matches no layer"
             raise RecipeError(
                 f"Precision rule {index + 1} (layers = {rule.layers!r}) {problem}.",
-                hint=f"The layers are: {', '.join(self._layers)}. The expression must match a whole name; the first match wins.",
+                hint=f"Layers: {', '.join(self._layers)}. The expression must match a whole name; the first match wins.",
             )
 
     def _rule(self, name: str) -> PrecisionRule:

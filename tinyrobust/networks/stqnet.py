@@ -15,7 +15,7 @@ _SMALLEST_MAP = 4
 
 
 def stqnet(input_shape: tuple[int, int, int], classes: int, width: float, layers: LayerFactory) -> keras.Model:
-    """Builds the network.
+    """The STQ paper's family: six convolution blocks with residual branches, three dense layers.
 
     Args:
         input_shape: (height, width, channels); values in [0, 1].

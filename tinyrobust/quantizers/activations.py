@@ -14,8 +14,8 @@ LEVELS = 255
 class QuantizedReLU(keras.layers.Layer):
     """`clip(x, 0, a)`, rounded to the grid of scale a / 255 and zero point -128.
 
-    The range is ReLU6's (a = 6, Howard et al. 2017) or learned (PACT, Choi et al. 2018, arXiv 1805.06085, eq. 1: the gradient to
-    `a` is 1 where x >= a, else 0, with an L2 penalty that keeps it small). Rounding passes gradients straight through.
+    The range is ReLU6's (a = 6, Howard et al. 2017) or learned (PACT, Choi et al. 2018, arXiv 1805.06085, eq. 1: the gradient
+    to `a` is 1 where x >= a, else 0, with an L2 penalty that keeps it small). Rounding passes gradients straight through.
 
     Args:
         bound: "relu6" or "pact".

@@ -1,8 +1,8 @@
 """QKeras layers that own what a stochastic quantizer needs: its random state and the fraction of channels quantized.
 
-QKeras' own stochastic quantizers never sample in a Keras 3 graph: the layers do not pass `training` on, and noise drawn outside a
-`SeedGenerator` is frozen when the graph is traced. Here the layer's `build` makes both variables, `call` tells the quantizer whether
-it trains, and both are saved with the layer.
+QKeras' own stochastic quantizers never sample in a Keras 3 graph: the layers do not pass `training` on, and noise drawn outside
+a `SeedGenerator` is frozen when the graph is traced. Here the layer's `build` makes both variables, `call` tells the quantizer
+whether it trains, and both are saved with the layer.
 """
 
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ class _OwnsQuantizer:
 
     _prefix: ClassVar[str]
     _kernel_name: ClassVar[str]
+    bias: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Without a constraint QKeras clips the latent weights to [-1, 1] at every step; the base class changes nothing.
@@ -29,7 +30,8 @@ class _OwnsQuantizer:
     @property
     def weight_quantizer(self) -> WeightQuantizer | None:
         """The quantizer of the kernel; None for float weights."""
-        return getattr(self, f"{self._prefix}_quantizer_internal")
+        quantizer: WeightQuantizer | None = getattr(self, f"{self._prefix}_quantizer_internal")
+        return quantizer
 
     @property
     def latent_weights(self) -> keras.Variable:
@@ -72,7 +74,7 @@ class _OwnsQuantizer:
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Keras' own version stores kernel and bias only: a resumed run would draw other channels."""
         for name, variable in self._own().items():
-            store[name] = variable
+            store[name] = variable  # noqa: PERF403 - the store has item assignment only
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """The inverse of `save_own_variables`."""
@@ -144,7 +146,7 @@ def _rebuilt(model: keras.Model, keep_rounding: bool) -> keras.Model:
         new = rebuilt.get_layer(layer.name)
         if isinstance(layer, _OwnsQuantizer):
             new.latent_weights.assign(layer.quantized_weights())
-            if layer.use_bias:
+            if new.bias is not None:
                 new.bias.assign(layer.bias)
         else:
             new.set_weights(layer.get_weights())

@@ -43,7 +43,7 @@ def twn(latent: Tensor, channel_axes: tuple[int, ...] = (-1,)) -> Tensor:
 
 
 def relative_error(latent: Tensor, quantized: Tensor, channel_axes: tuple[int, ...] = (-1,)) -> Tensor:
-    """`e_i = |W_i - Q_i|_1 / |W_i|_1` of every channel, flat (Dong et al., BMVC 2017, eq. 4); 0 where the channel is all zero."""
+    """`e_i = |W_i - Q_i|_1 / |W_i|_1` of every channel, flat (Dong et al. 2017, eq. 4); 0 where the channel is all zero."""
     axes = _reduced(latent, channel_axes)
     distance = ops.sum(ops.abs(latent - quantized), axes)
     return ops.reshape(distance / ops.maximum(ops.sum(ops.abs(latent), axes), _TINY), (-1,))
@@ -75,6 +75,7 @@ class WeightQuantizer(abc.ABC):
         """The quantized weights, without a gradient of their own."""
 
     def __call__(self, latent: Tensor) -> Tensor:
+        """`levels` in value, the identity in gradient."""
         # QKeras hands over the variable itself, which JAX does not take for an array inside a traced function.
         latent = ops.convert_to_tensor(latent)
         return straight_through(latent, self.levels(latent))

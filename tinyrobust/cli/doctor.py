@@ -1,0 +1,115 @@
+"""`tinyrobust doctor`: what works on this machine, and what to install for the rest."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tinyrobust._version import __version__
+from tinyrobust.cli import console
+from tinyrobust.cli.tables import table
+
+Status = Literal["works", "missing", "optional"]
+
+_REQUIRED = (
+    "tensorflow",
+    "keras",
+    "qkeras-v3",
+    "adversarial-robustness-toolbox",
+    "ai-edge-litert",
+    "tensorflow-datasets",
+    "numpy",
+)
+_OPTIONAL = {"tflite-micro": "pip install 'tinyrobust[mcu]'", "jax": "pip install 'tinyrobust[jax]'"}
+_TOOLS = {
+    "arm-none-eabi-gcc": "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "qemu-system-arm": "apt install qemu-system-arm",
+    "g++": "apt install g++",
+}
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `action` says what to do where it does not work."""
+
+    area: str
+    name: str
+    status: Status
+    found: str
+    action: str = ""
+
+
+def doctor(
+    data_dir: console.DataDir = None,
+    as_json: console.Json = False,
+    debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Look at versions, data sets, compiler, emulator and accelerator: what works, and what to install.
+
+    Exits with 1 when something that every run needs is missing.
+
+    **Examples**
+
+        tinyrobust doctor
+
+        tinyrobust doctor --data-dir ~/tensorflow_datasets --json
+    """
+    findings = [*_packages(), *_data(data_dir), *_tools(), *_accelerator()]
+    if as_json:
+        console.print_json([finding._asdict() for finding in findings])
+    else:
+        rows = [(f.area, f.name, f.status, f.found, f.action) for f in findings]
+        title = f"tinyrobust {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+        console.OUT.print(table(title, [""] * 5, rows, ("", "", "", "Found", "To do")))
+    if any(finding.status == "missing" for finding in findings):
+        raise SystemExit(1)
+
+
+def _packages() -> Iterator[Finding]:
+    for name in (*_REQUIRED, *_OPTIONAL):
+        try:
+            yield Finding("package", name, "works", metadata.version(name))
+        except metadata.PackageNotFoundError:
+            optional = name in _OPTIONAL
+            action = _OPTIONAL.get(name, "pip install tinyrobust")
+            yield Finding("package", name, "optional" if optional else "missing", "not installed", action)
+
+
+def _data(data_dir: Path | None) -> Iterator[Finding]:
+    from tinyrobust.data.cards import cards
+    from tinyrobust.data.sources import available
+
+    for name, card in cards().items():
+        if available(card, data_dir):
+            yield Finding("data set", name, "works", card.title)
+        else:
+            yield Finding("data set", name, "optional", "not on this machine", f"--data-dir or TFDS_DATA_DIR; {card.url}")
+
+
+def _tools() -> Iterator[Finding]:
+    for name, action in _TOOLS.items():
+        path = shutil.which(name)
+        if path is None:
+            yield Finding("tool", name, "optional", "not installed", action)
+            continue
+        answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+        yield Finding("tool", name, "works", answer.stdout.partition("\n")[0])
+
+
+def _accelerator() -> Iterator[Finding]:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    with console.quiet_imports():
+        if backend == "jax" and importlib.util.find_spec("jax"):
+            import jax
+
+            devices = [f"{device.platform} {device.device_kind}" for device in jax.devices() if device.platform != "cpu"]
+        else:
+            import tensorflow as tf
+
+            devices = [device.name for device in tf.config.list_physical_devices("GPU")]
+    found = ", ".join(devices) or f"none; {os.cpu_count()} CPU cores"
+    yield Finding("accelerator", f"Keras on {backend}", "works" if devices else "optional", found)

@@ -1,0 +1,28 @@
+"""`tinyrobust report`: the page of a run, written anew from its records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinyrobust.cli import console
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    as_json: console.Json = False,
+    debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Write `report.html` and the model card of a run anew from its records.
+
+    **Example**
+
+        tinyrobust report runs/digits-stq-1a2b3c4d
+    """
+    with console.quiet_imports():
+        from tinyrobust.pipeline.run import report as execute
+    page = execute(run)
+    if as_json:
+        console.print_json({"report": str(page)})
+        return
+    console.OUT.print(f"Open the report: [bold]{page}[/]", soft_wrap=True)

@@ -1,0 +1,129 @@
+"""`tinyrobust run`, `train` and `export`: a recipe through its stages."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinyrobust.cli import console
+from tinyrobust.cli.tables import percent, size, table
+
+if TYPE_CHECKING:
+    from tinyrobust.pipeline.run import Run
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A name from `list recipes`, or the path of a TOML file.")
+]
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: console.Settings = [],  # noqa: B006 - Typer wants a list, and nobody changes it
+    runs_dir: console.RunsDir = Path("runs"),
+    data_dir: console.DataDir = None,
+    as_json: console.Json = False,
+    debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Train, export, attack, size and report: everything a recipe says.
+
+    Stages that are complete are skipped; a run that was interrupted goes on where it stopped.
+
+    **Examples**
+
+        tinyrobust run digits-stq
+
+        tinyrobust run models/digits-stq/recipe.toml --set train.epochs=80
+
+        tinyrobust run cifar10-stq --data-dir ~/tensorflow_datasets
+    """
+    done = _until("report", recipe, overrides, runs_dir, data_dir, as_json)
+    robustness, footprint = done.robustness, done.footprint
+    clean = next(accuracy.test for accuracy in robustness.clean if accuracy.target == "int8")
+    if as_json:
+        headline = {"robust_accuracy": robustness.headline.model_dump(), "epsilon": robustness.headline_epsilon}
+        console.print_json(
+            _paths(done)
+            | headline
+            | {"accuracy": clean.model_dump(), "warnings": robustness.warnings}
+            | {"flash_bytes": footprint.file.value, "arena_bytes": footprint.arena.value}
+        )
+        return
+    rows = [
+        ("Accuracy of the int8 file, test set", percent(clean)),
+        (f"Robust accuracy, worst case, epsilon {robustness.headline_epsilon:.4g}", percent(robustness.headline)),
+        ("Flash, .tflite", size(footprint.file.value)),
+        ("Weights at their true bits", size(footprint.weights_packed.value)),
+        ("RAM, tensor arena", size(footprint.arena.value)),
+    ]
+    console.OUT.print(table(f"{robustness.model}: {done.path}", ("", "right"), rows))
+    for warning in robustness.warnings:
+        console.OUT.print(f"[yellow]Not to be trusted as it stands:[/] {warning}")
+    console.OUT.print(f"\nOpen the report: [bold]{done.path / 'report.html'}[/]", soft_wrap=True)
+
+
+def train(
+    recipe: RecipeArgument,
+    overrides: console.Settings = [],  # noqa: B006
+    runs_dir: console.RunsDir = Path("runs"),
+    data_dir: console.DataDir = None,
+    as_json: console.Json = False,
+    debug: console.Debug = False,  # noqa: ARG001
+) -> None:
+    """Train the network of a recipe, and stop there.
+
+    **Examples**
+
+        tinyrobust train digits-stq
+
+        tinyrobust train digits-stq --set train.learning_rate=3e-3 --set seed=1
+    """
+    done = _until("train", recipe, overrides, runs_dir, data_dir, as_json)
+    last = done.history[-1]
+    if as_json:
+        console.print_json(_paths(done) | {"last_epoch": last})
+        return
+    rows = [(f"Validation accuracy after epoch {last['epoch']}", f"{100 * last['val_accuracy']:.1f} %")]
+    console.OUT.print(table(f"{done.path / 'model.keras'}", ("", "right"), rows))
+
+
+def export(
+    recipe: RecipeArgument,
+    overrides: console.Settings = [],  # noqa: B006
+    runs_dir: console.RunsDir = Path("runs"),
+    data_dir: console.DataDir = None,
+    as_json: console.Json = False,
+    debug: console.Debug = False,  # noqa: ARG001
+) -> None:
+    """Write the artefacts of a recipe, training first where needed: `model.tflite` and its C array.
+
+    The export is refused when the file does not do what the trained network does (parity).
+
+    **Examples**
+
+        tinyrobust export digits-stq
+
+        tinyrobust export digits-stq --json
+    """
+    done = _until("export", recipe, overrides, runs_dir, data_dir, as_json)
+    parity = done.parity
+    if as_json:
+        console.print_json(_paths(done) | {"parity": parity.model_dump(mode="json", by_alias=True)})
+        return
+    rows = [
+        ("Same class as the trained network", f"{100 * parity.top1_agreement:.2f} % of {parity.n} images"),
+        ("Accuracy lost from QKeras to int8", f"{parity.accuracy_drop_points:.2f} points"),
+        ("Worst layer", parity.worst_layer),
+    ]
+    console.OUT.print(table(f"{done.path / 'model.tflite'}", ("", "right"), rows))
+    console.OUT.print(f"For TensorFlow Lite Micro: {done.path / 'model_data.cc'}", soft_wrap=True)
+
+
+def _until(stage: str, recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> "Run":
+    with console.quiet_imports():
+        from tinyrobust.pipeline.run import run as execute
+    with console.progress(not as_json) as progress:
+        return execute(recipe, overrides=overrides, until=stage, runs_dir=runs_dir, data_dir=data_dir, progress=progress)
+
+
+def _paths(done: "Run") -> dict[str, str]:
+    return {"run": str(done.path), "recipe": done.recipe.name, "hash": done.recipe.hash}

@@ -1,0 +1,113 @@
+"""Attacks a model that is there already: a run of ours, or anybody's `.tflite`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from tinyrobust import toml
+from tinyrobust.data.sources import load
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.errors import DataError, ModelFileError, RecipeError
+from tinyrobust.pipeline.folder import locked, read
+from tinyrobust.progress import Progress, silent
+from tinyrobust.quantizers.layers import freeze
+from tinyrobust.recipe import Data, Recipe, Robustness
+from tinyrobust.robustness import protocol as protocols
+from tinyrobust.robustness.evaluation import evaluate
+from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.training.fit import seed_everything
+
+
+def attack(
+    model: str | Path,
+    *,
+    data: str | None = None,
+    protocol: str | None = None,
+    epsilons: Sequence[float] = (),
+    headline: float | None = None,
+    samples: int | None = None,
+    seed: int = 7,
+    data_dir: str | Path | None = None,
+    output: str | Path | None = None,
+    input_range: tuple[float, float] | None = None,
+    progress: Progress = silent,
+) -> RobustnessRecord:
+    """Attacks exactly the file that is flashed, and the network it was made from where that is known.
+
+    Args:
+        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images.
+        data: A data set's name or a `.npz`, for a file that is not of a run. Images are made gray or colour and resized to
+            what the file expects.
+        protocol: A name from models/protocols/; the recipe's, or "quick".
+        epsilons: L-inf radii in input units, [0, 1]; the recipe's, or 2/255, 4/255, 8/255.
+        headline: The epsilon of the headline; the recipe's if it is among `epsilons`, else the largest.
+        samples: How many test images are attacked; the recipe's, or 200.
+        seed: For a file that is not of a run.
+        data_dir: Where data sets are stored.
+        output: Folder for robustness.json and per_sample.npz; `attack-<model>` in the current folder when absent.
+        input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
+        progress: Called with a label, what is done and how much there is.
+
+    Raises:
+        TinyRobustError: The model, data or settings do not fit; the message says what to do.
+    """
+    path = Path(model)
+    run = path if path.is_dir() else path.parent
+    known = (run / "run.json").is_file() and (path.is_dir() or path.name == "model.tflite")
+    if not known and path.suffix != ".tflite":
+        raise ModelFileError(
+            f"Expected the folder of a run or a .tflite file. Received: {path}",
+            hint="`tinyrobust run RECIPE` makes a run under ./runs.",
+        )
+    recipe = read(run)[0] if known else None
+    flashed = run / "model.tflite" if known else path
+    source = recipe.data if recipe and data is None else _data_for(flashed, data)
+    settings = _settings(recipe, protocol, epsilons, headline, samples)
+    chosen = protocols.load(settings.protocol)
+    dataset = load(source, recipe.seed if recipe else seed, None if data_dir is None else Path(data_dir), progress)
+    folder = Path(output) if output else Path(f"attack-{recipe.run_name if recipe else path.stem}")
+    seed_everything(recipe.seed if recipe else seed)
+    with locked(folder):
+        return evaluate(
+            keras_model=freeze(keras.models.load_model(run / "model.keras", compile=False)) if recipe else None,
+            tflite=flashed,
+            dataset_name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            x_test=dataset.test.x,
+            y_test=dataset.test.y,
+            settings=settings,
+            protocol=chosen,
+            seed=recipe.seed if recipe else seed,
+            output=folder,
+            input_range=input_range,
+            progress=progress,
+        )
+
+
+def _data_for(path: Path, data: str | None) -> Data:
+    """The data set as the file wants it: its size in pixels, gray or colour."""
+    shape = Int8Model(path).input_shape
+    if data is None:
+        raise DataError(
+            f"{path} is not the file of a run, so its data set is not known.",
+            hint=f"Name one with images for an input of {shape}: --data cifar10, or --data my_images.npz.",
+        )
+    if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
+        raise ModelFileError(f"{path}: expected an input of square images, [n, n, 1] or [n, n, 3]. Received: {shape}")
+    return Data(name=data, color="gray" if shape[2] == 1 else "rgb", size=shape[0])
+
+
+def _settings(
+    recipe: Recipe | None, protocol: str | None, epsilons: Sequence[float], headline: float | None, samples: int | None
+) -> Robustness:
+    base = recipe.robustness if recipe else Robustness()
+    radii = tuple(sorted(set(epsilons))) or base.epsilons
+    fallback = base.headline if base.headline in radii else radii[-1]
+    values = {
+        "protocol": protocol or base.protocol,
+        "epsilons": radii,
+        "headline": headline if headline is not None else fallback,
+        "samples": samples or base.samples,
+    }
+    return toml.validated(Robustness, values, "The choice of epsilons", RecipeError)

@@ -1,0 +1,28 @@
+"""What a report says about a run beside its results: data, versions, seeds, times, the command to repeat it."""
+
+from tinyrobust.data.cards import cards
+from tinyrobust.pipeline.record import RunRecord
+from tinyrobust.recipe import Recipe
+from tinyrobust.reports.facts import DataFacts, RunFacts, StageTime
+
+
+def run_facts(recipe: Recipe, record: RunRecord) -> RunFacts:
+    """Collects what `reports` needs from a run's record."""
+    card = cards().get(record.dataset)
+    return RunFacts(
+        name=record.name,
+        recipe=recipe,
+        versions={**record.versions, "platform": record.platform},
+        seeds={"seed": record.seed},
+        data=DataFacts(
+            name=record.dataset,
+            title=card.title if card else "",
+            licence=card.licence if card else "",
+            classes=tuple(record.classes),
+            input_shape=tuple(record.input_shape),
+            fingerprint=record.dataset_fingerprint,
+            **record.dataset_sizes,
+        ),
+        stages=tuple(StageTime(name=name, seconds=stage.seconds) for name, stage in record.stages.items()),
+        command="tinyrobust run recipe.toml",
+    )

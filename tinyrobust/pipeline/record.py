@@ -1,0 +1,33 @@
+"""run.json: what was run, with what, and which stages are complete."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from tinyrobust.records import Part, Record
+
+
+class StageRecord(Part):
+    """A complete stage: when it ended (UTC, ISO 8601), how long it took, and the SHA-256 of every file that it left."""
+
+    finished: str
+    seconds: float
+    files: dict[str, str]
+
+
+class RunRecord(Record):
+    """The record of a run. A stage is in `stages` only when it is complete."""
+
+    SCHEMA: ClassVar[str] = "tinyrobust.run/1"
+    name: str
+    recipe_hash: str
+    seed: int
+    dataset: str
+    dataset_fingerprint: str
+    dataset_sizes: dict[str, int]
+    dataset_notes: list[str]
+    classes: list[str]
+    input_shape: list[int]
+    versions: dict[str, str]
+    platform: str
+    stages: dict[str, StageRecord] = Field(default_factory=dict)

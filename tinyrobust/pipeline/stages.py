@@ -1,0 +1,155 @@
+"""The stages of a run, in order. Each reads what earlier ones left in the folder, leaves its own files, and names them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tinyrobust.data.arrays import Dataset, Split
+from tinyrobust.deploy.export import export
+from tinyrobust.footprint.measure import arena_head, footprint
+from tinyrobust.networks.catalog import build
+from tinyrobust.pipeline.facts import run_facts
+from tinyrobust.pipeline.folder import RunFolder
+from tinyrobust.progress import Progress
+from tinyrobust.quantizers.layers import freeze
+from tinyrobust.recipe import PrecisionRule, Recipe
+from tinyrobust.reports.card import write_card
+from tinyrobust.reports.report import render
+from tinyrobust.robustness import protocol
+from tinyrobust.robustness.evaluation import evaluate
+from tinyrobust.training.fit import FitFiles, fit
+from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
+
+_FLOAT = (PrecisionRule(layers=".*", weights="float", activations="float"),)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage works on."""
+
+    folder: RunFolder
+    dataset: Dataset
+    progress: Progress
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's resolved recipe."""
+        return self.folder.recipe
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    def network(self, recipe: Recipe) -> keras.Model:
+        """The untrained network of `recipe` for this data set."""
+        return build(recipe, self.dataset.input_shape, len(self.dataset.classes))
+
+    def trained(self, stage: str) -> keras.Model:
+        """The network that the stage `teacher` or `train` left."""
+        return keras.models.load_model(FitFiles.in_folder(self.path, stage).model, compile=False)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name, the function that does it, the files that it leaves, and whether a recipe needs it."""
+
+    name: str
+    run: Callable[[Context], None]
+    files: tuple[str, ...]
+    needed: Callable[[Recipe], bool] = lambda recipe: True  # noqa: ARG005 - most stages are always needed
+
+
+def _teacher(context: Context) -> None:
+    """A float network of the same family, trained at the distillation's temperature (Papernot et al. 2016)."""
+    recipe = context.recipe.model_copy(update={"precision": _FLOAT})
+    distillation = recipe.train.distillation
+    assert distillation is not None
+    objective = CrossEntropy(recipe.train.label_smoothing, distillation.temperature)
+    files = FitFiles.in_folder(context.path, "teacher")
+    epochs = distillation.teacher_epochs
+    fit(context.network(recipe), [objective], context.dataset, recipe, files, epochs=epochs, progress=context.progress)
+
+
+def _train(context: Context) -> None:
+    settings = context.recipe.train
+    objectives: list[Objective] = [CrossEntropy(settings.label_smoothing)]
+    if settings.distillation:
+        objectives = [Distillation(context.trained("teacher"), settings.distillation.temperature)]
+    files = FitFiles.in_folder(context.path, "train")
+    fit(context.network(context.recipe), objectives, context.dataset, context.recipe, files, progress=context.progress)
+
+
+def _export(context: Context) -> None:
+    settings = context.recipe.export
+    images = _parity_images(context.dataset, settings.parity_samples)
+    export(
+        context.trained("train"),
+        name=context.recipe.name,
+        calibration=context.dataset.train.x[: settings.calibration_samples],
+        parity_images=images.x,
+        parity_labels=images.y,
+        parity_source="validation images first, then training images; none from the test set",
+        classes=context.dataset.classes,
+        settings=settings,
+        folder=context.path,
+        arena_head=arena_head,
+        progress=context.progress,
+    )
+
+
+def _parity_images(dataset: Dataset, count: int) -> Split:
+    """The first `count` of validation and then training images: never the test set, which is looked at once, later."""
+    train, validation = dataset.train, dataset.validation
+    return Split(np.concatenate([validation.x, train.x])[:count], np.concatenate([validation.y, train.y])[:count])
+
+
+def _attack(context: Context) -> None:
+    settings = context.recipe.robustness
+    evaluate(
+        keras_model=freeze(context.trained("train")),
+        tflite=context.path / "model.tflite",
+        dataset_name=context.dataset.name,
+        fingerprint=context.dataset.fingerprint,
+        x_test=context.dataset.test.x,
+        y_test=context.dataset.test.y,
+        settings=settings,
+        protocol=protocol.load(settings.protocol),
+        seed=context.recipe.seed,
+        output=context.path,
+        progress=context.progress,
+    )
+
+
+def _footprint(context: Context) -> None:
+    record = footprint(context.path / "model.tflite", context.recipe.footprint.boards)
+    record.save(context.path / "footprint.json")
+
+
+def _report(context: Context) -> None:
+    write_report(context.folder)
+
+
+def write_report(folder: RunFolder) -> None:
+    """Writes report and model card from the records in the folder."""
+    facts = run_facts(folder.recipe, folder.record)
+    render(folder.path, facts)
+    write_card(folder.path, facts)
+
+
+STAGES = (
+    Stage(
+        "teacher",
+        _teacher,
+        ("teacher_model.keras", "teacher_history.jsonl"),
+        needed=lambda recipe: recipe.train.distillation is not None,
+    ),
+    Stage("train", _train, ("model.keras", "history.jsonl")),
+    Stage("export", _export, ("model.tflite", "parity.json", "model_data.cc", "model_data.h")),
+    Stage("attack", _attack, ("robustness.json", "per_sample.npz")),
+    Stage("footprint", _footprint, ("footprint.json",)),
+    Stage("report", _report, ("report.html", "README.md")),
+)
