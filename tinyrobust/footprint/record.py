@@ -17,7 +17,25 @@ class Quantity(Part):
 
 
 class LayerFootprint(Part):
-    """One operator of the artefact. Bytes are stored bytes; `weight_bits_needed` is what the values really need."""
+    """One operator of the artefact.
+
+    Attributes:
+        index: Its position; operators run in this order.
+        name: The name of the tensor that it writes, up to the first semicolon.
+        op: The operator's name in the schema, such as CONV_2D.
+        input_shapes: Shapes of the activations that it reads.
+        output_shape: Shape of the first activation that it writes.
+        macs: Multiply-accumulates of a convolution, depthwise convolution or dense layer, padding included; 0 for any other.
+        weight_count: How many weights it reads.
+        weight_bytes: Bytes of these weights as stored in the file.
+        weight_kind: What the values really are, whatever type they are stored in.
+        weight_bits_needed: Bits that each value really needs: ternary 2, binary 1.
+        weight_bytes_packed: Bytes at that many bits, rounded up tensor by tensor.
+        bias_bytes: Bytes of its bias as stored.
+        quantization_bytes: Bytes of the scales, zero points and ranges of its weights, bias and outputs as stored.
+        activation_bytes: Bytes of the activations that it reads and writes.
+        arena_bytes: Bytes of all buffers that are alive while it runs, each rounded up to 16 bytes.
+    """
 
     index: int
     name: str
@@ -37,7 +55,15 @@ class LayerFootprint(Part):
 
 
 class TensorLifetime(Part):
-    """One tensor in the arena: alive from the step that writes it to the last that reads it, both included."""
+    """One buffer in the arena: alive from the step that writes it to the last that reads it, both included.
+
+    Attributes:
+        name: The tensor's name up to the first semicolon, or the operator whose scratch buffer it is.
+        bytes: Its size, rounded up to 16 bytes.
+        first: The operator (by index) that writes it; -1 where the caller does, before the first operator.
+        last: The last operator that reads it; the last of all for the graph's outputs.
+        offset: Where it starts in the arena.
+    """
 
     name: str
     bytes: int
@@ -60,7 +86,11 @@ class BoardFit(Part):
 
 
 class FootprintRecord(Record):
-    """The footprint of one `.tflite` file."""
+    """The footprint of one `.tflite` file.
+
+    `file` is `weights_stored` + `bias` + `quantization` + `structure`. Weights that several operators share count once in
+    these totals, and in every one of `layers` that reads them. `fit_counts` says what `boards` count and what not.
+    """
 
     SCHEMA: ClassVar[str] = "tinyrobust.footprint/1"
     model: str
@@ -73,8 +103,10 @@ class FootprintRecord(Record):
     weights_packed: Quantity
     bias: Quantity
     quantization: Quantity
+    structure: Quantity
     macs: Quantity
     arena: Quantity
     layers: list[LayerFootprint]
     lifetimes: list[TensorLifetime]
     boards: list[BoardFit]
+    fit_counts: str

@@ -1,0 +1,57 @@
+"""The boards that are in the box, and what binds."""
+
+import pytest
+
+from tinyrobust import assets
+from tinyrobust.errors import TinyRobustError
+from tinyrobust.footprint.boards import Board, boards, fit
+
+
+def test_at_least_eight_real_boards():
+    everything = boards()
+    assert [board.name for board in everything] == sorted(assets.boards())
+    assert len(everything) >= 8
+    assert len({board.datasheet for board in everything}) == len(everything)
+
+
+@pytest.mark.parametrize("board", boards(), ids=lambda board: board.name)
+def test_a_board_makes_sense(board):
+    assert board.flash % 1024 == 0
+    assert board.ram % 1024 == 0
+    assert 16 * 1024 <= board.ram < board.flash <= 16 * 2**20
+    assert board.dsp == (board.core in ("Cortex-M4F", "Cortex-M7", "Cortex-M33F"))
+    assert board.fpu or board.core == "Cortex-M0+"
+    assert 16 <= board.clock_mhz <= 600
+
+
+def test_an_unknown_board_names_the_nearest():
+    with pytest.raises(TinyRobustError, match="Did you mean 'nucleo-f446re'"):
+        boards(["nucleo-f446"])
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder of boards of one's own."""
+    monkeypatch.setattr(assets, "folder", lambda _: tmp_path)
+    (tmp_path / "boards").mkdir()
+    return tmp_path / "boards"
+
+
+def test_a_misspelt_key_names_the_right_one(shelf):
+    (shelf / "mine.toml").write_text('title = "Mine"\nclock_mhzz = 1\n')
+    with pytest.raises(TinyRobustError, match=r"mine\.toml") as caught:
+        boards()
+    assert "Did you mean 'clock_mhz'" in caught.value.message
+    assert "flash: is missing" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("flash", "ram", "binds"),
+    [(1000, 100, "nothing"), (1001, 100, "flash"), (1000, 101, "ram"), (1001, 101, "flash and ram"), (0, 0, "nothing")],
+)
+def test_what_binds_is_named(flash, ram, binds):
+    values = dict.fromkeys(("name", "title", "vendor", "chip", "core", "memory"), "x")
+    board = Board(**values, fpu=False, dsp=False, clock_mhz=1, flash=1000, ram=100, datasheet="https://example.org")
+    verdict = fit(board, flash, ram)
+    assert (verdict.fits, verdict.binds) == (binds == "nothing", binds)
+    assert (verdict.flash, verdict.ram, verdict.flash_needed, verdict.ram_needed) == (1000, 100, flash, ram)

@@ -1,0 +1,143 @@
+"""The footprint of real files: figures that add up, and figures that others measured."""
+
+import contextlib
+import time
+import tomllib
+
+import numpy as np
+import pytest
+
+from tinyrobust.errors import ModelFileError, TinyRobustError
+from tinyrobust.footprint.measure import footprint
+from tinyrobust.footprint.record import FootprintRecord
+
+PEERS = ("ds-cnn-ternary", "mlperf-tiny-ic", "mlperf-tiny-kws")
+
+
+def _adds_up(record: FootprintRecord) -> None:
+    parts = (record.weights_stored, record.bias, record.quantization, record.structure)
+    assert record.file.value == sum(part.value for part in parts)
+    assert min(part.value for part in parts) >= 0
+    assert record.macs.value == sum(layer.macs for layer in record.layers)
+    assert record.weights_stored.value == sum(layer.weight_bytes for layer in record.layers)
+    assert record.weights_packed.value == sum(layer.weight_bytes_packed for layer in record.layers)
+    assert record.weights_packed.value <= record.weights_stored.value
+    assert max(layer.arena_bytes for layer in record.layers) <= record.arena.value
+    assert max(life.offset + life.bytes for life in record.lifetimes) == record.arena.value
+    for layer in record.layers:
+        assert layer.arena_bytes >= layer.activation_bytes
+        assert (layer.weight_kind == "none") == (layer.weight_count == 0)
+
+
+def test_a_small_file_layer_by_layer(small_tflite):
+    record = footprint(small_tflite)
+    _adds_up(record)
+    assert record.model == "small.tflite"
+    assert record.file.value == small_tflite.stat().st_size
+    assert (record.input_shape, record.output_shape) == ([1, 8, 8, 1], [1, 3])
+    assert record.operators == ["ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN"]
+    macs = [64 * 4 * 9, 64 * 4 * 9, 64 * 4 * 4, 0, 0, 3 * 4]
+    assert [layer.macs for layer in record.layers] == macs
+    assert [layer.weight_kind for layer in record.layers] == ["int8", "int8", "ternary", "none", "none", "int8"]
+    stem, _, pointwise, added, _, logits = record.layers
+    assert (pointwise.weight_count, pointwise.weight_bytes) == (16, 16)
+    assert (pointwise.weight_bits_needed, pointwise.weight_bytes_packed) == (2, 4)
+    assert pointwise.bias_bytes == 16
+    assert pointwise.quantization_bytes == 4 * 12 + 4 * 12 + 12  # weights and bias per channel, and the output
+    assert (stem.input_shapes, stem.output_shape, stem.activation_bytes) == ([[1, 8, 8, 1]], [1, 8, 8, 4], 64 + 256)
+    assert (added.input_shapes, added.activation_bytes) == ([[1, 8, 8, 4]] * 2, 3 * 256)
+    assert logits.weight_bytes_packed == 12
+
+
+def test_every_figure_says_where_it_comes_from(small_tflite):
+    record = footprint(small_tflite)
+    provenance = {
+        name: getattr(record, name).provenance for name in ("file", "weights_stored", "weights_packed", "arena", "macs")
+    }
+    assert provenance == {
+        "file": "measured",
+        "weights_stored": "measured",
+        "weights_packed": "computed",
+        "arena": "computed",
+        "macs": "computed",
+    }
+    assert "runtime's code" in record.fit_counts
+
+
+def test_the_record_survives_its_file(small_tflite, tmp_path):
+    record = footprint(small_tflite)
+    record.save(tmp_path / "footprint.json")
+    assert FootprintRecord.load(tmp_path / "footprint.json") == record
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_peers_add_up_and_match_what_tflm_measured(shared, checkout, name):
+    measured = {entry["model"]: entry for entry in tomllib.loads((checkout / "benchmarks" / "peers.toml").read_text())["tflm"]}
+    started = time.perf_counter()
+    record = footprint(shared / "peers" / f"{name}.tflite")
+    assert time.perf_counter() - started < 0.5
+    _adds_up(record)
+    assert record.file.value == measured[name]["file"]
+    assert record.arena.value == measured[name]["arena_reference"]["head"]
+
+
+def test_ternary_weights_are_counted_at_two_bits(shared):
+    record = footprint(shared / "peers" / "ds-cnn-ternary.tflite")
+    assert sum(layer.weight_count for layer in record.layers) == record.weights_stored.value == 30_976
+    assert record.weights_packed.value == 30_976 // 4
+    assert {layer.weight_kind for layer in record.layers} == {"ternary", "none"}
+    assert record.macs.value == 2_665_728
+
+
+def test_ordinary_weights_need_their_eight_bits(shared):
+    record = footprint(shared / "peers" / "mlperf-tiny-ic.tflite")
+    assert record.weights_packed.value == record.weights_stored.value == 77_360
+    assert record.macs.value == 12_501_632
+
+
+def test_boards_are_those_that_are_named(small_tflite):
+    record = footprint(small_tflite, ["arduino-zero"])
+    assert [board.board for board in record.boards] == ["arduino-zero"]
+    assert record.boards[0].flash_needed == record.file.value
+    assert record.boards[0].ram_needed == record.arena.value
+    assert len(footprint(small_tflite).boards) >= 8
+    with pytest.raises(TinyRobustError, match="arduino-zero"):
+        footprint(small_tflite, ["arduino-zerro"])
+
+
+def test_a_board_too_small_says_what_binds(shared):
+    record = footprint(shared / "peers" / "mlperf-tiny-ic.tflite", ["arduino-zero"])
+    assert (record.boards[0].fits, record.boards[0].binds) == (False, "ram")
+
+
+def test_damaged_files_are_sized_or_refused(small_tflite, tmp_path):
+    content = small_tflite.read_bytes()
+    random = np.random.default_rng(3)
+    path = tmp_path / "damaged.tflite"
+    sized = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[random.integers(len(content))] ^= int(random.integers(1, 256))
+        path.write_bytes(damaged)
+        with contextlib.suppress(ModelFileError):
+            footprint(path, ["arduino-zero"])
+            sized += 1
+    assert 0 < sized < 300
+
+
+def test_the_statement_on_runtime_code_is_what_was_measured(checkout, small_tflite):
+    entries = tomllib.loads((checkout / "benchmarks" / "peers.toml").read_text())["tflm"]
+    code = [entry["flash"]["os_reference"] - entry["file"] for entry in entries]
+    persistent = [entry["arena_reference"]["total"] - entry["arena_reference"]["head"] for entry in entries]
+    assert (min(code) // 1000, max(code) // 1000) == (31, 40)
+    assert (min(persistent) // 1000, round(max(persistent) / 1000)) == (5, 7)
+    stated = footprint(small_tflite).fit_counts
+    assert "31 to 40 KB" in stated
+    assert "5 to 7 KB" in stated
+
+
+def test_the_package_can_be_called_whatever_was_imported_before(small_tflite):
+    import tinyrobust
+
+    for _ in range(2):  # the first access may still find the function, the second finds the imported package
+        assert tinyrobust.footprint(small_tflite, boards=["arduino-zero"]) == footprint(small_tflite, ["arduino-zero"])

@@ -1,0 +1,69 @@
+"""Boards: what a real one offers, one TOML file each in `export/boards/`, and whether an artefact fits."""
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinyrobust import assets, toml
+from tinyrobust.errors import TinyRobustError
+from tinyrobust.footprint.record import BoardFit
+
+FIT_COUNTS = (
+    "Counted: flash = the bytes of the .tflite file, RAM = the planned tensor arena (head). Not counted: the runtime's code, "
+    "its persistent data, the stack and your application. On three small networks TensorFlow Lite Micro took 31 to 40 KB of "
+    "code and constants (Cortex-M4F, gcc 12.2 -Os, reference kernels) and 5 to 7 KB of persistent data: leave that much free."
+)
+
+
+class Board(BaseModel):
+    """A board that can be bought. `name` is the file's name; it is no key of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    vendor: str
+    chip: str = Field(description="The microcontroller's part number.")
+    core: str = Field(description="The core that runs the network, such as Cortex-M4F.")
+    fpu: bool = Field(description="It has a floating-point unit.")
+    dsp: bool = Field(description="It has Arm's DSP instructions (`__ARM_FEATURE_DSP`).")
+    clock_mhz: int = Field(gt=0, description="Highest clock of that core.")
+    flash: int = Field(gt=0, description="Bytes of flash that hold the program.")
+    ram: int = Field(gt=0, description="Bytes of the largest contiguous RAM: an arena lies in one piece.")
+    memory: str = Field(description="How flash and RAM are made up, in a few words.")
+    datasheet: str = Field(pattern=r"^https://", description="Where the figures come from.")
+
+
+def boards(names: Iterable[str] = ()) -> list[Board]:
+    """The boards of these names, in their order; all boards by name when there are none.
+
+    Raises:
+        TinyRobustError: There is no such board (the message names the nearest), or its file is not valid.
+    """
+    paths = assets.boards()
+    wanted = list(names) or list(paths)
+    for name in wanted:
+        if name not in paths:
+            raise TinyRobustError(
+                f"There is no board {name!r}.{toml.nearest(name, list(paths)).replace('Valid keys', 'Boards')}",
+                hint="A board is one TOML file in export/boards/.",
+            )
+    return [toml.named(paths[name], Board, TinyRobustError) for name in wanted]
+
+
+def fit(board: Board, flash_needed: int, ram_needed: int) -> BoardFit:
+    """Whether `flash_needed` and `ram_needed` bytes fit the board, and which binds when they do not; see `FIT_COUNTS`."""
+    flash_binds, ram_binds = flash_needed > board.flash, ram_needed > board.ram
+    binding = [what for what, binds in (("flash", flash_binds), ("ram", ram_binds)) if binds]
+    return BoardFit.model_validate(
+        {
+            "board": board.name,
+            "title": board.title,
+            "flash": board.flash,
+            "ram": board.ram,
+            "flash_needed": flash_needed,
+            "ram_needed": ram_needed,
+            "fits": not binding,
+            "binds": " and ".join(binding) or "nothing",
+        }
+    )

@@ -1,0 +1,92 @@
+"""The footprint of any `.tflite` file: flash and RAM, operator by operator and in total, each figure with its provenance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tinyrobust.deploy.artefact import Artefact, read
+from tinyrobust.footprint import planner
+from tinyrobust.footprint.boards import FIT_COUNTS, fit
+from tinyrobust.footprint.boards import boards as named_boards
+from tinyrobust.footprint.layers import Constants, constants, layer
+from tinyrobust.footprint.record import FootprintRecord, Provenance, Quantity, TensorLifetime
+
+
+def footprint(path: str | Path, boards: Sequence[str] = ()) -> FootprintRecord:
+    """What a model costs on a microcontroller.
+
+    Weights are recognised from their values: a `.tflite` stores a ternary weight in 8 bits, and it needs 2. MACs are those of
+    convolutions, depthwise convolutions and dense layers; every other operator (pooling, addition, softmax) counts 0.
+
+    Args:
+        path: A `.tflite` file, ours or anybody's.
+        boards: Boards of `export/boards/`, by name, to compare with; all of them when empty.
+
+    Raises:
+        ModelFileError: The file is missing, corrupt, or of a kind that cannot be sized.
+        TinyRobustError: There is no such board.
+    """
+    artefact = read(path)
+    chosen = named_boards(boards)
+    learned = constants(artefact)
+    buffers = planner.buffers(artefact)
+    offsets = planner.place(buffers)
+    alive = planner.alive(buffers, len(artefact.operators))
+    arena = planner.head(buffers, offsets)
+    layers = [layer(artefact, op, own, alive[op.index]) for op, own in zip(artefact.operators, learned, strict=True)]
+    return FootprintRecord(
+        model=artefact.path.name,
+        sha256=artefact.sha256,
+        operators=sorted({operator.name for operator in artefact.operators}),
+        input_shape=list(artefact.tensors[artefact.inputs[0]].shape),
+        output_shape=list(artefact.tensors[artefact.outputs[0]].shape),
+        **_flash(artefact, learned),
+        macs=_quantity(sum(one.macs for one in layers), "MAC", "computed", "from shapes; padding included, one inference"),
+        arena=_quantity(arena, "B", "computed", _arena_how(artefact)),
+        layers=layers,
+        lifetimes=[
+            TensorLifetime(name=buffer.name, bytes=buffer.size, first=buffer.first, last=buffer.last, offset=offset)
+            for buffer, offset in zip(buffers, offsets, strict=True)
+        ],
+        boards=[fit(board, artefact.size, arena) for board in chosen],
+        fit_counts=FIT_COUNTS,
+    )
+
+
+def arena_head(path: str | Path) -> int:
+    """Bytes of the tensor arena that TensorFlow Lite Micro plans for a `.tflite` file: its "head".
+
+    Raises:
+        ModelFileError: The file is missing or corrupt.
+    """
+    buffers = planner.buffers(read(path))
+    return planner.head(buffers, planner.place(buffers))
+
+
+def _flash(artefact: Artefact, learned: Sequence[Constants]) -> dict[str, Quantity]:
+    """Where the bytes of the file go; constants that operators or tensors share count once."""
+    weights = {w.tensor.buffer: w for own in learned for w in own.weights}
+    biases = {t.buffer: t for own in learned for t in own.biases if t.buffer not in weights}
+    stored = sum(w.tensor.stored_bytes for w in weights.values())
+    packed = sum(w.bytes_packed for w in weights.values())
+    bias = sum(t.stored_bytes for t in biases.values())
+    metadata = sum(t.quantization_bytes for t in artefact.tensors)
+    rest = artefact.size - stored - bias - metadata
+    return {
+        "file": _quantity(artefact.size, "B", "measured", "size of the file"),
+        "weights_stored": _quantity(stored, "B", "measured", "weight buffers in the file"),
+        "weights_packed": _quantity(packed, "B", "computed", "the same weights at the bits that their values need"),
+        "bias": _quantity(bias, "B", "measured", "bias buffers in the file"),
+        "quantization": _quantity(metadata, "B", "measured", "scales (4 B), zero points (8 B) and ranges (4 B) in the file"),
+        "structure": _quantity(rest, "B", "computed", "the rest of the file: graph, names, options, shapes, other constants"),
+    }
+
+
+def _arena_how(artefact: Artefact) -> str:
+    how = "TensorFlow Lite Micro's greedy plan of tensors and reference kernels' scratch buffers, 16-byte aligned"
+    unknown = sorted({o.name for o in artefact.operators if o.name in planner.UNKNOWN_SCRATCH or o.name.startswith("CUSTOM:")})
+    return f"{how}; without the scratch buffers of {', '.join(unknown)}" if unknown else how
+
+
+def _quantity(value: int, unit: Literal["B", "MAC", "bit"], provenance: Provenance, how: str) -> Quantity:
+    return Quantity(value=value, unit=unit, provenance=provenance, how=how)
