@@ -1,0 +1,215 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tinyrobust.errors import RunFolderError
+from tinyrobust.footprint.record import FootprintRecord
+from tinyrobust.reports import formats
+from tinyrobust.reports.facts import RunFacts
+from tinyrobust.reports.report import render
+from tinyrobust.robustness.record import RobustnessRecord
+
+HOSTILE = "<script>alert('x')</script>"
+SECTIONS = ("robustness", "examples", "training", "footprint", "boards", "parity", "settings")
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order; gathers what the tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+    @property
+    def words(self) -> str:
+        """The visible text, white space (also the kind that does not break) as single spaces."""
+        return " ".join(self.text.split())
+
+    def values(self, *attributes: str) -> list[str]:
+        return [attrs[name] or "" for _, attrs in self.tags for name in attributes if name in attrs]
+
+
+def rendered(folder: Path, facts: RunFacts) -> Page:
+    return Page(render(folder, facts).read_text(encoding="utf-8"))
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_page_is_well_formed_and_has_every_section(folder: Path, facts: RunFacts) -> None:
+    page = rendered(folder, facts)
+    sections = {attrs["id"]: attrs.get("class") for tag, attrs in page.tags if tag == "section"}
+    assert sections == dict.fromkeys(SECTIONS)
+    links = {attrs["href"] for tag, attrs in page.tags if tag == "a"}
+    assert links == {f"#{name}" for name in SECTIONS}
+
+
+def test_ids_are_unique_and_every_reference_inside_of_the_page_is_met(folder: Path, facts: RunFacts) -> None:
+    (folder / "teacher_history.jsonl").write_bytes((folder / "history.jsonl").read_bytes())
+    text = render(folder, facts).read_text(encoding="utf-8")
+    page = Page(text)
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    wanted = set(re.findall(r"url\(#([^)]+)\)", text)) | {href[1:] for href in page.values("href")}
+    assert wanted <= set(ids)
+    assert {"teacher-loss-axes_1", "training-loss-axes_1"} <= set(ids)
+
+
+def test_the_page_loads_nothing(folder: Path, facts: RunFacts) -> None:
+    text = render(folder, facts).read_text(encoding="utf-8")
+    page = Page(text)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    assert all(value.startswith("data:image/png;base64,") for value in page.values("src"))
+    assert all(value.startswith("#") for value in page.values("href", "xlink:href"))
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+
+
+def test_every_figure_is_the_record_s(folder: Path, facts: RunFacts) -> None:
+    words = rendered(folder, facts).words
+    attacked = RobustnessRecord.load(folder / "robustness.json")
+    sized = FootprintRecord.load(folder / "footprint.json")
+    shares = [attacked.headline, *(row.robust for row in attacked.attacks)]
+    shares += [share for row in attacked.clean for share in (row.test, row.attacked)]
+    for share in shares:
+        assert plain(formats.proportion(share)) in words
+    for row in attacked.worst:
+        assert f"{plain(formats.percent(row.robust.value))}{formats.interval(row.robust)}" in words
+    for quantity in (
+        sized.file,
+        sized.weights_stored,
+        sized.weights_packed,
+        sized.bias,
+        sized.structure,
+        sized.arena,
+        sized.macs,
+    ):
+        assert f"{quantity.value:,} {quantity.unit}" in words
+        assert f"{quantity.provenance}: {quantity.how}" in words
+    for layer in sized.layers:
+        numbers = (layer.macs, layer.weight_count, layer.weight_bytes, layer.weight_bytes_packed, layer.bias_bytes)
+        assert f"{layer.index} {layer.name}" in words
+        assert all(f"{number:,}" in words for number in (*numbers, layer.quantization_bytes, layer.arena_bytes))
+    for board in sized.boards:
+        assert f"{board.title}{'✓' if board.fits else '✗'} {formats.verdict(board)}" in words
+
+
+def test_the_headline_says_n_interval_and_meaning(folder: Path, facts: RunFacts) -> None:
+    words = rendered(folder, facts).words
+    assert "97.8 % n = 360, 95 % interval 95.7 to 98.9 %" in words
+    assert "at L∞ epsilon 0.1, 78.5 % (n = 200, 72.3 to 83.6) of the attacked test samples" in words
+    assert "upper bound" in words
+    assert "raised no warning" in words
+
+
+def test_warnings_come_first(folder: Path, facts: RunFacts) -> None:
+    record = RobustnessRecord.load(folder / "robustness.json")
+    record.model_copy(update={"warnings": ["Gradient masking: 66% are zero."]}).save(folder / "robustness.json")
+    words = rendered(folder, facts).words
+    assert words.index("Gradient masking: 66% are zero.") < words.index("Worst-case robust accuracy")
+    assert "raised no warning" not in words
+
+
+def test_a_broken_parity_is_a_warning(folder: Path, facts: RunFacts) -> None:
+    path = folder / "parity.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"accuracy_drop_points": 0.43', '"accuracy_drop_points": 3.5'))
+    words = rendered(folder, facts).words
+    assert "Parity does not hold: Accuracy lost from QKeras to int8" in words
+    assert "✗ broken" in words
+
+
+@pytest.mark.parametrize(
+    ("missing", "absent"),
+    [
+        (("robustness.json", "per_sample.npz"), {"robustness"}),
+        (("per_sample.npz",), {"examples"}),
+        (("history.jsonl",), {"training"}),
+        (("footprint.json",), {"footprint"}),
+        (("parity.json",), {"parity"}),
+        (
+            ("robustness.json", "per_sample.npz", "history.jsonl", "footprint.json", "parity.json"),
+            {"robustness", "training", "footprint", "parity"},
+        ),
+    ],
+    ids=["not attacked", "no pictures", "no history", "no footprint", "not exported", "nothing"],
+)
+def test_what_is_missing_is_said_in_a_sentence(
+    folder: Path, facts: RunFacts, missing: tuple[str, ...], absent: set[str]
+) -> None:
+    for name in missing:
+        (folder / name).unlink()
+    page = rendered(folder, facts)
+    assert {attrs["id"] for tag, attrs in page.tags if tag == "section" and attrs.get("class") == "absent"} == absent
+    assert ("not measured" in page.words) == bool(absent & {"robustness", "footprint"})
+
+
+def test_hostile_names_stay_text(folder: Path, facts: RunFacts) -> None:
+    path = folder / "footprint.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"stem"', f'"{HOSTILE}$x_^$"').replace("Arduino Zero", HOSTILE))
+    for name in ("robustness.json", "parity.json"):
+        path = folder / name
+        path.write_text(path.read_text(encoding="utf-8").replace('"pgd"', f'"{HOSTILE}"').replace('"logits"', f'"{HOSTILE}"'))
+    assert facts.data is not None
+    data = facts.data.model_copy(update={"classes": (HOSTILE, *facts.data.classes[1:]), "title": HOSTILE})
+    page = rendered(
+        folder, facts.model_copy(update={"name": HOSTILE, "data": data, "versions": {HOSTILE: HOSTILE}, "command": HOSTILE})
+    )
+    assert page.text.count(HOSTILE) >= 8
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_the_same_records_give_the_same_bytes(folder: Path, facts: RunFacts) -> None:
+    first = render(folder, facts).read_bytes()
+    assert render(folder, facts).read_bytes() == first
+
+
+def test_phases_are_shown_only_where_channels_are_drawn(folder: Path, facts: RunFacts) -> None:
+    assert "phases are those of the stochastic schedule" in rendered(folder, facts).words
+    plain_rules = tuple(rule.model_copy(update={"weights": "ternary"}) for rule in facts.recipe.precision)
+    page = rendered(folder, facts.model_copy(update={"recipe": facts.recipe.model_copy(update={"precision": plain_rules})}))
+    assert "stochastic schedule" not in page.words
+    assert "Quantized channels" not in page.words
+
+
+def test_further_curves_and_gaps_are_drawn(folder: Path, facts: RunFacts) -> None:
+    (folder / "history.jsonl").write_text(
+        '{"epoch": 1, "loss": 2.0, "cross_entropy": 2.0, "jacobian": 0.5}\n'
+        '{"epoch": 2, "loss": null, "cross_entropy": null, "jacobian": 0.25}\n'
+    )
+    page = rendered(folder, facts)
+    assert "2 epochs" in page.words
+    assert "jacobian" in page.words
+    assert "cross_entropy" not in page.words  # it is the loss
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("history.jsonl", "[1]\n"), ("per_sample.npz", "no zip"), ("robustness.json", "{}")]
+)
+def test_a_broken_record_is_named(folder: Path, facts: RunFacts, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(RunFolderError, match=re.escape(name)):
+        render(folder, facts)
+    assert not (folder / "report.html").exists()

@@ -1,0 +1,99 @@
+"""Everything that a run folder holds for its report, read and validated; None where a stage has not run."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tinyrobust.deploy.record import ParityRecord
+from tinyrobust.errors import RunFolderError
+from tinyrobust.footprint.record import FootprintRecord
+from tinyrobust.records import Record
+from tinyrobust.reports.examples import Example, read_examples
+from tinyrobust.reports.facts import RunFacts
+from tinyrobust.robustness.record import RobustnessRecord
+
+_AnyRecord = TypeVar("_AnyRecord", bound=Record)
+
+
+@dataclass(frozen=True)
+class History:
+    """Curves of a training: name to one value an epoch, NaN where there is none."""
+
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return len(next(iter(self.curves.values()), []))
+
+    def get(self, name: str) -> list[float]:
+        """The curve `name`; empty where it was not logged."""
+        return self.curves.get(name, [])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about one run."""
+
+    run: RunFacts
+    recipe_toml: str
+    history: History
+    teacher: History
+    parity: ParityRecord | None
+    robustness: RobustnessRecord | None
+    footprint: FootprintRecord | None
+    examples: list[Example]
+
+    def class_name(self, label: int) -> str:
+        """The name of a class; its number where the names are not known."""
+        names = self.run.data.classes if self.run.data else ()
+        return names[label] if label < len(names) else str(label)
+
+
+def gather(folder: Path, run: RunFacts) -> Evidence:
+    """Reads what is in the run folder.
+
+    Raises:
+        RunFolderError: A file is there and cannot be read as what it should be.
+    """
+    robustness = _record(folder / "robustness.json", RobustnessRecord)
+    recipe = folder / "recipe.toml"
+    return Evidence(
+        run=run,
+        recipe_toml=recipe.read_text(encoding="utf-8") if recipe.is_file() else run.recipe.to_toml(),
+        history=read_history(folder / "history.jsonl"),
+        teacher=read_history(folder / "teacher_history.jsonl"),
+        parity=_record(folder / "parity.json", ParityRecord),
+        robustness=robustness,
+        footprint=_record(folder / "footprint.json", FootprintRecord),
+        examples=read_examples(folder / "per_sample.npz") if robustness else [],
+    )
+
+
+def read_history(path: Path) -> History:
+    """Reads one JSON object a line, one line an epoch; an empty history where there is no file.
+
+    Raises:
+        RunFolderError: A line is not a JSON object of numbers.
+    """
+    if not path.is_file():
+        return History()
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return History({name: [_value(row.get(name)) for row in rows] for name in names})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"Expected a JSON object of numbers on every line of {path}. Received: {error}",
+            hint="Delete the file and run the training stage again.",
+        ) from error
+
+
+def _value(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _record(path: Path, kind: type[_AnyRecord]) -> _AnyRecord | None:
+    return kind.load(path) if path.is_file() else None

@@ -1,0 +1,68 @@
+"""report.html: one run on one page that needs nothing from anywhere else, and reads well in light, dark and print."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tinyrobust import files
+from tinyrobust._version import __version__
+from tinyrobust.reports import formats, plots, tables
+from tinyrobust.reports.evidence import Evidence, gather
+from tinyrobust.reports.facts import RunFacts
+
+
+def render(folder: Path, run: RunFacts) -> Path:
+    """Writes `report.html` into a run folder from the records that are there.
+
+    A section whose record is missing says so in a sentence. The same records give the same page, byte for byte.
+
+    Args:
+        folder: The run folder.
+        run: What the records do not say.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunFolderError: A record cannot be read, or the page cannot be written.
+    """
+    evidence = gather(folder, run)
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(e=evidence, run=run, tables=tables, plots=_plots(evidence), version=__version__)
+    )
+    path = folder / "report.html"
+    files.write_atomic(path, page)
+    return path
+
+
+def environment() -> Environment:
+    """The templates of this room: everything is escaped unless it is marked as safe, and a misspelt name is an error."""
+    found = Environment(
+        loader=PackageLoader("tinyrobust.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(formats.FILTERS)
+    return found
+
+
+def _plots(evidence: Evidence) -> dict[str, Any]:
+    run, footprint, robustness = evidence.run, evidence.footprint, evidence.robustness
+    classes = len(run.data.classes) if run.data else None
+    return {
+        "security": [plots.security_curve(robustness, target, classes) for target in tables.targets(robustness)]
+        if robustness
+        else [],
+        "legend": plots.attack_legend(robustness) if robustness else [],
+        "training": plots.training(evidence.history, run.recipe),
+        "phases": plots.has_phases(run.recipe),
+        "teacher": plots.teacher(evidence.teacher),
+        "footprint": [plots.weights_by_layer(footprint), plots.ram_by_layer(footprint)] if footprint else [],
+        "arena": [plots.arena_timeline(footprint)] if footprint else [],
+        "parity": [plots.parity_by_layer(evidence.parity)] if evidence.parity else [],
+    }
