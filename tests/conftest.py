@@ -108,3 +108,52 @@ def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they come from the data set, not from a flag
         path.write_bytes(converter.convert())
     return path
+
+
+_TINY = """
+description = "Every stage in seconds: for the tests. Its figures mean nothing."
+[data]
+name = "digits"
+train_samples = 500
+test_samples = 120
+[network]
+width = 0.25
+[[precision]]
+layers = "stem|logits"
+weights = "fixed-point"
+[[precision]]
+layers = ".*"
+weights = "stochastic-ternary"
+[train]
+epochs = 6
+batch_size = 32
+learning_rate = 1e-2
+[train.stochastic]
+starts = [0.0, 0.2, 0.4, 0.6]
+[train.distillation]
+temperature = 2
+teacher_epochs = 4
+[export]
+accuracy_drop = 5.0
+agreement = 0.9
+[robustness]
+epsilons = [0.1, 0.2]
+headline = 0.1
+samples = 20
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe with all six stages that runs in seconds."""
+    path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    path.write_text(_TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The undisturbed run of `tiny_recipe`, a `tinyrobust.pipeline.run.Run`."""
+    import tinyrobust
+
+    return tinyrobust.run(tiny_recipe, runs_dir=tmp_path_factory.mktemp("runs"))

@@ -58,7 +58,7 @@ def attack(
     rows += [(result.target, result.attack, f"{result.epsilon:.4g}", percent(result.robust)) for result in record.attacks]
     rows += [(worst.target, "worst case", f"{worst.epsilon:.4g}", percent(worst.robust)) for worst in record.worst]
     header = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
-    console.OUT.print(table(record.model, ("", "", "right", ""), rows, header))
+    console.OUT.print(table(record.model, "llrl", rows, header))
     headline = f"Worst case over all attacks and targets at epsilon {record.headline_epsilon:.4g}: {percent(record.headline)}"
     console.OUT.print(f"[bold]{headline}[/]", highlight=False)
     for warning in record.warnings:

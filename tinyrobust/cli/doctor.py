@@ -33,6 +33,9 @@ _TOOLS = {
 }
 
 
+_SIGNS: dict[Status, str] = {"works": "works", "optional": "-", "missing": "MISSING"}
+
+
 class Finding(NamedTuple):
     """One thing that was looked at; `action` says what to do where it does not work."""
 
@@ -62,9 +65,9 @@ def doctor(
     if as_json:
         console.print_json([finding._asdict() for finding in findings])
     else:
-        rows = [(f.area, f.name, f.status, f.found, f.action) for f in findings]
+        rows = [(f.name, _SIGNS[f.status], f"{f.found}: {f.action}" if f.action else f.found) for f in findings]
         title = f"tinyrobust {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-        console.OUT.print(table(title, [""] * 5, rows, ("", "", "", "Found", "To do")))
+        console.OUT.print(table(title, "llt", rows))
     if any(finding.status == "missing" for finding in findings):
         raise SystemExit(1)
 

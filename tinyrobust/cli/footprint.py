@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tinyrobust.cli import console
-from tinyrobust.cli.tables import size, table
+from tinyrobust.cli.tables import kib, table
 
 
 def footprint(
@@ -23,8 +23,7 @@ def footprint(
 
         tinyrobust footprint somebodys.tflite --board nucleo-l4r5zi --json
     """
-    from tinyrobust.footprints.boards import FIT_COUNTS
-    from tinyrobust.footprints.measure import footprint as measure
+    from tinyrobust.footprint.measure import footprint as measure
 
     record = measure(model, () if "all" in board else board)
     if as_json:
@@ -32,7 +31,6 @@ def footprint(
         return
     rows = [
         (
-            layer.index,
             layer.op,
             "x".join(map(str, layer.output_shape[1:])),
             f"{layer.macs:,}",
@@ -44,8 +42,8 @@ def footprint(
         )
         for layer in record.layers
     ]
-    header = ("", "Operator", "Output", "MACs", "Weights", "Stored B", "Packed B", "Bias, scales B", "Arena B")
-    console.OUT.print(table(record.model, ("right", "", "right", "right", "", *["right"] * 4), rows, header))
+    header = ("Operator", "Output", "MACs", "Weights", "Stored", "Packed", "Other", "Arena")
+    console.OUT.print(table(f"{record.model}: bytes by layer (other: biases, scales, zero points)", "lrrlrrrr", rows, header))
     quantities = (
         ("File (flash)", record.file),
         ("Weights as stored", record.weights_stored),
@@ -54,15 +52,15 @@ def footprint(
         ("Multiply-accumulates", record.macs),
     )
     totals = [(name, f"{q.value:,} {q.unit}", f"{q.provenance}: {q.how}") for name, q in quantities]
-    console.OUT.print(table("In total", ("", "right", ""), totals))
+    console.OUT.print(table("In total", "lrt", totals))
     fits = [
         (
             fit.title,
             "fits" if fit.fits else f"too large: {fit.binds}",
-            f"{size(fit.flash_needed)} of {size(fit.flash)}",
-            f"{size(fit.ram_needed)} of {size(fit.ram)}",
+            f"{kib(fit.flash_needed)} of {kib(fit.flash)}",
+            f"{kib(fit.ram_needed)} of {kib(fit.ram)}",
         )
         for fit in record.boards
     ]
-    console.OUT.print(table("Boards", ("", "", "right", "right"), fits, ("Board", "", "Flash", "RAM")))
-    console.OUT.print(FIT_COUNTS, style="dim", highlight=False)
+    console.OUT.print(table("Boards", "tlrr", fits, ("Board", "", "Flash, KiB", "RAM, KiB")))
+    console.OUT.print(record.fit_counts, style="dim", highlight=False)

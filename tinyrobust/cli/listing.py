@@ -10,7 +10,7 @@ import typer
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import table
 
-Rows = list[tuple[str, ...]]
+Rows = list[dict[str, object]]
 
 
 class What(StrEnum):
@@ -36,60 +36,67 @@ def show(
 
         tinyrobust list boards --json
     """
-    header, rows = _LISTS[what]()
+    rows = _LISTS[what]()
     if as_json:
-        keys = [name.lower() for name in header]
-        console.print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        console.print_json(rows)
         return
-    console.OUT.print(table(what.value.capitalize(), [""] * len(header), rows, header))
+    title, shown = _SHOWN[what]
+    cells = [[row[key] for key in shown] for row in rows]
+    header = [key[0].upper() + key[1:] for key in shown]
+    console.OUT.print(table(title, "l" + "t" * (len(shown) - 1), cells, header))
 
 
-def _recipes() -> tuple[tuple[str, ...], Rows]:
+def _recipes() -> Rows:
     from tinyrobust import assets, recipe
 
-    loaded = [recipe.load(name) for name in assets.recipes()]
-    return ("Name", "Description"), [(one.name, one.description) for one in loaded]
+    loaded = {name: (recipe.load(name), path) for name, path in assets.recipes().items()}
+    return [{"name": name, "description": one.description, "path": str(path)} for name, (one, path) in loaded.items()]
 
 
-def _datasets() -> tuple[tuple[str, ...], Rows]:
+def _datasets() -> Rows:
     from tinyrobust.data.cards import cards
 
-    return ("Name", "Title", "Licence", "URL"), [
-        (name, card.title, card.licence, str(card.url)) for name, card in cards().items()
-    ]
+    return [card.model_dump(mode="json") for card in cards().values()]
 
 
-def _networks() -> tuple[tuple[str, ...], Rows]:
+def _networks() -> Rows:
     with console.quiet_imports():
         from tinyrobust.networks.catalog import NETWORKS
 
-    return ("Name", "Description"), [(name, str(inspect.getdoc(build)).partition("\n")[0]) for name, build in NETWORKS.items()]
+    return [{"name": name, "description": str(inspect.getdoc(build)).partition("\n")[0]} for name, build in NETWORKS.items()]
 
 
-def _attacks() -> tuple[tuple[str, ...], Rows]:
-    with console.quiet_imports():
-        from tinyrobust import assets
-        from tinyrobust.robustness import protocol
+def _attacks() -> Rows:
+    from tinyrobust import assets
+    from tinyrobust.robustness import protocol
 
-    rows: Rows = []
-    for name in assets.protocols():
-        rows += [(name, attack.name, attack.kind, attack.on) for attack in protocol.load(name).attacks]
-    return ("Protocol", "Attack", "Kind", "On"), rows
-
-
-def _boards() -> tuple[tuple[str, ...], Rows]:
-    from tinyrobust.footprints.boards import boards
-
-    return ("Name", "Title", "Core", "Flash", "RAM", "Datasheet"), [
-        (b.name, b.title, f"{b.core}, {b.clock_mhz} MHz", f"{b.flash // 1024} KiB", f"{b.ram // 1024} KiB", b.datasheet)
-        for b in boards()
+    return [
+        {"protocol": name, **attack.model_dump(mode="json")}
+        for name in assets.protocols()
+        for attack in protocol.load(name).attacks
     ]
 
 
-_LISTS: dict[What, Callable[[], tuple[tuple[str, ...], Rows]]] = {
+def _boards() -> Rows:
+    from tinyrobust.footprint.boards import boards
+
+    return [
+        {**board.model_dump(mode="json"), "flash KiB": f"{board.flash // 1024:,}", "RAM KiB": f"{board.ram // 1024:,}"}
+        for board in boards()
+    ]
+
+
+_LISTS: dict[What, Callable[[], Rows]] = {
     What.recipes: _recipes,
     What.datasets: _datasets,
     What.networks: _networks,
     What.attacks: _attacks,
     What.boards: _boards,
+}
+_SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
+    What.recipes: ("Recipes", ("name", "description")),
+    What.datasets: ("Data sets", ("name", "title", "licence")),
+    What.networks: ("Networks", ("name", "description")),
+    What.attacks: ("Attacks, by protocol", ("protocol", "name", "kind", "on")),
+    What.boards: ("Boards", ("name", "title", "core", "flash KiB", "RAM KiB")),
 }

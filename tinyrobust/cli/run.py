@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tinyrobust import recipe as recipes
 from tinyrobust.cli import console
-from tinyrobust.cli.tables import percent, size, table
+from tinyrobust.cli.tables import kib, percent, table
 
 if TYPE_CHECKING:
     from tinyrobust.pipeline.run import Run
@@ -51,11 +52,11 @@ def run(
     rows = [
         ("Accuracy of the int8 file, test set", percent(clean)),
         (f"Robust accuracy, worst case, epsilon {robustness.headline_epsilon:.4g}", percent(robustness.headline)),
-        ("Flash, .tflite", size(footprint.file.value)),
-        ("Weights at their true bits", size(footprint.weights_packed.value)),
-        ("RAM, tensor arena", size(footprint.arena.value)),
+        ("Flash, .tflite", f"{kib(footprint.file.value)} KiB"),
+        ("Weights at their true bits", f"{kib(footprint.weights_packed.value)} KiB"),
+        ("RAM, tensor arena", f"{kib(footprint.arena.value)} KiB"),
     ]
-    console.OUT.print(table(f"{robustness.model}: {done.path}", ("", "right"), rows))
+    console.OUT.print(table(done.path.name, "tl", rows))
     for warning in robustness.warnings:
         console.OUT.print(f"[yellow]Not to be trusted as it stands:[/] {warning}")
     console.OUT.print(f"\nOpen the report: [bold]{done.path / 'report.html'}[/]", soft_wrap=True)
@@ -83,7 +84,7 @@ def train(
         console.print_json(_paths(done) | {"last_epoch": last})
         return
     rows = [(f"Validation accuracy after epoch {last['epoch']}", f"{100 * last['val_accuracy']:.1f} %")]
-    console.OUT.print(table(f"{done.path / 'model.keras'}", ("", "right"), rows))
+    console.OUT.print(table(f"{done.path / 'model.keras'}", "tl", rows))
 
 
 def export(
@@ -114,15 +115,16 @@ def export(
         ("Accuracy lost from QKeras to int8", f"{parity.accuracy_drop_points:.2f} points"),
         ("Worst layer", parity.worst_layer),
     ]
-    console.OUT.print(table(f"{done.path / 'model.tflite'}", ("", "right"), rows))
+    console.OUT.print(table(f"{done.path / 'model.tflite'}", "tl", rows))
     console.OUT.print(f"For TensorFlow Lite Micro: {done.path / 'model_data.cc'}", soft_wrap=True)
 
 
 def _until(stage: str, recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> "Run":
+    resolved = recipes.load(recipe, overrides)  # before the wait for TensorFlow: a misspelt key is told at once
     with console.quiet_imports():
         from tinyrobust.pipeline.run import run as execute
     with console.progress(not as_json) as progress:
-        return execute(recipe, overrides=overrides, until=stage, runs_dir=runs_dir, data_dir=data_dir, progress=progress)
+        return execute(resolved, until=stage, runs_dir=runs_dir, data_dir=data_dir, progress=progress)
 
 
 def _paths(done: "Run") -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How figures look in a terminal."""
+"""How figures look in a terminal of 80 columns."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,16 +14,31 @@ def percent(share: Proportion) -> str:
     return f"{100 * share.value:.1f} % (n = {share.n}, {100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
-def size(count: int) -> str:
-    """Bytes, with kilobytes (1,000 B) where that reads better: `51,120 B`."""
-    return f"{count:,} B"
+def kib(count: int) -> str:
+    """Bytes as binary kilobytes, the unit of data sheets: `54.5`, `1,024`."""
+    return f"{count / 1024:,.1f}".removesuffix(".0")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> Table:
-    """A table without vertical lines. `columns` are justifications ("" or "right"); cells are plain text."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=bool(header))
-    for index, justify in enumerate(columns):
-        drawn.add_column(header[index] if header else "", justify="right" if justify == "right" else "left", overflow="fold")
+def table(title: str, columns: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> Table:
+    """A table without vertical lines; cells are plain text.
+
+    Args:
+        title: The line above it.
+        columns: A letter a column: "l" left, "r" right, both kept on one line; "t" text that may wrap.
+        rows: The cells.
+        header: The names of the columns; none are shown when empty.
+    """
+    drawn = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_header=bool(header),
+        padding=(0, 1, 0, 0),
+    )
+    for index, kind in enumerate(columns):
+        name = header[index] if header else ""
+        drawn.add_column(name, justify="right" if kind == "r" else "left", overflow="fold", no_wrap=kind != "t")
     for row in rows:
         drawn.add_row(*(Text(str(cell)) for cell in row))
     return drawn

@@ -1,0 +1,139 @@
+"""A run through the Python API: what it leaves, what it repeats, what it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyrobust
+from tinyrobust.errors import ParityError, RecipeError, RunFolderError
+from tinyrobust.pipeline.stages import STAGES
+
+_FULL = """
+set -e
+mount -t tmpfs -o size={size} tmpfs {folder}
+exec {python} -m tinyrobust.cli.app run {recipe} --runs-dir {folder}/runs
+"""
+
+
+def test_every_stage_leaves_its_files_and_its_record(tiny_run: Any) -> None:
+    record = tiny_run.record
+    assert list(record.stages) == [stage.name for stage in STAGES]
+    for stage in STAGES:
+        assert set(record.stages[stage.name].files) == set(stage.files)
+        assert all((tiny_run.path / name).is_file() for name in stage.files)
+
+
+def test_the_folder_is_named_by_recipe_and_hash(tiny_run: Any) -> None:
+    resolved = tomllib.loads((tiny_run.path / "recipe.toml").read_text())
+    assert tiny_run.path.name == f"tiny-{tiny_run.recipe.hash[:8]}"
+    assert resolved["train"]["schedule"] == "one-cycle"  # defaults are written out
+
+
+def test_the_history_shows_the_four_phases(tiny_run: Any) -> None:
+    fractions = [row["quantized_fraction"] for row in tiny_run.history]
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0.5
+    assert fractions[-1] == 1.0
+    assert len(set(fractions)) == 4
+    assert all(row["learning_rate"] >= 0 and row["val_loss"] > 0 for row in tiny_run.history)
+
+
+def test_the_headline_is_the_worst_case_over_targets_and_attacks(tiny_run: Any) -> None:
+    robustness = tiny_run.robustness
+    assert robustness.headline.n == 20
+    assert all(
+        robustness.headline.value <= attack.robust.value
+        for attack in robustness.attacks
+        if attack.epsilon == robustness.headline_epsilon
+    )
+    with np.load(tiny_run.path / "per_sample.npz", allow_pickle=False) as stored:
+        assert len(stored.files) > 0
+
+
+def test_a_complete_run_is_not_done_again(tiny_recipe: Path, tiny_run: Any) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.path.rglob("*") if path.name != ".lock"}
+    told: list[str] = []
+    tinyrobust.run(tiny_recipe, runs_dir=tiny_run.path.parent, progress=lambda label, *_: told.append(label))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [label for label in told if label.endswith(": complete")] == [f"{stage.name}: complete" for stage in STAGES]
+
+
+def test_only_what_is_missing_is_done(tiny_recipe: Path, tiny_run: Any, tmp_path: Path) -> None:
+    copy = tmp_path / tiny_run.path.name
+    shutil.copytree(tiny_run.path, copy)
+    (copy / "footprint.json").unlink()
+    told: list[str] = []
+    tinyrobust.run(tiny_recipe, runs_dir=tmp_path, progress=lambda label, *_: told.append(label))
+    assert "attack: complete" in told
+    assert "footprint: complete" not in told
+    assert json.loads((copy / "footprint.json").read_text()) == json.loads((tiny_run.path / "footprint.json").read_text())
+
+
+def test_the_test_set_is_not_looked_at_before_the_attack_stage(tiny_run: Any) -> None:
+    assert "none from the test set" in tiny_run.parity.images
+    assert tiny_run.parity.n == 500  # all training and validation images of this recipe
+    assert not any("test" in key for row in tiny_run.history for key in row)
+
+
+def test_broken_parity_refuses_the_export(tiny_recipe: Path, tmp_path: Path) -> None:
+    overrides = ["train.epochs=1", "export.agreement=1.0", "export.accuracy_drop=0.0", "train.distillation.teacher_epochs=1"]
+    with pytest.raises(ParityError):
+        tinyrobust.export(tiny_recipe, overrides=overrides, runs_dir=tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert not (folder / "model.tflite").exists()
+    assert "export" not in json.loads((folder / "run.json").read_text())["stages"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("precision.0.layers=blok.*", "matches no layer"),
+        ("network.name=resnet", "stqnet"),
+        ("robustness.protocol=quik", "quick"),
+    ],
+)
+def test_what_cannot_end_does_not_begin(tiny_recipe: Path, tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        tinyrobust.run(tiny_recipe, overrides=[override], runs_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_a_full_disk_is_a_clear_error(tiny_recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    script = _FULL.format(size="100k", folder=folder, python=sys.executable, recipe=tiny_recipe)
+    probe = subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True)
+    if shutil.which("unshare") is None or probe.returncode:
+        pytest.skip("this machine does not let a test mount a small file system")
+    answer = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert "the disk is full" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_renamed_run_still_gives_a_report(tiny_run: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "renamed"
+    shutil.copytree(tiny_run.path, copy)
+    (copy / "report.html").unlink()
+    assert tinyrobust.report(copy) == copy / "report.html"
+    assert (copy / "report.html").is_file()
+
+
+def test_the_lock_is_held_while_a_run_writes(tiny_recipe: Path, tiny_run: Any) -> None:
+    from tinyrobust.pipeline.folder import locked
+
+    with locked(tiny_run.path), pytest.raises(RunFolderError, match="Another process"):
+        tinyrobust.run(tiny_recipe, runs_dir=tiny_run.path.parent)
+
+
+def test_the_same_recipe_gives_the_same_file(tiny_recipe: Path, tiny_run: Any, tmp_path: Path) -> None:
+    again = tinyrobust.export(tiny_recipe, runs_dir=tmp_path)
+    assert (again.path / "model.tflite").read_bytes() == (tiny_run.path / "model.tflite").read_bytes()
+    assert again.path.name == tiny_run.path.name
