@@ -1,0 +1,96 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tinyrobust.deploy import artefact
+from tinyrobust.deploy.carray import allowance, identifier, write_c_array
+from tinyrobust.errors import ModelFileError
+from tinyrobust.footprint.measure import arena_head
+
+CLASSES = ("zero", 'a "quoted" \\ name', "naïve??/", "line\nbreak")
+
+MAIN = """
+#include "model_data.h"
+#include <cstdint>
+#include <cstdio>
+int main() {
+  if (reinterpret_cast<std::uintptr_t>(g_digits_stq_model_data) % 16 != 0) return 1;
+  std::fwrite(g_digits_stq_model_data, 1, g_digits_stq_model_data_len, stdout);
+  std::fprintf(stderr, "%u|%d|%.9e|%d|%d|%.9e|%d", g_digits_stq_arena_size, g_digits_stq_input_shape[1],
+               g_digits_stq_input_scale, g_digits_stq_input_zero_point, g_digits_stq_output_shape[1],
+               g_digits_stq_output_scale, g_digits_stq_output_zero_point);
+  for (const char* name : g_digits_stq_class_names) std::fprintf(stderr, "|%s", name);
+}
+"""
+
+RUN = """
+import sys
+import numpy as np
+from tflite_micro.python.tflite_micro import runtime
+interpreter = runtime.Interpreter.from_file(sys.argv[1], arena_size=int(sys.argv[2]))
+interpreter.set_input(np.zeros(interpreter.get_input_details(0)["shape"], np.int8), 0)
+interpreter.invoke()
+print(interpreter.get_output(0).shape)
+"""
+
+
+def test_the_compiled_array_is_the_file(ternary, tmp_path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    file = artefact.read(ternary.tflite)
+    source, _ = write_c_array(file, "digits-stq", tmp_path, arena_bytes=2304, classes=CLASSES)
+    main, program = tmp_path / "main.cc", tmp_path / "program"
+    main.write_text(MAIN)
+    strict = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    subprocess.run([compiler, *strict, main, source, "-o", program], check=True, timeout=60)
+    result = subprocess.run([program], check=True, capture_output=True, timeout=60)
+    assert result.stdout == ternary.tflite.read_bytes()
+    arena, size, scale, zero, classes, out_scale, out_zero, *names = result.stderr.decode().split("|")
+    sink = file.tensors[file.outputs[0]]
+    assert (int(size), float(scale), int(zero), int(classes)) == (8, pytest.approx(1 / 255), -128, 10)
+    assert (float(out_scale), int(out_zero)) == (pytest.approx(float(sink.scales[0]), rel=1e-8), sink.zero_points[0])
+    assert int(arena) % 16 == 0
+    assert 0 <= int(arena) - 2304 - allowance(file) < 16
+    assert tuple(names) == CLASSES
+
+
+def test_the_header_lists_the_operators_for_the_resolver(ternary, tmp_path) -> None:
+    _, header = write_c_array(artefact.read(ternary.tflite), "x", tmp_path, arena_bytes=1)
+    text = header.read_text()
+    assert "MicroMutableOpResolver<6> resolver;" in text
+    for method in ("Add", "AveragePool2D", "Conv2D", "DepthwiseConv2D", "FullyConnected", "Reshape"):
+        assert f"//   resolver.Add{method}();\n" in text
+    assert "class_names" not in text
+
+
+def test_the_recommended_arena_is_enough_for_tensorflow_lite_micro(ternary, small_tflite) -> None:
+    pytest.importorskip("tflite_micro", reason="the extra tinyrobust[mcu] is not installed")
+    for path in (ternary.tflite, small_tflite):
+        arena = arena_head(path) + allowance(artefact.read(path))
+        # In a process of its own: near its limit the interpreter crashes.
+        result = subprocess.run([sys.executable, "-c", RUN, path, str(arena)], capture_output=True, timeout=120)
+        assert result.returncode == 0, result.stderr.decode()[-500:]
+        assert result.stdout.startswith(b"(1, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("digits-stq", "digits_stq"), ("3 käse/x", "3_k_se_x"), ("a__b", "a_b"), ("é", "network"), ("", "network")],
+)
+def test_names_become_identifiers(name, expected) -> None:
+    assert identifier(name) == expected
+
+
+def test_a_float_file_is_refused(tmp_path) -> None:
+    import keras
+    import tensorflow as tf
+
+    image = keras.Input((4,), batch_size=1)
+    path = tmp_path / "float.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, keras.layers.Dense(2)(image))).convert())
+    with pytest.raises(ModelFileError, match="a file with a quantized input"):
+        write_c_array(artefact.read(path), "x", tmp_path, arena_bytes=1)
+    assert not (tmp_path / "model_data.cc").exists()

@@ -1,0 +1,131 @@
+"""Finds each layer of the twin in the converted file.
+
+Tensor names are no guide: the converter joins them, adds suffixes and shares constants. So the twin's graph and the file's are
+walked side by side, from the input on; kernels decide where several operators read the same tensor.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
+from tinyrobust.deploy.twin import WEIGHT_LAYERS, numbers, writer
+from tinyrobust.errors import ModelFileError
+
+# The operators that a layer may become; an empty tuple: it leaves no trace. To support a layer, enter it here.
+OPERATORS: Mapping[type, tuple[str, ...]] = {
+    keras.layers.Conv2D: ("CONV_2D",),
+    keras.layers.DepthwiseConv2D: ("DEPTHWISE_CONV_2D",),
+    keras.layers.Dense: ("FULLY_CONNECTED",),
+    keras.layers.ReLU: ("RELU", "RELU6"),
+    keras.layers.Add: ("ADD",),
+    keras.layers.AveragePooling2D: ("AVERAGE_POOL_2D",),
+    keras.layers.MaxPooling2D: ("MAX_POOL_2D",),
+    keras.layers.GlobalAveragePooling2D: ("MEAN",),
+    keras.layers.ZeroPadding2D: ("PAD",),
+    keras.layers.Concatenate: ("CONCATENATION",),
+    keras.layers.Flatten: ("RESHAPE",),
+    keras.layers.Reshape: ("RESHAPE",),
+    keras.layers.Softmax: ("SOFTMAX",),
+    keras.layers.Dropout: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Where a layer of the twin is in the file.
+
+    Attributes:
+        layer: The twin's layer.
+        operator: The operator that computes it; None for the input and for layers that leave no trace.
+        tensor: Index of the tensor that holds its output.
+        exact: False where an activation is fused in: then the tensor holds that later layer's output.
+    """
+
+    layer: Any
+    operator: Operator | None
+    tensor: int
+    exact: bool
+
+
+def match(twin: keras.Model, artefact: Artefact) -> dict[str, Match]:
+    """Finds the layers of `twin` in the file that was converted from it, by name in the twin's order.
+
+    Raises:
+        ModelFileError: A layer is not found, or an operator belongs to no layer.
+    """
+    found: dict[str, Match] = {}
+    for layer in twin.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            found[layer.name] = Match(layer, None, artefact.inputs[0], exact=True)
+            continue
+        sources = [found[writer(t).name] for t in keras.tree.flatten(layer.input)]
+        found[layer.name] = _matched(layer, sources, artefact)
+    ours = {place.operator.index for place in found.values() if place.operator is not None}
+    strange = [operator.name for operator in artefact.operators if operator.index not in ours]
+    if strange:
+        raise ModelFileError(f"Expected one operator a layer. Received besides: {', '.join(sorted(set(strange)))}.")
+    return found
+
+
+def _matched(layer: Any, sources: list[Match], artefact: Artefact) -> Match:
+    if type(layer) not in OPERATORS:
+        known = ", ".join(sorted(kind.__name__ for kind in OPERATORS))
+        raise ModelFileError(
+            f"Layer {layer.name!r} cannot be exported. Received: {type(layer).__name__}. Expected one of: {known}."
+        )
+    first = sources[0]
+    if isinstance(layer, keras.layers.ReLU) and not first.exact:
+        return Match(layer, first.operator, first.tensor, exact=True)
+    names = OPERATORS[type(layer)]
+    read = {source.tensor for source in sources}
+    candidates = [o for o in artefact.operators if o.name in names and set(_activations(o, artefact)) == read]
+    if isinstance(layer, WEIGHT_LAYERS):
+        candidates = [o for o in candidates if artefact.tensors[o.inputs[1]].shape == kernel(layer).shape]
+        candidates.sort(key=lambda o: kernel_error(layer, artefact.tensors[o.inputs[1]]))
+    if candidates:
+        operator = candidates[0]
+        fused = operator.options.get("fused_activation_function", "NONE") != "NONE"
+        return Match(layer, operator, operator.outputs[0], exact=not fused)
+    # Reshaping changes no value: the converter merges it with others, and drops it before FULLY_CONNECTED.
+    if not names or names == ("RESHAPE",):
+        return Match(layer, None, first.tensor, first.exact)
+    readers = sorted({o.name for o in artefact.operators if read & set(_activations(o, artefact))})
+    raise ModelFileError(
+        f"The converter made something else of layer {layer.name!r} ({type(layer).__name__}). Expected {' or '.join(names)}. "
+        f"Received: {', '.join(readers) or 'no operator'}."
+    )
+
+
+def kernel_error(layer: Any, tensor: Tensor) -> float:
+    """Largest distance between the twin's kernel and the one in the file, in steps of the channel's scale (rounding: 0.5)."""
+    if tensor.data is None or not tensor.quantized:
+        return float("inf")
+    scales = along_channels(tensor.scales.astype(np.float64), tensor)
+    return float(np.abs(kernel(layer) / scales - tensor.data).max())
+
+
+def kernel(layer: Any) -> npt.NDArray[np.float64]:
+    """The kernel of a weight layer of the twin in TensorFlow Lite's order of axes: channels first, last for depthwise ones."""
+    values = numbers(layer.kernel)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return values.reshape(1, *values.shape[:2], -1)
+    return values.T if isinstance(layer, keras.layers.Dense) else values.transpose(3, 0, 1, 2)
+
+
+def bias(layer: Any) -> npt.NDArray[np.float64]:
+    """The bias of a weight layer of the twin."""
+    return numbers(layer.bias)
+
+
+def along_channels(values: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
+    """One value a channel, in a shape that broadcasts against the kernel `tensor`."""
+    return values.reshape([-1 if axis == tensor.quantized_dimension else 1 for axis in range(len(tensor.shape))])
+
+
+def _activations(operator: Operator, artefact: Artefact) -> list[int]:
+    return [index for index in operator.inputs if index >= 0 and artefact.tensors[index].data is None]

@@ -1,0 +1,229 @@
+"""Parity: does the file answer like the network that was trained? Measured on real images, arrow by arrow."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from tinyrobust.data.arrays import scale
+from tinyrobust.deploy import artefact as artefacts
+from tinyrobust.deploy import grids
+from tinyrobust.deploy.artefact import Artefact
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.matching import Match, kernel_error, match
+from tinyrobust.deploy.record import LayerParity, ParityRecord, TernaryKernel
+from tinyrobust.deploy.twin import WEIGHT_LAYERS, build_twin, outputs, source_layers
+from tinyrobust.errors import ModelFileError, ParityError
+from tinyrobust.progress import Progress, silent
+from tinyrobust.quantizers.layers import weight_layers, without_rounding
+from tinyrobust.quantizers.weights import Ternary
+from tinyrobust.recipe import Export
+
+TWIN_TOLERANCE = 1e-4
+# Rounding moves a weight by half a step; the rest is for scales that are kept in single precision.
+KERNEL_TOLERANCE = 0.51
+
+_LAYER_IMAGES = 32
+_BATCH = 100
+
+
+def measure(
+    model: keras.Model,
+    path: Path,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    settings: Export,
+    *,
+    source: str,
+    arena_bytes: int,
+    progress: Progress = silent,
+) -> ParityRecord:
+    """Compares a QKeras model with its twin and with the `.tflite` that was made from it.
+
+    Args:
+        model: The trained network.
+        path: The file.
+        images: uint8 [n, h, w, c], n at least 1: real ones, not from the test set.
+        labels: Their class indices, [n].
+        settings: The tolerances.
+        source: Where the images come from, in words.
+        arena_bytes: What the file's activations need in RAM at once.
+        progress: Told how many images the file has classified.
+
+    Raises:
+        ModelFileError: The file is not one that `convert` made from this network's layers, or there are no images.
+    """
+    if len(images) == 0:
+        raise ModelFileError("Expected images to measure parity on. Received: none.")
+    file = artefacts.read(path)
+    x = scale(images)
+    twin = build_twin(model)
+    matches = match(twin, file)
+    answers, answers_int8 = _logits(model, x).argmax(1), _classify(path, x, progress).argmax(1)
+    accuracies = float(np.mean(answers == labels)), float(np.mean(answers_int8 == labels))
+    layers = layer_errors(model, file, matches, grids.limits(twin), x[:_LAYER_IMAGES])
+    kernels = {
+        name: kernel_error(place.layer, file.tensors[place.operator.inputs[1]])
+        for name, place in matches.items()
+        if isinstance(place.layer, WEIGHT_LAYERS) and place.operator is not None
+    }
+    worst_kernel = max(kernels, key=lambda name: kernels[name])
+    return ParityRecord(
+        n=len(images),
+        images=source,
+        twin_relative_error=twin_error(model, twin, x),
+        twin_tolerance=TWIN_TOLERANCE,
+        accuracy_qkeras=accuracies[0],
+        accuracy_int8=accuracies[1],
+        accuracy_drop_points=100 * (accuracies[0] - accuracies[1]),
+        accuracy_drop_tolerance=settings.accuracy_drop,
+        top1_agreement=float(np.mean(answers == answers_int8)),
+        top1_tolerance=settings.agreement,
+        kernel_error_steps=kernels[worst_kernel],
+        kernel_error_tolerance=KERNEL_TOLERANCE,
+        worst_kernel=worst_kernel,
+        ternary_kernels=ternary_kernels(model, file, matches),
+        layers=layers,
+        worst_layer=max(layers, key=lambda layer: layer.relative_error).layer,
+        operators=sorted({operator.name for operator in file.operators}),
+        arena_bytes=arena_bytes,
+    )
+
+
+def check(record: ParityRecord) -> None:
+    """Refuses an export whose neighbours disagree.
+
+    Raises:
+        ParityError: Listing what broke, with figures and tolerances.
+    """
+    most = max((kernel.most_values_per_channel for kernel in record.ternary_kernels), default=0)
+    not_ternary = [kernel.tensor for kernel in record.ternary_kernels if kernel.most_values_per_channel > 3]
+    broken = [
+        text
+        for holds, text in (
+            (
+                record.twin_relative_error <= record.twin_tolerance,
+                f"twin against QKeras: expected a relative error of at most {record.twin_tolerance:.0e}. "
+                f"Received: {record.twin_relative_error:.2e}",
+            ),
+            (
+                record.kernel_error_steps <= record.kernel_error_tolerance,
+                f"weights: expected each within {record.kernel_error_tolerance} steps of the twin's. "
+                f"Received: {record.kernel_error_steps:.1f} steps in {record.worst_kernel!r}",
+            ),
+            (
+                not not_ternary,
+                f"ternary kernels: expected at most 3 values per channel. Received: up to {most} in {', '.join(not_ternary)}",
+            ),
+            (
+                record.accuracy_drop_points <= record.accuracy_drop_tolerance,
+                f"accuracy: expected int8 to lose at most {record.accuracy_drop_tolerance:g} points. Received: "
+                f"{100 * record.accuracy_qkeras:.2f} % -> {100 * record.accuracy_int8:.2f} %",
+            ),
+            (
+                record.top1_agreement >= record.top1_tolerance,
+                f"top-1 agreement: expected at least {100 * record.top1_tolerance:.2f} %. "
+                f"Received: {100 * record.top1_agreement:.2f} %",
+            ),
+        )
+        if not holds
+    ]
+    if not broken:
+        return
+    error = max(layer.relative_error for layer in record.layers)
+    raise ParityError(
+        f"The exported file is not the trained network, measured on {record.n} images:\n  - " + "\n  - ".join(broken) + "\n"
+        f"The worst layer is {record.worst_layer!r}: relative error {error:.1%}.",
+        hint="A barely trained network decides many images by a hair: train it longer. If the worst layer is no rounded "
+        "activation, its range comes from the calibration images: raise export.calibration_samples.",
+    )
+
+
+def twin_error(model: keras.Model, twin: keras.Model, x: npt.NDArray[np.float32]) -> float:
+    """Largest difference between the twin's logits and those of the network without rounding, over the largest logit."""
+    expected = _logits(without_rounding(model), x)
+    return float(np.abs(_logits(twin, x) - expected).max() / np.abs(expected).max())
+
+
+def layer_errors(
+    model: keras.Model,
+    file: Artefact,
+    matches: Mapping[str, Match],
+    limits: Mapping[str, tuple[float, float]],
+    x: npt.NDArray[np.float32],
+) -> list[LayerParity]:
+    """The relative RMS error of every layer that has a tensor of its own in the file, on images `x` (float, in [0, 1]).
+
+    What lies beyond the `limits` of a layer makes no difference, and counts as the limit.
+    """
+    sources = source_layers(model)
+    compared = {name: place.tensor for name, place in matches.items() if place.exact and place.operator is not None}
+    network = keras.Model(model.inputs[0], [model.get_layer(sources[name]).output for name in compared])
+    expected = next(outputs(network, x))
+    found = _intermediate(file, x, list(compared.values()))
+    layers = []
+    for name, reference, values in zip(compared, expected, found, strict=True):
+        counted = np.clip(reference, *limits.get(name, (None, None)))
+        error = _relative(values.reshape(reference.shape), counted)
+        layers.append(LayerParity(layer=sources[name], relative_error=error))
+    return layers
+
+
+def ternary_kernels(model: keras.Model, file: Artefact, matches: Mapping[str, Match]) -> list[TernaryKernel]:
+    """The values of every kernel whose quantizer is ternary."""
+    kernels = []
+    for layer in weight_layers(model):
+        operator = matches[layer.name].operator
+        if not isinstance(layer.weight_quantizer, Ternary) or operator is None:
+            continue
+        tensor = file.tensors[operator.inputs[1]]
+        channels = np.moveaxis(np.asarray(tensor.data), tensor.quantized_dimension, 0)
+        most = max(len(np.unique(channel)) for channel in channels)
+        kernels.append(TernaryKernel(tensor=tensor.name, channels=len(channels), most_values_per_channel=most))
+    return kernels
+
+
+def _logits(model: keras.Model, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.concatenate([batch[0] for batch in outputs(model, x)])
+
+
+def _classify(path: Path, x: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[np.float32]:
+    model = Int8Model(path)
+    scores = []
+    for start in range(0, len(x), _BATCH):
+        scores.append(model.predict(x[start : start + _BATCH]))
+        progress("parity", min(start + _BATCH, len(x)), len(x))
+    return np.concatenate(scores)
+
+
+def _intermediate(file: Artefact, x: npt.NDArray[np.float32], tensors: list[int]) -> list[npt.NDArray[np.float64]]:
+    """What the file puts into `tensors` for every image, as real numbers."""
+    interpreter = Interpreter(
+        model_content=file.content,
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    inputs = Int8Model(file.path).quantized(x)
+    values: list[list[Any]] = [[] for _ in tensors]
+    for image in inputs:
+        interpreter.set_tensor(file.inputs[0], image[np.newaxis])
+        interpreter.invoke()
+        for index, rows in zip(tensors, values, strict=True):
+            rows.append(interpreter.get_tensor(index))
+    described = [file.tensors[index] for index in tensors]
+    return [
+        (np.concatenate(rows).astype(np.float64) - tensor.zero_points[0]) * tensor.scales[0]
+        for rows, tensor in zip(values, described, strict=True)
+    ]
+
+
+def _relative(values: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
+    """RMS error over RMS value; the error itself where the value is zero everywhere."""
+    error = np.sqrt(np.mean((values - reference) ** 2, dtype=np.float64))
+    return float(error / (np.sqrt(np.mean(reference**2, dtype=np.float64)) or 1.0))
