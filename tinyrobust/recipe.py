@@ -25,7 +25,7 @@ WeightFormat = Literal["stochastic-ternary", "ternary", "binary", "fixed-point",
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Augment(_Table):
@@ -194,8 +194,7 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         _apply(values, override)
     if "name" in values:
         raise RecipeError(f"{path}: 'name' is not a key of a recipe: its folder names it.", hint="Remove the line.")
-    name = path.parent.name if path.name == "recipe.toml" else path.stem
-    return toml.validated(Recipe, {"name": name, **values}, f"Recipe {path}", RecipeError)
+    return toml.validated(Recipe, {"name": _name(path), **values}, f"Recipe {path}", RecipeError)
 
 
 def find(source: str | Path) -> Path:
@@ -220,10 +219,14 @@ def find(source: str | Path) -> Path:
     )
 
 
+def _name(path: Path) -> str:
+    return path.parent.name if path.name == "recipe.toml" else path.stem
+
+
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
-        raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.parent.name for p in (*seen, path))}.")
+        raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(map(_name, (*seen, path)))}.")
     values = toml.values(path, RecipeError)
     parent = values.pop("extends", None)
     if parent is None:

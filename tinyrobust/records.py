@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import write_atomic
+from tinyrobust.toml import explain
 
 
 class Part(BaseModel):
@@ -49,7 +50,8 @@ class Record(Part):
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
+            reason = f"\n{explain(error, cls)}" if isinstance(error, ValidationError) else f" {error}."
             raise RunFolderError(
-                f"Cannot read {path} as {cls.SCHEMA}: {error}",
+                f"Cannot read {path} as {cls.SCHEMA}:{reason}",
                 hint="Delete the file and run the stage again.",
             ) from error

@@ -1,6 +1,7 @@
 """TOML files that people write: read, validated, and refused in words that name the nearest valid key."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -45,7 +46,8 @@ def validated(model: type[_Model], values: dict[str, Any], what: str, error: typ
         TinyRobustError: Of type `error`: keys or values do not fit; every one is listed.
     """
     try:
-        return model(**values)
+        # As JSON, because its strict mode takes lists for tuples; strict: "3" is no number, and true is not 1.
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as problem:
         raise error(f"{what} is not valid:\n{explain(problem, model, hidden={'name'})}") from problem
 
@@ -67,6 +69,8 @@ def explain(error: ValidationError, model: type[BaseModel], hidden: Collection[s
             lines.append(f"  {place}: there is no such key.{nearest(key, valid)}")
         elif problem["type"] == "missing":
             lines.append(f"  {place}: is missing.")
+        elif problem["type"] == "value_error":  # raised by a model of ours: it says what was received
+            lines.append(f"  {place or 'file'}: {problem['ctx']['error']}")
         else:
             lines.append(f"  {place or 'file'}: {problem['msg']}. Received: {problem['input']!r}")
     return "\n".join(lines)

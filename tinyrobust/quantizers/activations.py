@@ -9,6 +9,9 @@ from tinyrobust.quantizers.weights import Tensor, straight_through
 
 LEVELS = 255
 
+# A learned bound stays above this: a range of zero has no scale.
+_SMALLEST_BOUND = 1e-3
+
 
 @keras.saving.register_keras_serializable("tinyrobust")
 class QuantizedReLU(keras.layers.Layer):
@@ -43,11 +46,11 @@ class QuantizedReLU(keras.layers.Layer):
     @property
     def upper(self) -> float:
         """The bound `a` as a number: the largest value this layer puts out."""
-        return float(ops.convert_to_numpy(self.alpha)) if self.bound == "pact" else 6.0
+        return max(float(ops.convert_to_numpy(self.alpha)), _SMALLEST_BOUND) if self.bound == "pact" else 6.0
 
     def call(self, inputs: Tensor) -> Tensor:
         """Shape in, shape out."""
-        upper = ops.maximum(self.alpha, 1e-3) if self.bound == "pact" else 6.0
+        upper = ops.maximum(self.alpha, _SMALLEST_BOUND) if self.bound == "pact" else 6.0
         clipped = ops.minimum(ops.relu(inputs), upper)
         if not self.rounding:
             return clipped

@@ -142,7 +142,8 @@ def _rebuilt(model: keras.Model, keep_rounding: bool) -> keras.Model:
         return type(layer).from_config(config)
 
     rebuilt = keras.models.clone_model(model, clone_function=clone)
-    for layer in model.layers:
+    # Inputs have no state, and one that the author did not name is called otherwise in the clone.
+    for layer in (each for each in model.layers if not isinstance(each, keras.layers.InputLayer)):
         new = rebuilt.get_layer(layer.name)
         if isinstance(layer, _OwnsQuantizer):
             new.latent_weights.assign(layer.quantized_weights())

@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 
-from tinyrobust.errors import TrainingError
-from tinyrobust.files import atomic_path, write_atomic
+from tinyrobust.errors import RunFolderError, TrainingError
+from tinyrobust.files import write_atomic
 from tinyrobust.progress import Progress
 from tinyrobust.quantizers.layers import set_fraction
 from tinyrobust.recipe import Stochastic
+from tinyrobust.training import checkpoints
 
 
 def fraction_at(schedule: Stochastic, step: int, steps: int) -> float:
@@ -47,32 +48,46 @@ class StochasticSchedule(_KnowsEpoch):
         del logs
         fraction = fraction_at(self._schedule, self._epoch * self._per_epoch + batch, self._steps)
         if fraction != self.fraction:
+            # Under JAX, `fit` holds the state outside the model; `self.model` (not a reference kept) brings it back first.
             set_fraction(self.model.network, fraction)
             self.fraction = fraction
 
 
-class Recorder(keras.callbacks.Callback):
-    """After every epoch: the history (a line of JSON an epoch) and a checkpoint, from which `resume_from` goes on exactly.
+class ValidateAverage(keras.callbacks.SwapEMAWeights):
+    """Validates with the average of the latent weights, and puts back exactly what was there.
 
-    A checkpoint holds latent weights, batch-norm statistics, random states and the optimizer with its average. The history is
-    written before the checkpoint: a run killed between the two does the epoch again and replaces the line.
+    Under TensorFlow, Keras swaps two variables by adding and subtracting, which rounds: watching would change the training.
     """
 
-    def __init__(self, history: Path, checkpoints: Path, prefix: str, schedule: StochasticSchedule) -> None:
+    def _tf_swap_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
+        self._backend_swap_variables(optimizer)
+
+
+class Recorder(keras.callbacks.Callback):
+    """After every epoch: the history (a line of JSON an epoch) and a checkpoint, from which `resume` goes on exactly.
+
+    The history is written before the checkpoint: a run killed between the two does the epoch again and replaces the line.
+    """
+
+    def __init__(self, history: Path, folder: Path, prefix: str, schedule: StochasticSchedule) -> None:
         super().__init__()
-        self._history, self._checkpoints, self._prefix, self._schedule = history, checkpoints, prefix, schedule
+        self._history, self._folder, self._prefix, self._schedule = history, folder, prefix, schedule
         self._rows: list[dict[str, Any]] = []
         self._began = 0.0
 
     def resume(self, learner: keras.Model) -> int:
-        """Loads the newest checkpoint that is whole; returns the number of epochs done (0: from the start)."""
-        for path in reversed(self._saved()):
-            epochs = int(path.name.removeprefix(f"{self._prefix}-").split(".")[0])
-            learner.load_weights(path)
-            lines = self._history.read_text(encoding="utf-8").splitlines()
-            self._rows = [json.loads(line) for line in lines[:epochs]]
-            return epochs
-        return 0
+        """Loads the newest checkpoint; returns the number of epochs done (0: from the start).
+
+        Raises:
+            RunFolderError: Checkpoint or history is damaged.
+        """
+        saved = self._saved()
+        if not saved:
+            return 0
+        epochs = int(saved[-1].stem.removeprefix(f"{self._prefix}-"))
+        self._rows = self._read_rows(epochs, saved[-1])
+        checkpoints.load(learner, saved[-1])
+        return epochs
 
     def last_good(self) -> str:
         """The newest checkpoint in words, for an error message."""
@@ -97,13 +112,25 @@ class Recorder(keras.callbacks.Callback):
             }
         )
         write_atomic(self._history, "".join(json.dumps(row) + "\n" for row in self._rows))
-        with atomic_path(self._checkpoints / f"{self._prefix}-{epoch + 1:04}.weights.h5") as path:
-            self.model.save_weights(path, overwrite=True)
+        checkpoints.save(self.model, self._folder / f"{self._prefix}-{epoch + 1:04}.npz")
         for path in old:
             path.unlink(missing_ok=True)
 
     def _saved(self) -> list[Path]:
-        return sorted(self._checkpoints.glob(f"{self._prefix}-[0-9]*.weights.h5"))
+        return sorted(self._folder.glob(f"{self._prefix}-[0-9]*.npz"))
+
+    def _read_rows(self, epochs: int, checkpoint: Path) -> list[dict[str, Any]]:
+        try:
+            lines = self._history.read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line) for line in lines[:epochs]]
+            if [row["epoch"] for row in rows] == list(range(1, epochs + 1)):
+                return rows
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise RunFolderError(
+            f"Expected the history of {epochs} epochs in {self._history}. Received: something else, or nothing.",
+            hint=f"Delete {checkpoint} and run the same command again: training starts anew, and gives the same result.",
+        )
 
 
 class StopOnBadLoss(_KnowsEpoch):
@@ -115,10 +142,16 @@ class StopOnBadLoss(_KnowsEpoch):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the running mean of the loss: one bad value makes it bad."""
-        loss = float((logs or {})["loss"])
+        self._check("The loss", float((logs or {})["loss"]), f"epoch {self._epoch + 1}, step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the validation loss: the epoch's last step may have spoilt the weights."""
+        self._check("The validation loss", float((logs or {})["val_loss"]), f"epoch {epoch + 1}")
+
+    def _check(self, what: str, loss: float, when: str) -> None:
         if not math.isfinite(loss):
             raise TrainingError(
-                f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}. {self._recorder.last_good()}",
+                f"{what} became {loss} in {when}. {self._recorder.last_good()}",
                 hint="Lower the learning rate (--set train.learning_rate=...), or raise train.warmup.",
             )
 

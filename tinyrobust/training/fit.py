@@ -11,7 +11,7 @@ from tinyrobust.data.batches import Batches
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
-from tinyrobust.training.callbacks import Recorder, Reporter, StochasticSchedule, StopOnBadLoss
+from tinyrobust.training.callbacks import Recorder, Reporter, StochasticSchedule, StopOnBadLoss, ValidateAverage
 from tinyrobust.training.learner import compiled
 from tinyrobust.training.objectives import Objective
 
@@ -67,6 +67,7 @@ def fit(
 
     Raises:
         TrainingError: The loss is not finite.
+        RunFolderError: The checkpoint or history to go on from is damaged, or files cannot be written.
     """
     settings = recipe.train
     epochs = epochs or settings.epochs
@@ -79,7 +80,7 @@ def fit(
     callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedule]
     if settings.ema:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
-        callbacks.append(keras.callbacks.SwapEMAWeights())
+        callbacks.append(ValidateAverage())
     callbacks += [StopOnBadLoss(recorder), recorder]
     if progress:
         callbacks.append(Reporter(progress, files.stage, steps, epochs))

@@ -42,7 +42,7 @@ class Learner(keras.Model):
         total = ops.convert_to_tensor(sum(self.losses, start=0.0), dtype="float32")
         for objective, curve in zip(self._objectives, self._curves, strict=True):
             value = objective(batch)
-            curve.update_state(value)
+            curve.update_state(value, sample_weight=ops.shape(y_pred)[0])  # as `loss` is: the last batch may be smaller
             total = total + objective.weight * value
         return total
 

@@ -1,0 +1,111 @@
+"""Precision rules: the first match wins, and every rule must matter."""
+
+import keras
+import pytest
+
+from tinyrobust import recipe
+from tinyrobust.errors import RecipeError
+from tinyrobust.networks.catalog import build
+from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.layers import weight_layers
+from tinyrobust.recipe import PrecisionRule
+
+
+def _network(*rules: dict[str, object], seed: int = 7) -> keras.Model:
+    base = recipe.load("digits-stq", ["network.width=0.1", f"seed={seed}"])
+    return build(base.model_copy(update={"precision": tuple(PrecisionRule(**rule) for rule in rules)}), (8, 8, 1), 10)
+
+
+def _formats(network: keras.Model) -> dict[str, str]:
+    quantizers = {layer.name: layer.weight_quantizer for layer in weight_layers(network)}
+    return {name: quantizer.format if quantizer else "float" for name, quantizer in quantizers.items()}
+
+
+def test_the_first_match_wins():
+    formats = _formats(
+        _network(
+            {"layers": "stem|logits", "weights": "fixed-point", "bits": 4},
+            {"layers": "block3-.*", "weights": "binary"},
+            {"layers": "block[1-3].*", "weights": "ternary"},
+            {"layers": "dense1", "weights": "float"},
+            {"layers": ".*", "weights": "stochastic-ternary"},
+        )
+    )
+    assert formats == {
+        "stem": "fixed-point",
+        "block1": "ternary",
+        "block2": "ternary",
+        "block3-depthwise": "binary",
+        "block3-pointwise": "binary",
+        "block4": "stochastic-ternary",
+        "block5": "stochastic-ternary",
+        "block6": "stochastic-ternary",
+        "dense1": "float",
+        "dense2": "stochastic-ternary",
+        "logits": "fixed-point",
+    }
+
+
+def test_the_whole_name_must_match():
+    with pytest.raises(RecipeError, match=r"Precision rule 1 \(layers = 'block3'\) matches no layer"):
+        _network({"layers": "block3", "weights": "binary"}, {"layers": ".*", "weights": "ternary"})
+
+
+def test_bits_reach_the_quantizer():
+    network = _network({"layers": ".*", "weights": "fixed-point", "bits": 5})
+    assert {layer.weight_quantizer.bits for layer in weight_layers(network)} == {5}
+
+
+def test_depthwise_kernels_have_a_scale_per_channel():
+    network = _network({"layers": ".*", "weights": "ternary"})
+    axes = {layer.name: layer.weight_quantizer.channel_axes for layer in weight_layers(network)}
+    assert {name for name, kept in axes.items() if kept == (-2, -1)} == {"block3-depthwise", "block5"}
+    assert {kept for name, kept in axes.items() if name not in {"block3-depthwise", "block5"}} == {(-1,)}
+
+
+def test_activations_follow_the_rule_of_their_layer():
+    network = _network(
+        {"layers": "block1", "weights": "ternary", "activations": "pact"},
+        {"layers": "block2", "weights": "ternary", "activations": "float"},
+        {"layers": ".*", "weights": "ternary"},
+    )
+    relus = {layer.name: (layer.bound, layer.rounding) for layer in network.layers if isinstance(layer, QuantizedReLU)}
+    assert relus.pop("block1-relu") == ("pact", True)
+    assert relus.pop("block2-relu") == ("relu6", False)
+    assert set(relus.values()) == {("relu6", True)}
+    assert "logits-relu" not in relus
+
+
+def test_every_stochastic_layer_has_a_seed_of_its_own():
+    def seeds(seed: int) -> list[int]:
+        network = _network({"layers": ".*", "weights": "stochastic-ternary"}, seed=seed)
+        return [layer.weight_quantizer.seed for layer in weight_layers(network)]
+
+    assert len(set(seeds(7))) == 11
+    assert seeds(7) == seeds(7)
+    assert not set(seeds(7)) & set(seeds(8))
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        pytest.param(
+            [{"layers": "stemm", "weights": "binary"}, {"layers": ".*", "weights": "ternary"}],
+            r"Precision rule 1 \(layers = 'stemm'\) matches no layer.*Layers: stem, block1, .*, logits",
+            id="misspelt",
+        ),
+        pytest.param(
+            [{"layers": ".*", "weights": "ternary"}, {"layers": "stem", "weights": "binary"}],
+            r"Precision rule 2 \(layers = 'stem'\) is never reached: earlier rules match all its layers",
+            id="shadowed",
+        ),
+        pytest.param(
+            [{"layers": "stem|block.*|logits", "weights": "ternary"}],
+            r"No precision rule matches layer 'dense1'.*layers = \"\.\*\"",
+            id="a-layer-is-left",
+        ),
+    ],
+)
+def test_rules_that_make_no_sense(rules, message):
+    with pytest.raises(RecipeError, match=message):
+        _network(*rules)

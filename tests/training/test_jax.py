@@ -1,0 +1,58 @@
+"""Training under Keras' JAX backend, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+_SCRIPT = """
+import json, sys
+from pathlib import Path
+import keras, numpy as np
+from tinyrobust import recipe as recipes
+from tinyrobust.data.sources import load
+from tinyrobust.networks.catalog import build
+from tinyrobust.quantizers.layers import set_fraction, weight_layers
+from tinyrobust.training.fit import FitFiles, fit, seed_everything
+from tinyrobust.training.objectives import CrossEntropy
+
+assert keras.backend.backend() == "jax"
+settings = ["train.epochs=1", "train.ema=0.5", "network.width=0.15", "data.train_samples=600"]
+recipe = recipes.load("digits-stq", settings)
+dataset = load(recipe.data, recipe.seed)
+seed_everything(recipe.seed)
+network = build(recipe, dataset.input_shape, 10)
+before = [np.array(layer.latent_weights) for layer in weight_layers(network)]
+files = FitFiles.in_folder(Path(sys.argv[1]), "train")
+fit(network, [CrossEntropy(recipe.train.label_smoothing)], dataset, recipe, files)
+(row,) = map(json.loads, files.history.read_text().splitlines())
+stochastic = [layer for layer in weight_layers(network) if hasattr(layer, "quantized_fraction")]
+fractions = sorted({float(layer.quantized_fraction.value) for layer in stochastic})
+block = network.get_layer("block2")
+set_fraction(network, 0.5)
+x = np.random.default_rng(0).uniform(size=(2, *block.input.shape[1:]))
+outputs = [np.array(block(x, training=True)) for _ in range(4)]
+print(json.dumps({
+    "loss": row["loss"],
+    "val_loss": row["val_loss"],
+    "fractions": [row["quantized_fraction"], *fractions],
+    "changed": all((a != np.array(l.latent_weights)).any() for a, l in zip(before, weight_layers(network))),
+    "steps": len(dataset.train) // recipe.train.batch_size,
+    "draws": sorted({int(layer.seed_generator.state.value[1]) for layer in stochastic if layer is not block}),
+    "distinct": len({output.tobytes() for output in outputs}),
+}))
+"""
+
+
+def test_digits_train_for_an_epoch_and_sample(tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", _SCRIPT, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < found["loss"] < 5
+    assert 0 < found["val_loss"] < 5
+    assert found["changed"]
+    assert found["fractions"] == [1, 1]  # the four phases came within the epoch, and reached the layers
+    assert found["draws"] == [found["steps"]]  # every stochastic layer drew once a step, inside the compiled step
+    assert found["distinct"] == 4
