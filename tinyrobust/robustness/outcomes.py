@@ -13,7 +13,7 @@
 | `minimal/TARGET` | float32 [n] | smallest distance that made TARGET wrong; 0: wrong anyway, inf: nothing did |
 | `example/index`, `example/label` | int64 [m] | up to 8 samples broken at the headline epsilon, for pictures |
 | `example/image` | uint8 [m, h, w, c] | the original |
-| `example/adversarial` | float32 [m, h, w, c] | what the strongest attack made of it, in [0, 1] |
+| `example/adversarial` | float32 [m, h, w, c] | what the strongest attack on the file made of it, in [0, 1] |
 | `example/predicted` | int64 [m] | the wrong class that `example/target` names |
 | `example/attack`, `example/target` | text | what made the examples, whom they fool |
 | `example/epsilon` | float64 | how far they may go |
@@ -110,9 +110,9 @@ def survives(minimal: Floats, epsilon: float) -> npt.NDArray[np.bool_]:
 
 
 def strongest(outcomes: Iterable[Outcome], epsilon: float) -> Outcome:
-    """The outcome at `epsilon` that broke most samples; the first of equals, those on the flashed file before others."""
-    candidates = [outcome for outcome in outcomes if outcome.epsilon == epsilon]
-    return max(candidates, key=lambda outcome: (int(outcome.broken.sum()), outcome.target == "int8"))
+    """The outcome at `epsilon` that broke most samples on the flashed file; the first of equals."""
+    candidates = [outcome for outcome in outcomes if outcome.epsilon == epsilon and outcome.target == "int8"]
+    return max(candidates, key=lambda outcome: int(outcome.broken.sum()))
 
 
 def save(path: Path, subset: Subset, outcomes: list[Outcome], epsilons: tuple[float, ...], headline: float) -> None:
