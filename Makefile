@@ -1,0 +1,86 @@
+# Everything happens in ./.venv, with the packages of the lock files, every file of them checked against its hash.
+# Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Packages that come as source (a few small ones) are built with the locked setuptools, not with the newest one.
+INSTALL := $(PIP) install --quiet --no-build-isolation --use-pep517
+LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	--constraint constraints.txt --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+SETTINGS := pyproject.toml setup.cfg
+# For the tests that compile firmware and run it on an emulated board.
+APT_PACKAGES := g++ gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+
+export PIP_ROOT_USER_ACTION = ignore
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint apt lock clean
+.DELETE_ON_ERROR:
+
+help: ## Say what the targets are
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s%s\n' "$$name" "$$text"; done
+
+demo: .venv/.run ## Train, export, attack and size the demo network (digits-stq); name the report to open
+	$(BIN)/tinyrobust run digits-stq
+
+test: apt lint ## Check format, style, types and import rules, and run the tests
+	$(BIN)/pytest
+
+test-slow: .venv/.dev ## Run the tests that train for minutes
+	$(BIN)/pytest -m slow
+
+lint: .venv/.dev ## Check format, style, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: .venv/.dev ## Write the lock files anew; UPGRADE=--upgrade takes newer versions
+	$(LOCK) $(UPGRADE) --extra dev pyproject.toml --output-file requirements-dev.lock
+	$(LOCK) $(UPGRADE) --constraint requirements-dev.lock pyproject.toml --output-file requirements.lock
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) --constraint requirements-dev.lock - --output-file requirements-build.lock
+
+clean: ## Remove ./.venv and everything that tools wrote; runs/ stays
+	rm -rf .venv build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find benchmarks tests tinyrobust -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installs the compilers and the emulator where that needs no question; the tests that want them skip otherwise.
+apt:
+	@missing=; for package in $(APT_PACKAGES); do \
+		dpkg-query --show --showformat '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ] || ! command -v apt-get >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; elif sudo -n true 2>/dev/null; then as_root="sudo -n"; else \
+		echo "Some tests will be skipped. For them: sudo apt install$$missing"; exit 0; fi; \
+	echo "Installing$$missing"; \
+	{ $$as_root apt-get -qq update && $$as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq install --yes --no-install-recommends $$missing; } </dev/null >/dev/null \
+		|| echo "apt could not install$$missing: some tests will be skipped."
+
+.venv/pyvenv.cfg:
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing. On Debian: sudo apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "Expected Python 3.11, 3.12 or 3.13. Received: $$($(PYTHON) --version). Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "Python's venv module is missing. On Debian: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# The stamp files: packages are installed when a lock changed, and only then. requirements-dev.lock contains requirements.lock.
+.venv/.run: .venv/pyvenv.cfg requirements.lock requirements-build.lock $(SETTINGS)
+	$(call install,requirements.lock)
+	@touch $@
+
+.venv/.dev: .venv/pyvenv.cfg requirements-dev.lock requirements-build.lock $(SETTINGS)
+	$(call install,requirements-dev.lock)
+	@touch .venv/.run $@
+
+define install
+	@echo "Installing the packages of $(1) into ./.venv (the first time: minutes)"
+	@$(PIP) install --quiet --require-hashes -r requirements-build.lock
+	@$(INSTALL) --require-hashes -r $(1)
+	@$(INSTALL) --no-deps --editable .
+endef
