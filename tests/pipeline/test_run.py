@@ -1,6 +1,7 @@
 """A run through the Python API: what it leaves, what it repeats, what it refuses."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,14 @@ import tinyrobust
 from tinyrobust.errors import ParityError, RecipeError, RunFolderError
 from tinyrobust.pipeline.stages import STAGES
 
+# An accelerator machine has JAX and no TensorFlow.
+_WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None
+from tinyrobust.cli.app import main
+sys.argv = ["tinyrobust", *sys.argv[1:]]
+main()
+"""
 _FULL = """
 set -e
 mount -t tmpfs -o size={size} tmpfs {folder}
@@ -137,3 +146,15 @@ def test_the_same_recipe_gives_the_same_file(tiny_recipe: Path, tiny_run: Any, t
     again = tinyrobust.export(tiny_recipe, runs_dir=tmp_path)
     assert (again.path / "model.tflite").read_bytes() == (tiny_run.path / "model.tflite").read_bytes()
     assert again.path.name == tiny_run.path.name
+
+
+def test_jax_trains_without_tensorflow_and_tensorflow_goes_on(tiny_recipe: Path, tmp_path: Path) -> None:
+    command = ["export", str(tiny_recipe), "--runs-dir", str(tmp_path)]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    answer = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TENSORFLOW, *command], capture_output=True, text=True, check=False, env=environment
+    )
+    assert answer.returncode == 1
+    assert "KERAS_BACKEND=tensorflow" in answer.stderr
+    exported = tinyrobust.export(tiny_recipe, runs_dir=tmp_path)
+    assert list(exported.record.stages) == ["teacher", "train", "export"]

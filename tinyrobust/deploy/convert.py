@@ -18,7 +18,7 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.deploy import artefact, grids
 from tinyrobust.deploy.matching import OPERATORS, match
 from tinyrobust.deploy.twin import build_twin
-from tinyrobust.errors import MissingToolError, ModelFileError
+from tinyrobust.errors import ModelFileError
 
 # The converter insists on calibrating; its ranges are all replaced, so a few images do.
 _CONVERTER_IMAGES = 8
@@ -40,13 +40,7 @@ def convert(model: keras.Model, calibration_images: npt.NDArray[np.uint8]) -> by
 
     Raises:
         ModelFileError: A layer cannot be converted, or an operator that is not int8 is left.
-        MissingToolError: Keras does not run on TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise MissingToolError(
-            f"Expected Keras on TensorFlow to convert. Received: backend {keras.backend.backend()!r}.",
-            hint="Run the export with KERAS_BACKEND=tensorflow: the saved model is the same.",
-        )
     if len(calibration_images) == 0 or calibration_images.dtype != np.uint8:
         raise ModelFileError(
             f"Expected uint8 calibration images. Received: {len(calibration_images)} of type {calibration_images.dtype}"

@@ -1,4 +1,7 @@
-"""The stages of a run, in order. Each reads what earlier ones left in the folder, leaves its own files, and names them."""
+"""The stages of a run, in order. Each reads what earlier ones left in the folder, leaves its own files, and names them.
+
+A stage imports what needs TensorFlow when it runs: training works without, on an accelerator under JAX.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ import keras
 import numpy as np
 
 from tinyrobust.data.arrays import Dataset, Split
-from tinyrobust.deploy.export import export
+from tinyrobust.errors import MissingToolError
 from tinyrobust.footprint.measure import arena_head, footprint
 from tinyrobust.networks.catalog import build
 from tinyrobust.pipeline.facts import run_facts
@@ -19,7 +22,6 @@ from tinyrobust.recipe import PrecisionRule, Recipe
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
-from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.training.fit import FitFiles, fit
 from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
 
@@ -83,7 +85,18 @@ def _train(context: Context) -> None:
     fit(context.network(context.recipe), objectives, context.dataset, context.recipe, files, progress=context.progress)
 
 
+def _need_tensorflow() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise MissingToolError(
+            f"Expected Keras on TensorFlow for everything after training. Received: backend {keras.backend.backend()!r}.",
+            hint="Run the same command with KERAS_BACKEND=tensorflow: the trained network is kept, the run goes on with it.",
+        )
+
+
 def _export(context: Context) -> None:
+    _need_tensorflow()
+    from tinyrobust.deploy.export import export
+
     settings = context.recipe.export
     images = _parity_images(context.dataset, settings.parity_samples)
     export(
@@ -108,6 +121,9 @@ def _parity_images(dataset: Dataset, count: int) -> Split:
 
 
 def _attack(context: Context) -> None:
+    _need_tensorflow()
+    from tinyrobust.robustness.evaluation import evaluate
+
     settings = context.recipe.robustness
     evaluate(
         keras_model=freeze(context.trained("train")),
