@@ -130,9 +130,9 @@ class _Run:
         total = len(attacks) * len(epsilons)
         for place, attack in enumerate(attacks):
             for step, epsilon in enumerate(epsilons):
-                self.tell(f"{attack.name} at epsilon {epsilon:.4g}", place * len(epsilons) + step, total)
+                self.tell(f"attack: {attack.name} at epsilon {epsilon:.4g}", place * len(epsilons) + step, total)
                 yield from self._attacked(attack, epsilon)
-        self.tell("attacks", total, total)
+        self.tell("attack: done", total, total)
 
     def _attacked(self, attack: Attack, epsilon: float) -> Iterator[Outcome]:
         target, x = self.targets[attack.on], scale(self.subset.image)
@@ -201,7 +201,7 @@ def _classes(target: Target, x: Floats) -> Ints:
 def _clean_predictions(targets: dict[str, Target], x_test: npt.NDArray[np.uint8], tell: Progress) -> dict[str, Ints]:
     predictions = {}
     for done, (name, target) in enumerate(targets.items()):
-        tell(f"clean accuracy of {name}", done, len(targets))
+        tell(f"clean accuracy: {name}", done, len(targets))
         predictions[name] = _classes(target, scale(x_test))
     return predictions
 
