@@ -208,5 +208,5 @@ def test_an_honest_network_raises_no_masking_warning(record) -> None:
 def test_progress_is_told(digits_net, tmp_path) -> None:
     told = []
     _evaluate(digits_net, tmp_path, attacks=[_FGSM], progress=lambda *news: told.append(news))
-    assert ("fgsm at epsilon 0.05", 0, 4) in told
-    assert told[-1] == ("attacks", 4, 4)
+    assert ("attack: fgsm at epsilon 0.05", 0, 4) in told
+    assert told[-1] == ("attack: done", 4, 4)
