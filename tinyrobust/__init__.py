@@ -7,6 +7,7 @@ The command line and this module do the same:
     >>> run.robustness.headline.value, run.footprint.arena.value
     >>> tinyrobust.attack("somebodys.tflite", data="cifar10")
     >>> tinyrobust.footprint("somebodys.tflite")
+    >>> tinyrobust.emulate("somebodys.tflite", board="mps2-an386").instructions
 """
 
 import importlib
@@ -17,13 +18,15 @@ from tinyrobust._version import __version__
 if TYPE_CHECKING:
     from tinyrobust.footprint.measure import footprint
     from tinyrobust.pipeline.attack import attack
+    from tinyrobust.pipeline.emulate import emulate
     from tinyrobust.pipeline.run import export, report, run, train
 
-__all__ = ["__version__", "attack", "export", "footprint", "report", "run", "train"]
+__all__ = ["__version__", "attack", "emulate", "export", "footprint", "report", "run", "train"]
 
 # Resolved on first use: `import tinyrobust` and `tinyrobust --help` do not wait for TensorFlow.
 _WHERE = {
     "attack": "tinyrobust.pipeline.attack",
+    "emulate": "tinyrobust.pipeline.emulate",
     "export": "tinyrobust.pipeline.run",
     "footprint": "tinyrobust.footprint.measure",
     "report": "tinyrobust.pipeline.run",

@@ -1,6 +1,8 @@
 """What people type, as they type it: real commands on a real tiny run."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from typer.testing import CliRunner
 
 from tinyrobust.cli.app import app
 
-COMMANDS = ("run", "train", "export", "attack", "footprint", "report", "list", "doctor")
+COMMANDS = ("run", "train", "export", "attack", "footprint", "emulate", "report", "list", "doctor")
 
 
 def _type(*words: str) -> Any:
@@ -63,6 +65,8 @@ def test_every_list_prints_for_people_and_machines(what: str) -> None:
         (["attack", "nothing.tflite"], "nothing.tflite"),
         (["attack", "recipe.toml"], "Expected the folder of a run or a .tflite file"),
         (["footprint", "nothing.tflite"], "nothing.tflite"),
+        (["emulate", "nothing.tflite"], "nothing.tflite"),
+        (["emulate", "recipe.toml"], "Expected the folder of a run or a .tflite file"),
         (["report", "."], "not the folder of a run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -108,6 +112,23 @@ def test_train_and_export_stop_where_they_say(tiny_recipe: Path, tiny_run: Any) 
     assert "model_data.cc" in exported.output.replace("\n", "")
 
 
+def test_export_of_c(tiny_run: Any, tmp_path: Path) -> None:
+    of_run = _type("export", str(tiny_run.path), "--format", "c", "--output", str(tmp_path / "run"))
+    of_file = _type(
+        "export", str(tiny_run.path / "model.tflite"), "--format", "c", "--output", str(tmp_path / "file"), "--json"
+    )
+    assert of_run.exit_code == of_file.exit_code == 0
+    assert "tr_fast_conv" in of_run.output
+    assert "tr_tiny_classes" in (tmp_path / "run" / "tiny.h").read_text()
+    assert {Path(name).name for name in json.loads(of_file.output)["files"]} >= {"tiny.c", "tiny.h", "tr_runtime.h"}
+
+
+def test_a_model_has_no_recipe_to_export_from(tiny_run: Any) -> None:
+    answer = _shell("export", str(tiny_run.path))
+    assert answer.returncode == 1
+    assert "which is a model already" in answer.stderr
+
+
 def test_footprint_of_a_file(tiny_run: Any) -> None:
     people = _type("footprint", str(tiny_run.path / "model.tflite"), "--board", "arduino-zero")
     machines = _type("footprint", str(tiny_run.path / "model.tflite"), "--board", "arduino-zero", "--json")
@@ -115,7 +136,7 @@ def test_footprint_of_a_file(tiny_run: Any) -> None:
     assert "Arduino Zero" in people.output
     assert "measured" in people.output
     assert [board["board"] for board in record["boards"]] == ["arduino-zero"]
-    assert record["schema"] == "tinyrobust.footprint/1"
+    assert record["schema"] == "tinyrobust.footprint/2"
 
 
 def test_attack_a_run_with_other_epsilons(tiny_run: Any, tmp_path: Path) -> None:
@@ -153,3 +174,27 @@ def test_doctor_knows_this_machine() -> None:
     assert by_name["keras"]["status"] == "works"
     assert by_name["digits"]["status"] == "works"
     assert all(finding["action"] for finding in findings if finding["area"] == "tool" and finding["status"] == "optional")
+
+
+def test_emulate_prints_for_people_and_machines(small_tflite: Path) -> None:
+    if not all(map(shutil.which, ("make", "arm-none-eabi-gcc", "qemu-system-arm"))):
+        pytest.skip("the compiler or the emulator is not installed")
+    words = ["emulate", str(small_tflite), "--images", "2", "--optimise", "Os", "--optimise", "O2"]
+    people, machines = _shell(*words), _shell(*words, "--board", "mps2-an500", "--json")
+    assert (people.returncode, machines.returncode) == (0, 0)
+    assert "mps2-an386, -O2" in people.stdout
+    records = json.loads(machines.stdout)
+    assert [(one["board"], one["optimisation"], one["n"]) for one in records] == [
+        ("mps2-an500", "-Os", 2),
+        ("mps2-an500", "-O2", 2),
+    ]
+    assert f"{records[0]['layers'][0]['weight_bytes']:,}" in people.stdout
+
+
+def test_emulate_without_its_tools_names_the_line_that_installs_them(small_tflite: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tinyrobust.cli.app", "emulate", str(small_tflite)]
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    text = " ".join(answer.stderr.replace("│", " ").split())
+    assert answer.returncode == 1
+    assert "sudo apt install make gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm" in text

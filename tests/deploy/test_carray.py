@@ -76,6 +76,14 @@ def test_the_recommended_arena_is_enough_for_tensorflow_lite_micro(ternary, smal
         assert result.stdout.startswith(b"(1, ")
 
 
+def test_a_measured_arena_is_recommended_as_it_is(small_tflite, tmp_path) -> None:
+    _, header = write_c_array(artefact.read(small_tflite), "x", tmp_path, arena_bytes=1040, measured_arena=4_096)
+    text = header.read_text()
+    assert "g_x_arena_size = 4096;" in text
+    assert "measured" in text
+    assert all(len(line) <= 124 for line in text.splitlines() if "SHA-256" not in line)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("digits-stq", "digits_stq"), ("3 käse/x", "3_k_se_x"), ("a__b", "a_b"), ("é", "network"), ("", "network")],

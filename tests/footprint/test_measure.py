@@ -7,7 +7,8 @@ import tomllib
 import numpy as np
 import pytest
 
-from tinyrobust.errors import ModelFileError, TinyRobustError
+from tinyrobust.deploy import firmware, tflm
+from tinyrobust.errors import MissingToolError, ModelFileError, TinyRobustError
 from tinyrobust.footprint.measure import footprint
 from tinyrobust.footprint.record import FootprintRecord
 
@@ -132,8 +133,50 @@ def test_the_statement_on_runtime_code_is_what_was_measured(checkout, small_tfli
     assert (min(code) // 1000, max(code) // 1000) == (31, 40)
     assert (min(persistent) // 1000, round(max(persistent) / 1000)) == (5, 7)
     stated = footprint(small_tflite).fit_counts
+    assert footprint(small_tflite).tflm_flash.value == small_tflite.stat().st_size + max(code)
     assert "31 to 40 KB" in stated
     assert "5 to 7 KB" in stated
+
+
+def test_nothing_is_compiled_unless_asked_for(small_tflite):
+    record = footprint(small_tflite)
+    assert (record.device, record.device_missing, record.tflm_arena) == (None, "", None)
+
+
+def test_the_c_is_compiled_and_emulated(small_tflite, tmp_path):
+    try:
+        firmware.require()
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    record = footprint(small_tflite, ["nrf5340-dk", "arduino-zero", "esp32-s3-devkitc-1"], device=True)
+    device = record.device
+    assert device
+    run = device.emulation
+    assert (run.equal, run.n) == ((3, 3) if tflm.available() else (None, 3))
+    assert device.flash.value == run.code + run.rodata + run.data == sum(o.code + o.rodata + o.data for o in run.objects)
+    assert device.ram.value == run.data + run.bss + run.output_bytes + run.stack
+    assert (device.flash.provenance, device.ram.provenance, device.instructions.provenance) == (
+        "measured", "emulated", "emulated",
+    )  # fmt: skip
+    assert sum(layer.instructions for layer in run.layers) == pytest.approx(run.instructions, rel=0.1)
+    assert device.flash.value < record.file.value
+    assert 2 <= device.bits_per_weight <= 10
+    assert [fit.board for fit in device.boards] == ["nrf5340-dk", "arduino-zero", "esp32-s3-devkitc-1"]
+    assert all(fit.flash_needed == device.flash.value for fit in device.boards)
+    (time,) = device.times  # the others run other instructions
+    assert (time.board, time.time.provenance) == ("nrf5340-dk", "estimated")
+    assert time.time.value == round(run.instructions / 128)
+    if tflm.available():
+        assert record.tflm_arena.value > record.arena.value
+    record.save(tmp_path / "footprint.json")
+    assert FootprintRecord.load(tmp_path / "footprint.json") == record
+
+
+def test_without_the_tools_the_rest_is_there_and_the_line_that_installs_them(small_tflite, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    record = footprint(small_tflite, device=True)
+    assert record.device is None
+    assert "sudo apt install make gcc-arm-none-eabi" in record.device_missing
 
 
 def test_the_package_can_be_called_whatever_was_imported_before(small_tflite):

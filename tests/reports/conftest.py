@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tinyrobust.deploy.record import LayerParity, ParityRecord, TernaryKernel
+from tinyrobust.deploy.record import DeviceLayer, DeviceObject, DeviceRecord, LayerParity, ParityRecord, TernaryKernel
 from tinyrobust.footprint.planner import Buffer, place
-from tinyrobust.footprint.record import BoardFit, FootprintRecord, LayerFootprint, Quantity, TensorLifetime
+from tinyrobust.footprint.record import (
+    BoardFit,
+    BoardTime,
+    DeviceFootprint,
+    FootprintRecord,
+    LayerFootprint,
+    Quantity,
+    TensorLifetime,
+)
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports.facts import DataFacts, RunFacts, StageTime
 from tinyrobust.robustness.record import AttackResult, CleanAccuracy, RobustnessRecord, WorstCase
@@ -129,6 +137,67 @@ def robustness(warnings: tuple[str, ...] = ()) -> RobustnessRecord:
     )
 
 
+def generated() -> DeviceFootprint:
+    """The C of the model, on an emulated board and on two real ones."""
+    emulation = DeviceRecord(
+        model="model.tflite",
+        sha256="5e" * 32,
+        board="mps2-an386",
+        core="Arm MPS2 with image AN386: Cortex-M4F, DSP instructions",
+        compiler="arm-none-eabi-gcc 12.2.1",
+        optimisation="-Os",
+        code=2204,
+        rodata=9120,
+        data=0,
+        bss=1536,
+        output_bytes=10,
+        stack=228,
+        objects=[DeviceObject(name="model.o", code=2204, rodata=9120, data=0, bss=1536)],
+        instructions=1_234_560,
+        layers=[
+            DeviceLayer(
+                index=index,
+                name=layer[0],
+                op=layer[1],
+                kernel="tr_conv2d" if layer[4] else "tr_add",
+                weights="trit" if layer[4] else "",
+                requantization="narrow" if layer[4] else "",
+                macs=layer[3],
+                weight_bytes=layer[4] // 5,
+                table_bytes=16,
+                scratch_bytes=64,
+                instructions=100_000 + 7 * index,
+            )
+            for index, layer in enumerate(LAYERS)
+        ],
+        inputs="all 127, all -128, then random bytes",
+        n=3,
+        golden="tflite-micro 0",
+        equal=3,
+        right=None,
+    )
+
+    def quantity(value: int, unit: str, provenance: str, how: str) -> Quantity:
+        return Quantity.model_validate({"value": value, "unit": unit, "provenance": provenance, "how": how})
+
+    fits = {"flash": 2**20, "ram": 2**18, "flash_needed": 11_324, "ram_needed": 1774, "fits": True, "binds": "nothing"}
+    return DeviceFootprint(
+        flash=quantity(11_324, "B", "measured", "code 2204, tables and weights 9120"),
+        ram=quantity(1774, "B", "emulated", "arena, outputs and stack"),
+        instructions=quantity(1_234_560, "instructions", "emulated", "not cycles"),
+        bits_per_weight=1.61,
+        boards=[BoardFit.model_validate({"board": "nrf52840", "title": "Nordic nRF52840 DK", **fits})],
+        times=[
+            BoardTime(
+                board="nrf52840",
+                title="Nordic nRF52840 DK",
+                time=quantity(19_290, "us", "estimated", "1234560 instructions (emulated) of one cycle each at 64 MHz"),
+            )
+        ],
+        emulation=emulation,
+    )
+
+
 def footprint() -> FootprintRecord:
     sizes = [64, 1024, 1024, 1024, 512, 512, 512, 512, 32, 64, 16]
     layers = []
@@ -189,6 +258,8 @@ def footprint() -> FootprintRecord:
         structure=computed(size - weights - 880 - 3600, "the rest of the file: graph, names, options, shapes"),
         macs=computed(sum(layer.macs for layer in layers), "from shapes", "MAC"),
         arena=computed(arena, "greedy plan, 16-byte aligned"),
+        tflm_flash=computed(size + 40_448, "the file and code"),
+        tflm_arena=measured(arena + 2000, "the smallest that runs"),
         layers=layers,
         lifetimes=lifetimes,
         boards=[
@@ -207,6 +278,8 @@ def footprint() -> FootprintRecord:
             for name, title, flash, ram in boards
         ],
         fit_counts="Counted: flash = the bytes of the .tflite file, RAM = the planned arena. Not counted: runtime, stack.",
+        device=generated(),
+        device_missing="",
     )
 
 

@@ -51,6 +51,12 @@ def test_a_run_that_was_only_trained_claims_nothing(folder: Path, facts: RunFact
     assert "not exported yet" in body
 
 
+def test_the_c_is_on_the_card(folder: Path, facts: RunFacts) -> None:
+    _, body = card(folder, facts)
+    assert "11,324 B of flash" in body
+    assert f"{formats.total(1_234_560)} instructions an inference (not cycles)" in body
+
+
 def test_warnings_are_on_the_card(folder: Path, facts: RunFacts) -> None:
     record = RobustnessRecord.load(folder / "robustness.json")
     record.model_copy(update={"warnings": ["Gradient masking."]}).save(folder / "robustness.json")

@@ -12,7 +12,7 @@ from tinyrobust.reports.report import render
 from tinyrobust.robustness.record import RobustnessRecord
 
 HOSTILE = "<script>alert('x')</script>"
-SECTIONS = ("robustness", "examples", "training", "footprint", "boards", "parity", "settings")
+SECTIONS = ("robustness", "examples", "training", "footprint", "device", "boards", "parity", "settings")
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -115,6 +115,26 @@ def test_every_figure_is_the_record_s(folder: Path, facts: RunFacts) -> None:
         assert all(f"{number:,}" in words for number in (*numbers, layer.quantization_bytes, layer.arena_bytes))
     for board in sized.boards:
         assert f"{board.title}{'✓' if board.fits else '✗'} {formats.verdict(board)}" in words
+
+
+def test_the_c_is_shown_with_all_its_figures(folder: Path, facts: RunFacts) -> None:
+    words = rendered(folder, facts).words
+    device = FootprintRecord.load(folder / "footprint.json").device
+    assert device
+    for quantity in (device.flash, device.ram, device.instructions, device.times[0].time):
+        assert f"{quantity.provenance}: {quantity.how}" in words
+    assert "11,324 B" in words
+    assert "outputs equal those of tflite-micro 0 on 3 of 3 inputs" in words
+    assert "19.3" in words
+    for layer in device.emulation.layers:
+        assert f"{layer.kernel}" in words
+        assert f"{layer.instructions:,}" in words
+
+
+def test_where_the_c_was_not_measured_the_reason_is_shown(folder: Path, facts: RunFacts) -> None:
+    record = FootprintRecord.load(folder / "footprint.json")
+    record.model_copy(update={"device": None, "device_missing": "no make <here>"}).save(folder / "footprint.json")
+    assert "The generated C was not measured: no make <here>" in rendered(folder, facts).words
 
 
 def test_the_headline_says_n_interval_and_meaning(folder: Path, facts: RunFacts) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tinyrobust._version import __version__
-from tinyrobust.cli import attack, doctor, footprint, listing, report, run
+from tinyrobust.cli import attack, doctor, emulate, export, footprint, listing, report, run
 from tinyrobust.cli.console import quiet_libraries, readable_errors
 
 app = typer.Typer(
@@ -36,9 +36,10 @@ def _tinyrobust(
 
 app.command("run")(run.run)
 app.command("train")(run.train)
-app.command("export")(run.export)
+app.command("export")(export.export)
 app.command("attack")(attack.attack)
 app.command("footprint")(footprint.footprint)
+app.command("emulate")(emulate.emulate)
 app.command("report")(report.report)
 app.command("list")(listing.show)
 app.command("doctor")(doctor.doctor)

@@ -28,6 +28,7 @@ _REQUIRED = (
 _OPTIONAL = {"tflite-micro": "pip install 'tinyrobust[mcu]'", "jax": "pip install 'tinyrobust[jax]'"}
 _TOOLS = {
     "arm-none-eabi-gcc": "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "make": "apt install make",
     "qemu-system-arm": "apt install qemu-system-arm",
     "g++": "apt install g++",
 }

@@ -1,21 +1,27 @@
 """`tinyrobust footprint`: which board a file fits, and what takes the space."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import kib, table
 
+if TYPE_CHECKING:
+    from tinyrobust.footprint.record import BoardFit, DeviceFootprint, Quantity
+
 
 def footprint(
     model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Any int8 .tflite, ours or somebody's.")],
     board: Annotated[list[str], typer.Option(help="A name from `list boards`, or all. Repeatable.")] = ["all"],  # noqa: B006
+    device: Annotated[
+        bool, typer.Option("--device/--no-device", help="Also compile and emulate the generated C; takes seconds.")
+    ] = True,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Flash, RAM and multiply-accumulates of a `.tflite`, layer by layer, and the boards it fits.
+    """Flash, RAM and work of a `.tflite`, layer by layer, in TensorFlow Lite Micro and as C, and the boards it fits.
 
     **Examples**
 
@@ -25,7 +31,8 @@ def footprint(
     """
     from tinyrobust.footprint.measure import footprint as measure
 
-    record = measure(model, () if "all" in board else board)
+    with console.progress(not as_json) as progress:
+        record = measure(model, () if "all" in board else board, device=device, progress=progress)
     if as_json:
         console.print_json(record.to_json())
         return
@@ -44,23 +51,52 @@ def footprint(
     ]
     header = ("Operator", "Output", "MACs", "Weights", "Stored", "Packed", "Other", "Arena")
     console.OUT.print(table(f"{record.model}: bytes by layer (other: biases, scales, zero points)", "lrrlrrrr", rows, header))
-    quantities = (
+    totals = [
         ("File (flash)", record.file),
         ("Weights as stored", record.weights_stored),
         ("Weights at their true bits", record.weights_packed),
-        ("Tensor arena (RAM)", record.arena),
         ("Multiply-accumulates", record.macs),
-    )
-    totals = [(name, f"{q.value:,} {q.unit}", f"{q.provenance}: {q.how}") for name, q in quantities]
-    console.OUT.print(table("In total", "lrt", totals))
-    fits = [
-        (
-            fit.title,
-            "fits" if fit.fits else f"too large: {fit.binds}",
-            f"{kib(fit.flash_needed)} of {kib(fit.flash)}",
-            f"{kib(fit.ram_needed)} of {kib(fit.ram)}",
-        )
-        for fit in record.boards
+        ("TensorFlow Lite Micro: flash", record.tflm_flash),
+        ("TensorFlow Lite Micro: planned arena", record.arena),
     ]
-    console.OUT.print(table("Boards", "tlrr", fits, ("Board", "", "Flash, KiB", "RAM, KiB")))
+    if record.tflm_arena:
+        totals.append(("TensorFlow Lite Micro: arena", record.tflm_arena))
+    console.OUT.print(table("In total", "lrt", [_quantity(name, quantity) for name, quantity in totals]))
+    if record.device:
+        _show_device(record.device)
+    elif record.device_missing:
+        console.OUT.print(f"The generated C was not measured: {record.device_missing}", style="yellow", markup=False)
+    console.OUT.print(table("Boards, with TensorFlow Lite Micro", "tlrr", map(_fit, record.boards), _BOARD_HEADER))
     console.OUT.print(record.fit_counts, style="dim", highlight=False)
+
+
+_BOARD_HEADER = ("Board", "", "Flash, KiB", "RAM, KiB")
+
+
+def _show_device(device: "DeviceFootprint") -> None:
+    """The generated C: totals, layers and boards."""
+    totals = (("Flash", device.flash), ("RAM", device.ram), ("Instructions", device.instructions))
+    rows = [_quantity(name, quantity) for name, quantity in totals]
+    rows.append(("Bits per weight", f"{device.bits_per_weight:.2f}", "measured: the packed weights in flash"))
+    run = device.emulation
+    if run.equal is not None:
+        rows.append(("Outputs equal", f"{run.equal} of {run.n}", f"emulated, against {run.golden}: {run.inputs}"))
+    console.OUT.print(table("As C (tinyrobust export --format c)", "lrt", rows))
+    times = {one.board: f"{one.time.value / 1000:,.1f}" for one in device.times}
+    fits = [(*_fit(fit), times.get(fit.board, "")) for fit in device.boards]
+    console.OUT.print(table("Boards, with the C", "tlrrr", fits, (*_BOARD_HEADER, "ms, estimated")))
+    if device.times:
+        console.OUT.print(f"Estimated: {device.times[0].time.how}", style="dim", highlight=False)
+
+
+def _quantity(name: str, quantity: "Quantity") -> tuple[str, str, str]:
+    return name, f"{quantity.value:,} {quantity.unit}", f"{quantity.provenance}: {quantity.how}"
+
+
+def _fit(fit: "BoardFit") -> tuple[str, str, str, str]:
+    return (
+        fit.title,
+        "fits" if fit.fits else f"too large: {fit.binds}",
+        f"{kib(fit.flash_needed)} of {kib(fit.flash)}",
+        f"{kib(fit.ram_needed)} of {kib(fit.ram)}",
+    )

@@ -1,4 +1,4 @@
-"""`tinyrobust run`, `train` and `export`: a recipe through its stages."""
+"""`tinyrobust run` and `train`: a recipe through its stages."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,13 +37,13 @@ def run(
 
         tinyrobust run cifar10-stq --data-dir ~/tensorflow_datasets
     """
-    done = _until("report", recipe, overrides, runs_dir, data_dir, as_json)
+    done = until("report", recipe, overrides, runs_dir, data_dir, as_json)
     robustness, footprint = done.robustness, done.footprint
     clean = next(accuracy.test for accuracy in robustness.clean if accuracy.target == "int8")
     if as_json:
         headline = {"robust_accuracy": robustness.headline.model_dump(), "epsilon": robustness.headline_epsilon}
         console.print_json(
-            _paths(done)
+            paths(done)
             | headline
             | {"accuracy": clean.model_dump(), "warnings": robustness.warnings}
             | {"flash_bytes": footprint.file.value, "arena_bytes": footprint.arena.value}
@@ -78,48 +78,17 @@ def train(
 
         tinyrobust train digits-stq --set train.learning_rate=3e-3 --set seed=1
     """
-    done = _until("train", recipe, overrides, runs_dir, data_dir, as_json)
+    done = until("train", recipe, overrides, runs_dir, data_dir, as_json)
     last = done.history[-1]
     if as_json:
-        console.print_json(_paths(done) | {"last_epoch": last})
+        console.print_json(paths(done) | {"last_epoch": last})
         return
     rows = [(f"Validation accuracy after epoch {last['epoch']}", f"{100 * last['val_accuracy']:.1f} %")]
     console.OUT.print(table(f"{done.path / 'model.keras'}", "tl", rows))
 
 
-def export(
-    recipe: RecipeArgument,
-    overrides: console.Settings = [],  # noqa: B006
-    runs_dir: console.RunsDir = Path("runs"),
-    data_dir: console.DataDir = None,
-    as_json: console.Json = False,
-    debug: console.Debug = False,  # noqa: ARG001
-) -> None:
-    """Write the artefacts of a recipe, training first where needed: `model.tflite` and its C array.
-
-    The export is refused when the file does not do what the trained network does (parity).
-
-    **Examples**
-
-        tinyrobust export digits-stq
-
-        tinyrobust export digits-stq --json
-    """
-    done = _until("export", recipe, overrides, runs_dir, data_dir, as_json)
-    parity = done.parity
-    if as_json:
-        console.print_json(_paths(done) | {"parity": parity.model_dump(mode="json", by_alias=True)})
-        return
-    rows = [
-        ("Same class as the trained network", f"{100 * parity.top1_agreement:.2f} % of {parity.n} images"),
-        ("Accuracy lost from QKeras to int8", f"{parity.accuracy_drop_points:.2f} points"),
-        ("Worst layer", parity.worst_layer),
-    ]
-    console.OUT.print(table(f"{done.path / 'model.tflite'}", "tl", rows))
-    console.OUT.print(f"For TensorFlow Lite Micro: {done.path / 'model_data.cc'}", soft_wrap=True)
-
-
-def _until(stage: str, recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> "Run":
+def until(stage: str, recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> "Run":
+    """A recipe's run, executed as far as `stage`, with its progress on the screen unless `as_json`."""
     resolved = recipes.load(recipe, overrides)  # before the wait for TensorFlow: a misspelt key is told at once
     with console.quiet_imports():
         from tinyrobust.pipeline.run import run as execute
@@ -127,5 +96,6 @@ def _until(stage: str, recipe: str, overrides: list[str], runs_dir: Path, data_d
         return execute(resolved, until=stage, runs_dir=runs_dir, data_dir=data_dir, progress=progress)
 
 
-def _paths(done: "Run") -> dict[str, str]:
+def paths(done: "Run") -> dict[str, str]:
+    """What every command says of a run in JSON."""
     return {"run": str(done.path), "recipe": done.recipe.name, "hash": done.recipe.hash}

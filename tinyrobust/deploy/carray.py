@@ -1,6 +1,7 @@
 """The C array that TensorFlow Lite Micro users expect: `model_data.cc` and `model_data.h`."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,13 @@ _WITH_CHANNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
 def write_c_array(
-    artefact: Artefact, name: str, folder: Path, *, arena_bytes: int, classes: Sequence[str] = ()
+    artefact: Artefact,
+    name: str,
+    folder: Path,
+    *,
+    arena_bytes: int,
+    classes: Sequence[str] = (),
+    measured_arena: int | None = None,
 ) -> tuple[Path, Path]:
     """Writes the file as an array of bytes, with what an application needs to run it.
 
@@ -30,6 +37,8 @@ def write_c_array(
         folder: Where `model_data.cc` and `model_data.h` go.
         arena_bytes: Bytes of activations that are needed at once (the arena's head).
         classes: The names of the classes, in the order of the outputs.
+        measured_arena: Bytes of the smallest arena in which TensorFlow Lite Micro was seen to run it (`tflm.arena`): what
+            the header recommends; without it, `arena_bytes` and a bound on the rest.
 
     Returns:
         The paths of source and header.
@@ -40,7 +49,7 @@ def write_c_array(
     """
     prefix = f"g_{identifier(name)}"
     source, header = folder / SOURCE, folder / HEADER
-    write_atomic(header, _header(artefact, prefix, arena_bytes, classes))
+    write_atomic(header, _header(artefact, prefix, _recommended(artefact, arena_bytes, measured_arena), classes))
     write_atomic(source, _source(artefact, prefix, classes))
     return source, header
 
@@ -60,11 +69,33 @@ def allowance(artefact: Artefact) -> int:
     return sum(parts) + _FIXED_BYTES
 
 
-def _header(artefact: Artefact, prefix: str, arena_bytes: int, classes: Sequence[str]) -> str:
+def _recommended(artefact: Artefact, arena_bytes: int, measured: int | None) -> tuple[int, str]:
+    """The size of the arena, and the comment that says where it comes from."""
+    if measured is not None:
+        size = measured
+        how = (
+            f"the smallest in which it ran (measured on a 64-bit build: a microcontroller needs less), {arena_bytes} of it for "
+            "activations."
+        )
+    else:
+        extra = allowance(artefact)
+        size = -(-(arena_bytes + extra) // 16) * 16
+        how = (
+            f"{arena_bytes} for activations (computed by a planner that places them as TensorFlow Lite Micro does) and {extra} "
+            "for its own data (a bound, from what a 64-bit build records: 24 a tensor, 160 an operator, 8 an output channel, "
+            "and 2048)."
+        )
+    comment = (
+        "Recommended size of the tensor arena, in bytes, for TensorFlow Lite Micro's reference kernels: "
+        f"{how} Optimized kernels may want more."
+    )
+    return size, textwrap.fill(comment, 124, initial_indent="// ", subsequent_indent="// ")
+
+
+def _header(artefact: Artefact, prefix: str, arena: tuple[int, str], classes: Sequence[str]) -> str:
     guard = f"TINYROBUST_{prefix.upper()}_MODEL_DATA_H_"
     operators = sorted({operator.name for operator in artefact.operators})
-    extra = allowance(artefact)
-    arena = -(-(arena_bytes + extra) // 16) * 16
+    arena_size, arena_comment = arena
     resolver = "\n".join(f"//   resolver.Add{_camel(operator)}();" for operator in operators)
     names = f"extern const char* const {prefix}_class_names[{len(classes)}];\n" if classes else ""
     return f"""{_banner(artefact)}
@@ -75,10 +106,8 @@ def _header(artefact: Artefact, prefix: str, arena_bytes: int, classes: Sequence
 extern const unsigned char {prefix}_model_data[];
 extern const unsigned int {prefix}_model_data_len;
 
-// Recommended size of the tensor arena, in bytes, for TensorFlow Lite Micro's reference kernels: {arena_bytes} for activations
-// (computed by a planner that places them as TensorFlow Lite Micro does) and {extra} for its own data (a bound, from what a
-// 64-bit build records: 24 a tensor, 160 an operator, 8 an output channel, and 2048). Optimized kernels may want more.
-constexpr unsigned int {prefix}_arena_size = {arena};
+{arena_comment}
+constexpr unsigned int {prefix}_arena_size = {arena_size};
 
 // The operators it needs:
 //   static tflite::MicroMutableOpResolver<{len(operators)}> resolver;

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.deploy import artefact, carray, parity
+from tinyrobust.deploy import artefact, carray, parity, tflm
 from tinyrobust.deploy.convert import convert
 from tinyrobust.deploy.record import ParityRecord
 from tinyrobust.files import atomic_path, clear_errors
@@ -71,6 +71,13 @@ def export(
             progress=progress,
         )
         parity.check(record)
-    carray.write_c_array(artefact.read(tflite), name, folder, arena_bytes=record.arena_bytes, classes=classes)
+    carray.write_c_array(
+        artefact.read(tflite),
+        name,
+        folder,
+        arena_bytes=record.arena_bytes,
+        classes=classes,
+        measured_arena=tflm.arena(tflite, progress) if tflm.available() else None,
+    )
     record.save(record_path)
     return record

@@ -17,6 +17,9 @@ from tinyrobust.errors import ModelFileError
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
+# What [0, 1] pixels become in the units of a file: as they are, 0..255, -1..1, or pixel - 128.
+_KNOWN_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-128.0, 127.0))
+
 
 class Int8Model:
     """A classifier in a `.tflite` file with one input and one output; integer or float.
@@ -86,6 +89,30 @@ class Int8Model:
         rounded = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + self._source_zero
         limits = np.iinfo(self._source_type)
         return np.asarray(np.clip(rounded, limits.min, limits.max), dtype=self._source_type)
+
+    def quantized_pixels(self, x: FloatArray, pixel_range: tuple[float, float]) -> Array:
+        """What the file sees for images in [0, 1] [n, h, w, c], whose 0 and 1 are `pixel_range` in its input units."""
+        low, high = pixel_range
+        return self.quantized(np.float32(low) + x * np.float32(high - low))
+
+    def pixel_range(self) -> tuple[float, float]:
+        """What pixels 0 and 1 become in the file's input units, recognised from its input quantization.
+
+        Raises:
+            ModelFileError: It is none of the usual ones.
+        """
+        if self.input_range is None:
+            return _KNOWN_RANGES[0]
+        low, high = self.input_range
+        tolerance = 0.1 * (high - low)
+        for known in _KNOWN_RANGES:
+            # A range calibrated on images without full white ends a little below 1; a wider one wastes some steps.
+            if abs(low - known[0]) <= tolerance and abs(high - known[1]) <= tolerance:
+                return known
+        raise ModelFileError(
+            f"{self.path}: expected an input range like one of {_KNOWN_RANGES}. Received: ({low:g}, {high:g})",
+            hint="Say what the pixel values 0 and 255 become in the units of the file (input_range).",
+        )
 
     def dequantized(self, outputs: Array) -> FloatArray:
         """Raw outputs [n, classes] as real numbers: (integer - zero point) * scale; those of a float file as they are."""

@@ -63,3 +63,109 @@ class ParityRecord(Record):
     worst_layer: str
     operators: list[str]
     arena_bytes: int
+
+
+class DeviceObject(Part):
+    """Bytes of one object file that the model brings into a firmware: its own, its kernels', a library's."""
+
+    name: str
+    code: int
+    rodata: int
+    data: int
+    bss: int
+
+
+class DeviceLayer(Part):
+    """One layer of the generated C.
+
+    Attributes:
+        index: Its position.
+        name: The tensor that it writes.
+        op: The operator in the file.
+        kernel: The C function that computes it.
+        weights: The format of its weights in flash; empty where it has none.
+        requantization: How its sums become int8; empty where it has no weights.
+        macs: Multiply-accumulates, as the generator counts them.
+        weight_bytes: Bytes of its packed weights.
+        table_bytes: Bytes of its other tables.
+        scratch_bytes: Bytes of scratch while it runs.
+        instructions: Executed on the emulated board, for one input.
+    """
+
+    index: int
+    name: str
+    op: str
+    kernel: str
+    weights: str
+    requantization: str
+    macs: int
+    weight_bytes: int
+    table_bytes: int
+    scratch_bytes: int
+    instructions: int
+
+
+class DeviceRecord(Record):
+    """What the generated C of a model does and costs on an emulated board.
+
+    Bytes are measured on the linked program, instructions and stack are emulated. Instructions are not cycles.
+
+    Attributes:
+        model: The file's name.
+        sha256: Of the file.
+        board: QEMU's name of the board.
+        core: What the board is.
+        compiler: The compiler's name and version.
+        optimisation: The compiler's optimisation.
+        code: Instructions in flash.
+        rodata: Constants in flash: weights, tables, descriptions.
+        data: Variables with initial values, in flash and RAM.
+        bss: Variables that start as zero: the arena, the input inside it.
+        output_bytes: The caller's buffer for the outputs.
+        stack: The deepest stack of one inference.
+        objects: Where code, rodata, data and bss come from.
+        instructions: Of one inference: the most over all inputs.
+        layers: Layer by layer, for the first input; the hooks between layers cost a few instructions themselves.
+        inputs: What was run, in words.
+        n: How many inputs.
+        golden: What the outputs were compared with; empty when it is not installed.
+        equal: Inputs with all outputs equal to the golden; None when there was none.
+        right: Inputs whose largest output is their label; None when labels are not known.
+    """
+
+    SCHEMA: ClassVar[str] = "tinyrobust.device/1"
+    model: str
+    sha256: str
+    board: str
+    core: str
+    compiler: str
+    optimisation: str
+    code: int
+    rodata: int
+    data: int
+    bss: int
+    output_bytes: int
+    stack: int
+    objects: list[DeviceObject]
+    instructions: int
+    layers: list[DeviceLayer]
+    inputs: str
+    n: int
+    golden: str
+    equal: int | None
+    right: int | None
+
+    @property
+    def flash(self) -> int:
+        """Bytes of flash: code, tables and weights."""
+        return self.code + self.rodata + self.data
+
+    @property
+    def static_ram(self) -> int:
+        """Bytes of RAM that are taken before anything runs: arena with the input, and the outputs."""
+        return self.data + self.bss + self.output_bytes
+
+    @property
+    def ram(self) -> int:
+        """Bytes of RAM while it runs: static RAM and stack."""
+        return self.static_ram + self.stack

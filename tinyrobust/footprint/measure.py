@@ -4,15 +4,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tinyrobust.deploy import tflm
 from tinyrobust.deploy.artefact import Artefact, read
+from tinyrobust.errors import MissingToolError, ModelFileError
 from tinyrobust.footprint import planner
 from tinyrobust.footprint.boards import FIT_COUNTS, fit
 from tinyrobust.footprint.boards import boards as named_boards
+from tinyrobust.footprint.device import on_device
 from tinyrobust.footprint.layers import Constants, constants, layer
 from tinyrobust.footprint.record import FootprintRecord, Provenance, Quantity, TensorLifetime
+from tinyrobust.progress import Progress, silent
+
+# The most that TensorFlow Lite Micro's code and constants took on the three files in benchmarks/peers.toml; a test says so.
+_TFLM_CODE = 40_448
 
 
-def footprint(path: str | Path, boards: Sequence[str] = ()) -> FootprintRecord:
+def footprint(
+    path: str | Path, boards: Sequence[str] = (), *, device: bool = False, progress: Progress = silent
+) -> FootprintRecord:
     """What a model costs on a microcontroller.
 
     Weights are recognised from their values: a `.tflite` stores a ternary weight in 8 bits, and it needs 2. MACs are those of
@@ -21,6 +30,9 @@ def footprint(path: str | Path, boards: Sequence[str] = ()) -> FootprintRecord:
     Args:
         path: A `.tflite` file, ours or anybody's.
         boards: Boards of `export/boards/`, by name, to compare with; all of them when empty.
+        device: Also generate the C, compile and emulate it, and find the arena that TensorFlow Lite Micro really needs. Takes
+            seconds, and what the machine has no tools for is left out and said.
+        progress: Told of these.
 
     Raises:
         ModelFileError: The file is missing, corrupt, or of a kind that cannot be sized.
@@ -34,6 +46,10 @@ def footprint(path: str | Path, boards: Sequence[str] = ()) -> FootprintRecord:
     alive = planner.alive(buffers, len(artefact.operators))
     arena = planner.head(buffers, offsets)
     layers = [layer(artefact, op, own, alive[op.index]) for op, own in zip(artefact.operators, learned, strict=True)]
+    generated, missing = (None, "")
+    if device:
+        weight_count = sum({w.tensor.buffer: w.tensor.count for own in learned for w in own.weights}.values())
+        generated, missing = on_device(artefact.path, weight_count, chosen, progress)
     return FootprintRecord(
         model=artefact.path.name,
         sha256=artefact.sha256,
@@ -43,6 +59,13 @@ def footprint(path: str | Path, boards: Sequence[str] = ()) -> FootprintRecord:
         **_flash(artefact, learned),
         macs=_quantity(sum(one.macs for one in layers), "MAC", "computed", "from shapes; padding included, one inference"),
         arena=_quantity(arena, "B", "computed", _arena_how(artefact)),
+        tflm_flash=_quantity(
+            artefact.size + _TFLM_CODE,
+            "B",
+            "computed",
+            f"the file and {_TFLM_CODE} of code: the most of three networks (Cortex-M4F, gcc 12.2 -Os, reference kernels)",
+        ),
+        tflm_arena=_tflm_arena(artefact, progress) if device else None,
         layers=layers,
         lifetimes=[
             TensorLifetime(name=buffer.name, bytes=buffer.size, first=buffer.first, last=buffer.last, offset=offset)
@@ -50,6 +73,8 @@ def footprint(path: str | Path, boards: Sequence[str] = ()) -> FootprintRecord:
         ],
         boards=[fit(board, artefact.size, arena) for board in chosen],
         fit_counts=FIT_COUNTS,
+        device=generated,
+        device_missing=missing,
     )
 
 
@@ -80,6 +105,17 @@ def _flash(artefact: Artefact, learned: Sequence[Constants]) -> dict[str, Quanti
         "quantization": _quantity(metadata, "B", "measured", "scales (4 B), zero points (8 B) and ranges (4 B) in the file"),
         "structure": _quantity(rest, "B", "computed", "the rest of the file: graph, names, options, shapes, other constants"),
     }
+
+
+def _tflm_arena(artefact: Artefact, progress: Progress) -> Quantity | None:
+    """The arena that TensorFlow Lite Micro really needs; None where it is not installed or does not run the file."""
+    try:
+        size = tflm.arena(artefact.path, progress)
+    except (MissingToolError, ModelFileError):
+        return None
+    return _quantity(
+        size, "B", "measured", "the smallest in which TensorFlow Lite Micro runs, its own data included; 64-bit build"
+    )
 
 
 def _arena_how(artefact: Artefact) -> str:

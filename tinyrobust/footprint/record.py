@@ -2,16 +2,21 @@
 
 from typing import ClassVar, Literal
 
+from tinyrobust.deploy.record import DeviceRecord
 from tinyrobust.records import Part, Record
 
-Provenance = Literal["measured", "emulated", "computed"]
+Provenance = Literal["measured", "emulated", "computed", "estimated"]
 
 
 class Quantity(Part):
-    """A number that says where it comes from: measured, emulated or computed; `how` in a few words."""
+    """A number that says where it comes from; `how` in a few words.
+
+    Measured on files and linked programs, emulated on an emulated board, computed from the file, or estimated under an
+    assumption that `how` states. The unit us is microseconds.
+    """
 
     value: int
-    unit: Literal["B", "MAC", "bit"]
+    unit: Literal["B", "MAC", "bit", "instructions", "us"]
     provenance: Provenance
     how: str
 
@@ -85,14 +90,47 @@ class BoardFit(Part):
     binds: Literal["nothing", "flash", "ram", "flash and ram"]
 
 
+class BoardTime(Part):
+    """How long one inference takes on a board: estimated."""
+
+    board: str
+    title: str
+    time: Quantity
+
+
+class DeviceFootprint(Part):
+    """The footprint of the C that is generated from the file.
+
+    Attributes:
+        flash: Code, tables and weights in the linked program.
+        ram: Arena, outputs and the deepest stack.
+        instructions: Of one inference.
+        bits_per_weight: Bits in flash for each weight of the file, its share of the packing included; 0 without weights.
+        boards: Whether the boards have room for it, by the bytes of the emulated board's program.
+        times: How long an inference takes, on those of the boards that run the emulated board's instructions.
+        emulation: What was measured, layer by layer.
+    """
+
+    flash: Quantity
+    ram: Quantity
+    instructions: Quantity
+    bits_per_weight: float
+    boards: list[BoardFit]
+    times: list[BoardTime]
+    emulation: DeviceRecord
+
+
 class FootprintRecord(Record):
     """The footprint of one `.tflite` file.
 
     `file` is `weights_stored` + `bias` + `quantization` + `structure`. Weights that several operators share count once in
     these totals, and in every one of `layers` that reads them. `fit_counts` says what `boards` count and what not.
+
+    `arena` to `boards` are those of TensorFlow Lite Micro. `tflm_arena` is there where it was measured; `device` where the C
+    was generated and emulated, else `device_missing` says why not (empty: nobody asked).
     """
 
-    SCHEMA: ClassVar[str] = "tinyrobust.footprint/1"
+    SCHEMA: ClassVar[str] = "tinyrobust.footprint/2"
     model: str
     sha256: str
     operators: list[str]
@@ -106,7 +144,11 @@ class FootprintRecord(Record):
     structure: Quantity
     macs: Quantity
     arena: Quantity
+    tflm_flash: Quantity
+    tflm_arena: Quantity | None
     layers: list[LayerFootprint]
     lifetimes: list[TensorLifetime]
     boards: list[BoardFit]
     fit_counts: str
+    device: DeviceFootprint | None
+    device_missing: str

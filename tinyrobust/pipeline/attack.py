@@ -7,12 +7,12 @@ import keras
 
 from tinyrobust import toml
 from tinyrobust.data.sources import load
-from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.errors import DataError, ModelFileError, RecipeError
-from tinyrobust.pipeline.folder import locked, read
+from tinyrobust.errors import RecipeError
+from tinyrobust.pipeline.folder import locked
+from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.layers import freeze
-from tinyrobust.recipe import Data, Recipe, Robustness
+from tinyrobust.recipe import Recipe, Robustness
 from tinyrobust.robustness import protocol as protocols
 from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.robustness.record import RobustnessRecord
@@ -52,25 +52,16 @@ def attack(
     Raises:
         TinyRobustError: The model, data or settings do not fit; the message says what to do.
     """
-    path = Path(model)
-    run = path if path.is_dir() else path.parent
-    known = (run / "run.json").is_file() and (path.is_dir() or path.name == "model.tflite")
-    if not known and path.suffix != ".tflite":
-        raise ModelFileError(
-            f"Expected the folder of a run or a .tflite file. Received: {path}",
-            hint="`tinyrobust run RECIPE` makes a run under ./runs.",
-        )
-    recipe = read(run)[0] if known else None
-    flashed = run / "model.tflite" if known else path
-    source = recipe.data if recipe and data is None else _data_for(flashed, data)
+    recipe, flashed = locate(model)
+    source = recipe.data if recipe and data is None else data_for(flashed, data)
     settings = _settings(recipe, protocol, epsilons, headline, samples)
     chosen = protocols.load(settings.protocol)
     dataset = load(source, recipe.seed if recipe else seed, None if data_dir is None else Path(data_dir), progress)
-    folder = Path(output) if output else Path(f"attack-{recipe.run_name if recipe else path.stem}")
+    folder = Path(output) if output else Path(f"attack-{recipe.run_name if recipe else flashed.stem}")
     seed_everything(recipe.seed if recipe else seed)
     with locked(folder):
         return evaluate(
-            keras_model=freeze(keras.models.load_model(run / "model.keras", compile=False)) if recipe else None,
+            keras_model=freeze(keras.models.load_model(flashed.with_name("model.keras"), compile=False)) if recipe else None,
             tflite=flashed,
             dataset_name=dataset.name,
             fingerprint=dataset.fingerprint,
@@ -83,19 +74,6 @@ def attack(
             input_range=input_range,
             progress=progress,
         )
-
-
-def _data_for(path: Path, data: str | None) -> Data:
-    """The data set as the file wants it: its size in pixels, gray or colour."""
-    shape = Int8Model(path).input_shape
-    if data is None:
-        raise DataError(
-            f"{path} is not the file of a run, so its data set is not known.",
-            hint=f"Name one with images for an input of {shape}: --data cifar10, or --data my_images.npz.",
-        )
-    if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
-        raise ModelFileError(f"{path}: expected an input of square images, [n, n, 1] or [n, n, 3]. Received: {shape}")
-    return Data(name=data, color="gray" if shape[2] == 1 else "rgb", size=shape[0])
 
 
 def _settings(

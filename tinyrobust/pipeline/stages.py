@@ -141,7 +141,8 @@ def _attack(context: Context) -> None:
 
 
 def _footprint(context: Context) -> None:
-    record = footprint(context.path / "model.tflite", context.recipe.footprint.boards)
+    boards = context.recipe.footprint.boards
+    record = footprint(context.path / "model.tflite", boards, device=True, progress=context.progress)
     record.save(context.path / "footprint.json")
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tinyrobust.footprint.record import DeviceFootprint, Quantity
 from tinyrobust.reports import formats
 from tinyrobust.reports.evidence import Evidence
 from tinyrobust.robustness.record import Proportion, RobustnessRecord
@@ -35,6 +36,11 @@ def worst_rows(record: RobustnessRecord) -> list[CurveRow]:
     found = {(row.target, row.epsilon): row.robust for row in record.worst}
     targets = sorted(dict.fromkeys(row.target for row in record.worst), key=lambda target: target == ALL)
     return [CurveRow(target, "", "", [found.get((target, epsilon)) for epsilon in record.epsilons]) for target in targets]
+
+
+def board_times(device: DeviceFootprint) -> dict[str, Quantity]:
+    """How long one inference takes, by board; boards that run other instructions have no estimate."""
+    return {one.board: one.time for one in device.times}
 
 
 def targets(record: RobustnessRecord) -> list[str]:

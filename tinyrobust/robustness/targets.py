@@ -14,14 +14,11 @@ from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 
 from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.errors import ModelFileError
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
 _MEMORY = 64 * 2**20  # bytes of inputs that a memo keeps
-# What [0, 1] pixels become in the units of a file: as they are, 0..255, -1..1, or pixel - 128.
-_KNOWN_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-128.0, 127.0))
 
 
 class Memo:
@@ -86,7 +83,7 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
 
     def __init__(self, model: Int8Model, input_range: tuple[float, float] | None = None) -> None:
         self.model_file = model
-        self.input_range = input_range or _recognised(model)
+        self.input_range = input_range or model.pixel_range()
         self.queries = 0
         self._memo = Memo(self._ask)
         super().__init__(
@@ -94,9 +91,8 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         )
 
     def _scores(self, x: FloatArray) -> FloatArray:
-        low, high = self.input_range
         # Remembered by what the file sees: images that quantize to the same integers are one question.
-        return self._memo(self.model_file.quantized(np.float32(low) + x * np.float32(high - low)))
+        return self._memo(self.model_file.quantized_pixels(x, self.input_range))
 
     def _ask(self, quantized: Array) -> FloatArray:
         self.queries += len(quantized)
@@ -110,18 +106,3 @@ def int8(path: Path, input_range: tuple[float, float] | None = None) -> Int8Targ
         ModelFileError: The file cannot be read or run, or its input range is not recognised and not given.
     """
     return Int8Target(Int8Model(path), input_range)
-
-
-def _recognised(model: Int8Model) -> tuple[float, float]:
-    if model.input_range is None:
-        return _KNOWN_RANGES[0]
-    low, high = model.input_range
-    tolerance = 0.1 * (high - low)
-    for known in _KNOWN_RANGES:
-        # A range calibrated on images without full white ends a little below 1; a wider one wastes some steps.
-        if abs(low - known[0]) <= tolerance and abs(high - known[1]) <= tolerance:
-            return known
-    raise ModelFileError(
-        f"{model.path}: expected an input range like one of {_KNOWN_RANGES}. Received: ({low:g}, {high:g})",
-        hint="Say what the pixel values 0 and 255 become in the units of the file (input_range).",
-    )

@@ -1,0 +1,70 @@
+"""The fast kernels as processors run them: shapes at the edges of each, on emulated cores with and without DSP."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tinyrobust.deploy.artefact import read
+from tinyrobust.deploy.cgen.generate import generate
+from tinyrobust.deploy.emulator import emulate
+
+TERNARY, INT8 = (-127, 0, 127), tuple(range(-127, 128))
+KERNELS = {
+    TERNARY: {"tr_fast_conv_ternary", "tr_fast_depthwise_ternary"},
+    INT8: {"tr_fast_conv", "tr_fast_depthwise"},
+}
+CORES = (("mps2-an385", "-Os"), ("mps2-an386", "-Os"), ("mps2-an386", "-O2"), ("mps3-an547", "-Os"))
+
+
+@pytest.fixture(scope="module", params=(TERNARY, INT8), ids=("ternary", "int8"))
+def model(request, graph, tmp_path_factory):
+    """Strided and padded windows, rows of depthwise taps of one and of two words, groups of pixels that are not full."""
+    random = np.random.default_rng(0)
+    net = graph()
+    source = net.tensor((1, 9, 7, 5), 0.05, -7)
+
+    def layer(x, op, shape, out, step, zero, **options):
+        axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
+        count = shape[axis]
+        scales = np.full(count, 0.01) if request.param is TERNARY else random.uniform(0.004, 0.01, count)
+        weights = net.tensor(shape, scales, 0, random.choice(request.param, shape), axis=axis)
+        bias = net.tensor((count,), net.grids[x][0] * scales, 0, random.integers(-999, 999, count), dtype="int32")
+        return net.op(op, [x, weights, bias], net.tensor(out, step, zero), **options)
+
+    def window(stride, dilation=1):
+        return {"strideH": stride, "strideW": stride, "dilationHFactor": dilation, "dilationWFactor": 1}
+
+    x = layer(source, "CONV_2D", (34, 3, 3, 5), (1, 9, 7, 34), 0.2, -128, fusedActivationFunction=1, **window(1))
+    x = layer(x, "DEPTHWISE_CONV_2D", (1, 3, 3, 34), (1, 9, 7, 34), 0.4, -128, depthMultiplier=1, **window(1))
+    x = layer(x, "CONV_2D", (34, 1, 1, 34), (1, 9, 7, 34), 2.0, 3, **window(1))
+    x = layer(x, "DEPTHWISE_CONV_2D", (1, 3, 3, 34), (1, 5, 4, 34), 4.0, 0, depthMultiplier=1, **window(2))
+    x = layer(x, "DEPTHWISE_CONV_2D", (1, 2, 5, 34), (1, 5, 4, 34), 8.0, -5, depthMultiplier=1, **window(1, 2))
+    x = layer(x, "CONV_2D", (70, 3, 2, 34), (1, 2, 2, 70), 60.0, 0, padding=0, **window(2) | {"strideH": 3})
+    flat = net.tensor((1, 280), *net.grids[x])
+    x = net.op("RESHAPE", [x, net.tensor((2,), data=(1, 280), dtype="int32")], flat, newShape=[1, 280])
+    x = layer(x, "FULLY_CONNECTED", (11, 280), (1, 11), 400.0, 9)
+    return net.save(tmp_path_factory.mktemp("fast") / "fast.tflite", source, x), KERNELS[request.param]
+
+
+@pytest.fixture(scope="module")
+def expected(model, golden_outputs, inputs_for):
+    inputs = inputs_for(model[0], 12, 0)
+    return inputs, golden_outputs(model[0], inputs)
+
+
+@pytest.mark.parametrize(("board", "optimisation"), CORES)
+def test_equal_on_the_core(model, expected, board, optimisation, tmp_path):
+    if shutil.which("arm-none-eabi-gcc") is None or shutil.which("qemu-system-arm") is None:
+        pytest.skip("the Arm compiler or QEMU is not installed")
+    path, kernels = model
+    inputs, outputs = expected
+    made = generate(read(path), "fast", tmp_path)
+    assert {note.kernel for note in made.layers} == kernels
+    emulated = emulate(tmp_path, made.name, inputs, board=board, optimisation=optimisation)
+    assert len(np.unique(outputs)) > 20
+    assert np.array_equal(emulated.outputs, outputs)
+
+
+def test_equal_on_the_host(model, assert_exact, inputs_for):
+    assert_exact([model[0]], [inputs_for(model[0], 30, 1)])

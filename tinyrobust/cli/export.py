@@ -1,0 +1,103 @@
+"""`tinyrobust export`: what goes onto the device, as a C array for TensorFlow Lite Micro or as C of our own."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinyrobust.cli import console
+from tinyrobust.cli.run import paths, until
+from tinyrobust.cli.tables import table
+from tinyrobust.errors import RecipeError
+
+if TYPE_CHECKING:
+    from tinyrobust.deploy.cgen.generate import Generated
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    array = "array"
+    c = "c"
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A recipe; with `--format c` also a run's folder or anybody's int8 .tflite.")
+    ],
+    overrides: console.Settings = [],  # noqa: B006 - Typer wants a list, and nobody changes it
+    written: Annotated[
+        Format, typer.Option("--format", help="`array`: for TensorFlow Lite Micro. `c`: self-contained C99, no runtime needed.")
+    ] = Format.array,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Where `--format c` writes. Default: `c` in the run's folder."),
+    ] = None,
+    runs_dir: console.RunsDir = Path("runs"),
+    data_dir: console.DataDir = None,
+    as_json: console.Json = False,
+    debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
+) -> None:
+    """Write the artefacts of a recipe, training first where needed: `model.tflite` with its C array, or C99.
+
+    The export is refused when the file does not do what the trained network does (parity). The C99 gives exactly the outputs
+    of TensorFlow Lite Micro's kernels, with ternary weights at five to a byte.
+
+    **Examples**
+
+        tinyrobust export digits-stq
+
+        tinyrobust export digits-stq --format c
+
+        tinyrobust export somebodys.tflite --format c --output firmware/model
+    """
+    there = model.endswith(".tflite") or Path(model, "run.json").is_file()
+    if there and written is Format.array:
+        raise RecipeError(f"Expected a recipe. Received: {model}, which is a model already", hint="Its C99: --format c.")
+    if written is Format.array:
+        _array(model, overrides, runs_dir, data_dir, as_json)
+        return
+    place = Path(model) if there else until("export", model, overrides, runs_dir, data_dir, as_json).path
+    with console.quiet_imports():
+        from tinyrobust.pipeline.generate import generate
+    _show(generate(place, output), as_json)
+
+
+def _array(recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> None:
+    done = until("export", recipe, overrides, runs_dir, data_dir, as_json)
+    parity = done.parity
+    if as_json:
+        console.print_json(paths(done) | {"parity": parity.model_dump(mode="json", by_alias=True)})
+        return
+    rows = [
+        ("Same class as the trained network", f"{100 * parity.top1_agreement:.2f} % of {parity.n} images"),
+        ("Accuracy lost from QKeras to int8", f"{parity.accuracy_drop_points:.2f} points"),
+        ("Worst layer", parity.worst_layer),
+    ]
+    console.OUT.print(table(f"{done.path / 'model.tflite'}", "tl", rows))
+    console.OUT.print(f"For TensorFlow Lite Micro: {done.path / 'model_data.cc'}", soft_wrap=True)
+
+
+def _show(generated: "Generated", as_json: bool) -> None:
+    folder = generated.files[0].parent
+    layers = [asdict(layer) for layer in generated.layers]
+    if as_json:
+        files = [str(path) for path in generated.files]
+        console.print_json({"files": files, "arena_bytes": generated.arena_bytes, "layers": layers})
+        return
+    rows = [
+        (layer.op, layer.kernel, layer.weights, f"{layer.weight_bytes:,}", layer.form, f"{layer.table_bytes:,}")
+        for layer in generated.layers
+    ]
+    head = ("Operator", "Kernel", "Weights", "Bytes", "Rounding", "Tables")
+    console.OUT.print(table(f"{generated.files[0]}: by layer", "lllrlr", rows, head))
+    weights = sum(layer.weight_bytes for layer in generated.layers)
+    tables = sum(layer.table_bytes for layer in generated.layers)
+    console.OUT.print(
+        f"Weights {weights:,} B, tables {tables:,} B, arena {generated.arena_bytes:,} B (computed). "
+        f"Compile every .c file in {folder}; call tr_{generated.name}_invoke(in, out).",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,200 @@
+"""The text of the generated C: constants, descriptions, and one function that calls a kernel for each layer."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.deploy.cgen.calls import Call, Table
+from tinyrobust.deploy.cgen.layers import Edge, Network
+
+_WIDTH = 118
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Layout:
+    """Where things lie in the arena.
+
+    Attributes:
+        offsets: Of each value in the arena, by its index in the network.
+        scratch: Of each layer's scratch; None where it needs none.
+        arena_bytes: Bytes of the arena.
+        input_destroyed: Whether a layer writes over an input that lies in the arena.
+    """
+
+    offsets: dict[int, int]
+    scratch: tuple[int | None, ...]
+    arena_bytes: int
+    input_destroyed: bool
+
+
+def identifier(name: str) -> str:
+    """The name in lower case with `_` for what C does not allow in it; never empty, and never that of a kernel's file."""
+    cleaned = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "model"
+    return f"m_{cleaned}" if cleaned.startswith("tr_") else cleaned
+
+
+def header(network: Network, name: str, layers: int, layout: Layout, classes: Sequence[str]) -> str:
+    """`NAME.h`: what a firmware needs to call the model."""
+    upper = f"TR_{name.upper()}"
+    lines = [
+        _banner(network),
+        f"#ifndef {upper}_H",
+        f"#define {upper}_H",
+        "",
+        "#include <stdint.h>",
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+        "",
+        "/* Real value = scale * (integer - zero point). Shapes are in the order in which the bytes lie, the last fastest. */",
+        *_edge(upper, "INPUT", network.input),
+        *_edge(upper, "OUTPUT", network.output),
+        "",
+        f"#define {upper}_ARENA_BYTES {layout.arena_bytes}",
+        f"#define {upper}_LAYERS {layers}",
+        "",
+        "/* Runs the model once. Returns 0. `in` is only read, unless it lies in the arena. Not reentrant. */",
+        f"int tr_{name}_invoke(const int8_t *in, int8_t *out);",
+        "",
+        "/* The same in the caller's arena of that many bytes, 8-byte aligned: reentrant, and the static one is not linked. */",
+        f"int tr_{name}_invoke_in(const int8_t *in, int8_t *out, void *arena);",
+        "",
+        "/* Where in the arena an input may be written, so that it needs no memory of its own.",
+        f" * It is {'destroyed by' if layout.input_destroyed else 'kept over'} a run. */",
+        f"#define {upper}_INPUT_OFFSET {layout.offsets[network.source]}",
+        f"#define {upper}_INPUT_DESTROYED {int(layout.input_destroyed)}",
+        f"int8_t *tr_{name}_input(void);",
+        "",
+    ]
+    if classes:
+        lines += [
+            f"#define {upper}_CLASSES {len(classes)}",
+            f"extern const char *const tr_{name}_classes[{upper}_CLASSES];",
+            "",
+        ]
+    return "\n".join([*lines, "#ifdef __cplusplus", "}", "#endif", "#endif", ""])
+
+
+def source(network: Network, name: str, calls: Sequence[Call], layout: Layout, classes: Sequence[str]) -> str:
+    """`NAME.c`: the constants, the descriptions and the functions."""
+    upper = f"TR_{name.upper()}"
+    parts = [_banner(network), f'#include "{name}.h"', "", '#include "tr_runtime.h"', ""]
+    for index, value in enumerate(network.values):
+        if value.constant is not None:
+            parts += _array(f"constant{index}", Table("int8_t", value.constant))
+    for index, call in enumerate(calls):
+        for key, table in call.tables.items():
+            parts += _array(f"{key}{index}", table)
+        if call.struct:
+            names = {key: f"{key}{index}" for key in call.tables}
+            parts += [f"static const {call.struct} layer{index} = {{", *_fields(call.fields, names, 1), "};", ""]
+    if classes:
+        parts += [f"const char *const tr_{name}_classes[{upper}_CLASSES] = {{"]
+        parts += [f"    {_quoted(text)}," for text in classes] + ["};", ""]
+    parts += _invoke_in(network, name, calls, layout)
+    words = -(-layout.arena_bytes // 8)
+    parts += [
+        f"static uint64_t arena[{max(words, 1)}];",
+        "",
+        f"int tr_{name}_invoke(const int8_t *in, int8_t *out)",
+        "{",
+        f"    return tr_{name}_invoke_in(in, out, arena);",
+        "}",
+        "",
+        f"int8_t *tr_{name}_input(void)",
+        "{",
+        f"    return (int8_t *)arena + {upper}_INPUT_OFFSET;",
+        "}",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _invoke_in(network: Network, name: str, calls: Sequence[Call], layout: Layout) -> list[str]:
+    lines = [f"int tr_{name}_invoke_in(const int8_t *in, int8_t *out, void *arena)", "{", "    int8_t *const base = arena;"]
+    for index, (node, call) in enumerate(zip(network.nodes, calls, strict=True)):
+        offset = layout.scratch[index]
+        names = {key: f"{key}{index}" for key in call.tables} | {
+            "layer": f"layer{index}",
+            "out": _place(network, layout, node.output),
+            "scratch": "base" if offset is None else _at(offset),
+        }
+        operands = [_place(network, layout, value) for value in node.inputs]
+        lines += [f"    TR_LAYER({index}); /* {_comment(f'{node.op} {node.name}')} */"]
+        lines += [f"    {statement.format(*operands, **names)}" for statement in call.statements]
+    return [*lines, f"    TR_LAYER({len(calls)});", "    (void)base;", "    return 0;", "}", ""]
+
+
+def _place(network: Network, layout: Layout, value: int) -> str:
+    if network.values[value].constant is not None:
+        return f"constant{value}"
+    if value in (network.source, network.result):
+        return "in" if value == network.source else "out"
+    return _at(layout.offsets[value])
+
+
+def _at(offset: int) -> str:
+    return f"base + {offset}" if offset else "base"
+
+
+def _edge(upper: str, role: str, edge: Edge) -> list[str]:
+    shape = ", ".join(map(str, edge.shape))
+    return [
+        f"#define {upper}_{role}_BYTES {int(np.prod(edge.shape, dtype=np.int64))}",
+        f"#define {upper}_{role}_SHAPE {{{shape}}}",
+        f"#define {upper}_{role}_SCALE {edge.scale:.9e}f",
+        f"#define {upper}_{role}_ZERO_POINT ({edge.zero})",
+    ]
+
+
+def _fields(fields: dict[str, Any], names: dict[str, str], depth: int) -> Iterator[str]:
+    indent = "    " * depth
+    for key, value in fields.items():
+        if isinstance(value, dict) and all(isinstance(item, int) for item in value.values()):
+            inner = ", ".join(f".{k} = {v}" for k, v in value.items())
+            yield f"{indent}.{key} = {{{inner}}},"
+        elif isinstance(value, dict):
+            yield f"{indent}.{key} = {{"
+            yield from _fields(value, names, depth + 1)
+            yield f"{indent}}},"
+        elif isinstance(value, tuple):
+            yield f"{indent}.{key} = {{{', '.join(map(str, value))}}},"
+        else:
+            yield f"{indent}.{key} = {value.format(**names) if isinstance(value, str) else _number(value)},"
+
+
+def _array(name: str, table: Table) -> list[str]:
+    return [f"static const {table.ctype} {name}[{table.values.size}] = {{", *_rows(table.values), "};", ""]
+
+
+def _rows(values: NDArray[Any]) -> Iterator[str]:
+    line = "   "
+    for text in map(_number, values.reshape(-1).tolist()):
+        if len(line) + len(text) + 2 > _WIDTH:
+            yield line
+            line = "   "
+        line += f" {text},"
+    yield line
+
+
+def _number(value: int) -> str:
+    return "INT32_MIN" if value == -(2**31) else str(value)
+
+
+def _banner(network: Network) -> str:
+    return f"/* Generated by tinyrobust from a .tflite file with SHA-256\n * {network.sha256}. Do not edit. */"
+
+
+def _comment(text: str) -> str:
+    return re.sub(r"[^ -~]|\*/|/\*|\?\?", "_", text)[:90]
+
+
+def _quoted(text: str) -> str:
+    """A C string literal: everything but plain ASCII as octal escapes, which have a fixed length."""
+    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode())
+    return f'"{"".join(plain)}"'

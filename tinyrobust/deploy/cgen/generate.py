@@ -1,0 +1,145 @@
+"""From a `.tflite` to a folder of C that is all a firmware needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyrobust import assets
+from tinyrobust.deploy.artefact import Artefact
+from tinyrobust.deploy.cgen import emit, memory
+from tinyrobust.deploy.cgen.calls import Call, unweighted_call
+from tinyrobust.deploy.cgen.kernels import weighted_call
+from tinyrobust.deploy.cgen.layers import Conv, Network
+from tinyrobust.deploy.cgen.lower import lower
+from tinyrobust.deploy.cgen.packing import choose, pack
+from tinyrobust.errors import ModelFileError
+from tinyrobust.files import write_atomic
+
+_ALWAYS = ("tr_runtime.h", "tr_internal.h")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNote:
+    """How one layer of the generated C runs.
+
+    Attributes:
+        index: Its number, as in `TR_LAYER`.
+        name: Of the tensor it writes, up to the first semicolon.
+        op: The operator in the file.
+        kernel: The C function.
+        weights: The format of its weights; empty where it has none.
+        form: How its sums become int8: narrow, wide or exact; empty where it has no weights.
+        macs: Multiply-accumulates.
+        weight_bytes: Bytes of packed weights.
+        table_bytes: Bytes of all other tables.
+        scratch_bytes: Bytes of scratch.
+    """
+
+    index: int
+    name: str
+    op: str
+    kernel: str
+    weights: str
+    form: str
+    macs: int
+    weight_bytes: int
+    table_bytes: int
+    scratch_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The generated C.
+
+    Attributes:
+        name: The model's name as C has it: functions are called `tr_<name>_...`.
+        files: What was written: the model's source first, then its header and the runtime.
+        arena_bytes: Static RAM, the input inside it, the output not.
+        layers: How each layer runs.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    arena_bytes: int
+    layers: tuple[LayerNote, ...]
+
+
+def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[str] = ()) -> Generated:
+    """Writes `<name>.c`, `<name>.h` and the kernels they need into `folder`.
+
+    The outputs equal those of TensorFlow Lite Micro's reference kernels on every input.
+
+    Args:
+        artefact: Any int8 `.tflite` of supported operators, with one input and one output.
+        name: What the model is called in C; what C does not allow in it becomes `_`.
+        folder: Where the files go.
+        classes: The names of the classes, in the order of the outputs.
+
+    Raises:
+        ModelFileError: An operator or tensor is not supported.
+        RunFolderError: The folder cannot be written.
+    """
+    network = lower(artefact)
+    if not network.nodes or network.source == network.result:
+        raise ModelFileError(f"{artefact.path}: Expected at least one layer that computes. Received: none.")
+    calls = _calls(network)
+    layout = _layout(network, calls)
+    name = emit.identifier(name)
+    runtime = assets.folder("export") / "runtime"
+    sources = sorted({source for call in calls for source in call.sources})
+    texts = {
+        f"{name}.c": emit.source(network, name, calls, layout, classes),
+        f"{name}.h": emit.header(network, name, len(calls), layout, classes),
+        **{file: (runtime / file).read_text() for file in (*_ALWAYS, *sources)},
+    }
+    for file, text in texts.items():
+        write_atomic(folder / file, text)
+    notes = tuple(_note(network, index, call) for index, call in enumerate(calls))
+    return Generated(name, tuple(folder / file for file in texts), layout.arena_bytes, notes)
+
+
+def _calls(network: Network) -> list[Call]:
+    convs = [node.layer for node in network.nodes if isinstance(node.layer, Conv)]
+    formats = iter(choose([conv.weights for conv in convs]))
+    return [
+        weighted_call(node.layer, pack(node.layer.weights, next(formats)))
+        if isinstance(node.layer, Conv)
+        else unweighted_call(node)
+        for node in network.nodes
+    ]
+
+
+def _layout(network: Network, calls: Sequence[Call]) -> emit.Layout:
+    """Plans the arena: every value but constants and the output, then each layer's scratch."""
+    born = {network.source: -1} | {node.output: step for step, node in enumerate(network.nodes)}
+    dies = dict(born)
+    for step, node in enumerate(network.nodes):
+        dies.update((value, step) for value in node.inputs if value in born)
+    values = [value for value in born if value != network.result]
+    position = {value: i for i, value in enumerate(values)}
+    buffers = [memory.Buffer(network.values[value].size, born[value], dies[value]) for value in values]
+    overlaps = [
+        memory.Overlap(position[value], position[node.output], overlap.distance)
+        for step, (node, call) in enumerate(zip(network.nodes, calls, strict=True))
+        for value, overlap in zip(node.inputs, call.overlaps, strict=True)
+        if overlap.allowed and value in position and node.output in position and dies[value] == step
+    ]
+    steps = [step for step, call in enumerate(calls) if call.scratch]
+    buffers += [memory.Buffer(calls[step].scratch, step, step) for step in steps]
+    planned = memory.plan(buffers, overlaps)
+    scratch = dict(zip(steps, planned.offsets[len(values) :], strict=True))
+    offsets = {value: planned.offsets[i] for value, i in position.items()}
+    first = offsets[network.source]
+    last = first + network.values[network.source].size
+    others = ((offset, buffer.size) for offset, buffer in zip(planned.offsets[1:], buffers[1:], strict=True))
+    destroyed = any(offset < last and first < offset + size for offset, size in others)
+    return emit.Layout(offsets, tuple(scratch.get(step) for step in range(len(calls))), planned.size, destroyed)
+
+
+def _note(network: Network, index: int, call: Call) -> LayerNote:
+    node = network.nodes[index]
+    sizes = {key: table.nbytes for key, table in call.tables.items()}
+    weights = sizes.pop("weights", 0)
+    return LayerNote(
+        index, node.name, node.op, call.kernel, call.weights, call.form, call.macs, weights, sum(sizes.values()), call.scratch
+    )

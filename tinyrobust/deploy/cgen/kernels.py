@@ -1,0 +1,146 @@
+"""Which kernel runs a layer with weights: the first that takes it, fast ones before portable ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyrobust.deploy.cgen import fast
+from tinyrobust.deploy.cgen.calls import APART, SAME_START, Call, Overlap, Table, distance, window_fields
+from tinyrobust.deploy.cgen.layers import Conv
+from tinyrobust.deploy.cgen.packing import Packed
+from tinyrobust.deploy.cgen.requantize import cheapest
+from tinyrobust.deploy.cgen.rules import Rule
+
+_BLOCK = 8  # TR_BLOCK of tr_runtime.h
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel for layers with weights.
+
+    Attributes:
+        function: Its name in C.
+        sources: The files that it needs, those for unpacking and requantization not among them.
+        accepts: Whether it runs a layer with these weights.
+        scratch: Bytes of scratch.
+        overlap: How the output may lie over the input.
+        overread: Bytes past the end of the weights that it may read.
+    """
+
+    function: str
+    sources: tuple[str, ...]
+    accepts: Callable[[Conv, Packed], bool]
+    scratch: Callable[[Conv], int]
+    overlap: Callable[[Conv], Overlap]
+    overread: int = 0
+
+
+def _depthwise_overlap(conv: Conv) -> Overlap:
+    """A channel's plane is read before it is written, and only that channel's bytes are."""
+    window = conv.window
+    same = window.source.channels == window.out.channels and window.out.count <= window.source.count
+    return SAME_START if same else APART
+
+
+_KERNELS = (
+    Kernel(
+        "tr_fast_conv_ternary",
+        ("tr_fast_conv_ternary.c", "tr_window.c", "tr_window.h"),
+        fast.takes_ternary_conv,
+        fast.ternary_conv_scratch,
+        fast.ternary_conv_overlap,
+    ),
+    Kernel(
+        "tr_fast_conv",
+        ("tr_fast_conv.c", "tr_window.c", "tr_window.h"),
+        fast.takes_conv,
+        fast.conv_scratch,
+        fast.conv_overlap,
+        overread=3,
+    ),
+    Kernel(
+        "tr_fast_depthwise_ternary",
+        ("tr_fast_depthwise.c",),
+        fast.takes_ternary_depthwise,
+        fast.depthwise_scratch,
+        _depthwise_overlap,
+    ),
+    Kernel(
+        "tr_fast_depthwise",
+        ("tr_fast_depthwise.c",),
+        fast.takes_depthwise,
+        fast.depthwise_scratch,
+        _depthwise_overlap,
+    ),
+    Kernel(
+        "tr_depthwise",
+        ("tr_depthwise.c",),
+        lambda conv, _: conv.depthwise,
+        lambda conv: conv.window.source.height * conv.window.source.width + conv.window.taps,
+        _depthwise_overlap,
+    ),
+    Kernel(
+        "tr_conv2d",
+        ("tr_conv2d.c",),
+        lambda conv, _: not conv.depthwise,
+        lambda conv: (_BLOCK + 1) * conv.window.taps * conv.window.source.channels,
+        lambda conv: Overlap(True, distance(conv.window, _BLOCK)),
+    ),
+)
+
+
+def rule(conv: Conv, packed: Packed) -> Rule:
+    """How the layer's sums, over weights as they are unpacked, become int8."""
+    units = packed.unpacked.reshape(conv.weights.shape).astype(np.int64)
+    bias = conv.bias - conv.source_zero * conv.weights.astype(np.int64).sum(axis=1)
+    largest = np.maximum(-128 * units, 127 * units).sum(axis=1)
+    smallest = np.minimum(-128 * units, 127 * units).sum(axis=1)
+    reach = np.stack([smallest, largest])
+    return Rule(bias, conv.multipliers, conv.shifts, packed.scale, conv.zero, conv.low, conv.high, reach)
+
+
+def weighted_call(conv: Conv, packed: Packed) -> Call:
+    """The call of a layer with weights."""
+    requant = cheapest(rule(conv, packed))
+    kernel = next(kernel for kernel in _KERNELS if kernel.accepts(conv, packed))
+    weights = np.concatenate([packed.data, np.zeros(kernel.overread, np.uint8)])
+    tables = {"weights": Table("uint8_t", weights)}
+    requant_fields: dict[str, Any] = {"apply": f"tr_requant_{requant.form}"}
+    if requant.words is not None:
+        tables["words"] = Table("int32_t", requant.words)
+        requant_fields["words"] = "{words}"
+    if requant.bytes is not None:
+        tables["bytes"] = Table("uint8_t", requant.bytes)
+        requant_fields["bytes"] = "{bytes}"
+    requant_fields |= {
+        "multiplier": requant.multiplier,
+        "scale": requant.rule.scale,
+        "shift": requant.shift,
+        "bias_shift": requant.bias_shift,
+        "zero": conv.zero,
+        "low": conv.low,
+        "high": conv.high,
+    }
+    fields = {
+        "window": window_fields(conv.window),
+        "weights": "{weights}",
+        "unpack": f"tr_unpack_{packed.format}",
+        "requant": requant_fields,
+        "groups": conv.groups,
+        "in_zero": conv.source_zero,
+    }
+    return Call(
+        kernel=kernel.function,
+        sources=(*kernel.sources, "tr_unpack.c", "tr_requant.c"),
+        statements=(f"{kernel.function}(&{{layer}}, {{0}}, {{out}}, {{scratch}});",),
+        struct="tr_conv",
+        fields=fields,
+        tables=tables,
+        overlaps=(kernel.overlap(conv),),
+        scratch=kernel.scratch(conv),
+        weights=packed.format,
+        form=requant.form,
+        macs=conv.macs,
+    )

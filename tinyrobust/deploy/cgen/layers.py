@@ -1,0 +1,225 @@
+"""What a model is made of once TensorFlow Lite's words are gone: typed layers that read and write values in memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.deploy.cgen.fixedpoint import Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Height, width and channels of an image."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def count(self) -> int:
+        """Bytes of an int8 image."""
+        return self.height * self.width * self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window that moves over an image: the fields of `tr_window`."""
+
+    source: Shape
+    out: Shape
+    height: int
+    width: int
+    stride_h: int
+    stride_w: int
+    dilation_h: int
+    dilation_w: int
+    pad_top: int
+    pad_left: int
+
+    @property
+    def taps(self) -> int:
+        """Positions of the window."""
+        return self.height * self.width
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether output pixel p reads input pixel p and nothing else."""
+        single = self.taps == 1 and (self.stride_h, self.stride_w, self.pad_top, self.pad_left) == (1, 1, 0, 0)
+        return single and (self.source.height, self.source.width) == (self.out.height, self.out.width)
+
+    def first_row(self, y: int) -> int:
+        """The first row of the input that row `y` of the output reads."""
+        return min(max(y * self.stride_h - self.pad_top, 0), self.source.height)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Conv:
+    """A convolution, depthwise convolution or fully connected layer.
+
+    Attributes:
+        window: A fully connected layer has a window of 1x1 over one pixel.
+        weights: int8, a row per output channel, taps and input channels in the order in which the kernels read them.
+        bias: Per output channel, as in the file.
+        multipliers: Per output channel.
+        shifts: Per output channel.
+        depthwise: Whether a channel of the output sees one channel of the input.
+        groups: Parts that input and output channels are split into; 1 for a depthwise convolution.
+        source_zero: The input's zero point.
+        zero: The output's zero point.
+        low: The smallest output.
+        high: The largest output.
+    """
+
+    window: Window
+    weights: NDArray[np.int8]
+    bias: Integers
+    multipliers: Integers
+    shifts: Integers
+    depthwise: bool
+    groups: int
+    source_zero: int
+    zero: int
+    low: int
+    high: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, those on padding included."""
+        return self.window.out.height * self.window.out.width * self.weights.size
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """An average or maximum over a window."""
+
+    window: Window
+    average: bool
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean over the middle of [outer][count][inner]."""
+
+    outer: int
+    count: int
+    inner: int
+    source_zero: int
+    multiplier: int
+    shift: int
+    zero: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """An addition or multiplication of two values; the smaller is repeated.
+
+    Attributes:
+        add: Whether it adds.
+        counts: Bytes of the output and of both inputs.
+        offsets: Minus the inputs' zero points.
+        scalings: Multiplier and shift of both inputs and of the result; a product has only the last.
+        zero: The output's zero point.
+        low: The smallest output.
+        high: The largest output.
+    """
+
+    add: bool
+    counts: tuple[int, int, int]
+    offsets: tuple[int, int]
+    scalings: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    zero: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Lookup:
+    """One output for each of the 256 inputs, -128 first."""
+
+    table: Integers
+    count: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Softmax:
+    """A softmax over rows; exponentials by distance from the row's maximum, trailing zeros left out."""
+
+    exponentials: Integers
+    rows: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concatenation:
+    """Rows of each input side by side: `outer` rows, of `widths` bytes."""
+
+    outer: int
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """Zero points around up to four dimensions."""
+
+    source: tuple[int, int, int, int]
+    before: tuple[int, int, int, int]
+    out: tuple[int, int, int, int]
+    value: int
+
+
+Layer = Conv | Pool | Mean | Binary | Lookup | Softmax | Concatenation | Pad
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Value:
+    """Bytes that layers read and write: an activation, or a constant of the file."""
+
+    name: str
+    size: int
+    constant: NDArray[np.int8] | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Node:
+    """A layer with the values it reads and the one it writes, as indices into the network's values."""
+
+    op: str
+    name: str
+    layer: Layer
+    inputs: tuple[int, ...]
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What a caller has to know of the input or output: real value = scale * (integer - zero point)."""
+
+    shape: tuple[int, ...]
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Network:
+    """A lowered model.
+
+    Attributes:
+        values: What lies in memory: activations and constants.
+        nodes: The layers, in the order in which they run.
+        source: Index of the input.
+        result: Index of the output.
+        input: The input for the caller.
+        output: The output for the caller.
+        sha256: Of the file.
+    """
+
+    values: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    source: int
+    result: int
+    input: Edge
+    output: Edge
+    sha256: str

@@ -1,0 +1,142 @@
+"""One operator with its tensors at hand, and the checks that every lowering shares."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
+from tinyrobust.deploy.cgen.layers import Shape, Window
+from tinyrobust.errors import ModelFileError
+
+_LARGEST = 2**16 - 1  # tr_shape counts in 16 bits
+_LARGEST_WINDOW = 2**8 - 1  # and tr_window in 8
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Operands:
+    """An operator of an artefact."""
+
+    artefact: Artefact
+    operator: Operator
+
+    @property
+    def output(self) -> Tensor:
+        """Its first output."""
+        return self.artefact.tensors[self.operator.outputs[0]]
+
+    @property
+    def count(self) -> int:
+        """How many inputs it names, those left out included."""
+        return len(self.operator.inputs)
+
+    def given(self, position: int) -> Tensor | None:
+        """Input `position`; None where it is left out."""
+        index = self.operator.inputs[position] if position < self.count else -1
+        return self.artefact.tensors[index] if index >= 0 else None
+
+    def input(self, position: int) -> Tensor:
+        """Input `position`.
+
+        Raises:
+            ModelFileError: There is none.
+        """
+        tensor = self.given(position)
+        return tensor if tensor is not None else self.refuse(f"an input {position}", "none")
+
+    def activation(self, position: int) -> Tensor:
+        """Input `position`, int8 with one scale."""
+        return self.int8(self.input(position))
+
+    def int8(self, tensor: Tensor) -> Tensor:
+        """The tensor, which is int8 with one scale.
+
+        Raises:
+            ModelFileError: It is not.
+        """
+        if tensor.dtype != "int8" or tensor.scales.size != 1 or tensor.scales[0] <= 0:
+            self.refuse(f"tensor {tensor.name!r} to be int8 with one scale", f"{tensor.dtype} with {tensor.scales.size} scales")
+        return tensor
+
+    def constant(self, position: int) -> NDArray[Any]:
+        """The values of input `position`.
+
+        Raises:
+            ModelFileError: They are not in the file.
+        """
+        tensor = self.input(position)
+        if tensor.data is None:
+            return self.refuse(f"tensor {tensor.name!r} to be constant", "a tensor that is computed")
+        return tensor.data
+
+    def option(self, name: str, default: Any) -> Any:
+        """An option, or what the schema takes where it is left out."""
+        return self.operator.options.get(name, default)
+
+    def clamp(self, tensor: Tensor) -> tuple[int, int]:
+        """The smallest and largest int8 value that the fused activation leaves of `tensor`."""
+        activation = self.option("fused_activation_function", "NONE")
+        limits = {"NONE": (None, None), "RELU": (0, None), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}
+        if activation not in limits:
+            self.refuse(f"a fused activation out of {sorted(limits)}", activation)
+        low, high = (None if limit is None else quantized(limit, tensor) for limit in limits[activation])
+        return max(-128, -128 if low is None else low), min(127, 127 if high is None else high)
+
+    def window(self, source: tuple[int, ...], height: int, width: int) -> Window:
+        """The window of `height` by `width` that moves over a batch of one.
+
+        Raises:
+            ModelFileError: There is another batch, or a size that the kernels do not count.
+        """
+        out = self.output.shape
+        if len(source) != 4 or len(out) != 4 or source[0] != 1 or out[0] != 1:
+            self.refuse("images of shape [1, height, width, channels]", f"{list(source)} to {list(out)}")
+        strides = self.option("stride_h", 1), self.option("stride_w", 1)
+        dilations = self.option("dilation_h_factor", 1), self.option("dilation_w_factor", 1)
+        small = (height, width, *strides, *dilations)
+        if not all(0 < n <= _LARGEST_WINDOW for n in small) or not all(0 < n <= _LARGEST for n in (*source, *out)):
+            self.refuse(
+                f"windows, strides and dilations from 1 to {_LARGEST_WINDOW}, sizes from 1 to {_LARGEST}",
+                f"{small} on {list(source)} to {list(out)}",
+            )
+        pads = [
+            self._pad(source[1 + axis], out[1 + axis], (height, width)[axis], strides[axis], dilations[axis]) for axis in (0, 1)
+        ]
+        return Window(Shape(*source[1:]), Shape(*out[1:]), height, width, *strides, *dilations, *pads)
+
+    def refuse(self, expected: str, received: object) -> NoReturn:
+        """Raises a `ModelFileError` that names the operator and its output."""
+        raise ModelFileError(
+            f"{self.artefact.path}: operator {self.operator.index} ({self.operator.name}), which writes {self.output.name!r}: "
+            f"Expected {expected}. Received: {received}.",
+            hint="TensorFlow Lite Micro may run the file as it is; or convert the model without this.",
+        )
+
+    def _pad(self, source: int, out: int, size: int, stride: int, dilation: int) -> int:
+        reach = (size - 1) * dilation + 1
+        same = self.option("padding", "SAME") == "SAME"
+        fits = -(-source // stride) if same else (source - reach + stride) // stride
+        if out != fits:
+            self.refuse(f"an output of {fits} rows or columns", out)
+        pad = max((out - 1) * stride + reach - source, 0) // 2 if same else 0
+        if pad > _LARGEST_WINDOW:
+            self.refuse(f"at most {_LARGEST_WINDOW} rows or columns of padding", pad)
+        return pad
+
+
+def scale(tensor: Tensor) -> float:
+    """The scale of a tensor that has one: the float32 of the file, as TensorFlow Lite computes with it."""
+    return float(tensor.scales[0])
+
+
+def zero(tensor: Tensor) -> int:
+    """The zero point of a tensor that has one."""
+    return int(tensor.zero_points[0])
+
+
+def quantized(value: float, tensor: Tensor) -> int:
+    """A real number on the tensor's grid, not clamped: a float32 quotient, halves away from zero."""
+    quotient = float(np.float32(value) / np.float32(tensor.scales[0]))
+    return zero(tensor) + int(math.copysign(math.floor(abs(quotient) + 0.5), quotient))

@@ -1,0 +1,134 @@
+"""From a `.tflite` to what its generated C does and costs on an emulated board, in one call."""
+
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyrobust.deploy import firmware, tflm
+from tinyrobust.deploy.artefact import Artefact, read
+from tinyrobust.deploy.cgen.generate import LayerNote, generate
+from tinyrobust.deploy.emulator import Emulation, emulate
+from tinyrobust.deploy.firmware import Optimisation
+from tinyrobust.deploy.record import DeviceLayer, DeviceObject, DeviceRecord
+from tinyrobust.progress import Progress, silent
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inputs:
+    """What is run.
+
+    Attributes:
+        raw: As the model takes it, int8 [n, bytes].
+        source: Where it comes from, in words.
+        labels: The right classes [n], where they are known.
+    """
+
+    raw: npt.NDArray[np.int8]
+    source: str
+    labels: npt.NDArray[np.int64] | None = None
+
+
+def probes(artefact: Artefact, n: int, seed: int = 0) -> Inputs:
+    """Inputs for a model whose data are not at hand: the two extremes first, then random bytes.
+
+    Args:
+        artefact: The model.
+        n: How many, at least 1.
+        seed: Fixes the random ones.
+    """
+    raw = np.random.default_rng(seed).integers(-128, 128, (n, artefact.tensors[artefact.inputs[0]].nbytes), dtype=np.int8)
+    for index, extreme in enumerate((127, -128)[:n]):
+        raw[index] = extreme
+    return Inputs(raw, "all 127, all -128, then random bytes")
+
+
+def measure(
+    tflite: str | Path,
+    inputs: Inputs | None = None,
+    *,
+    board: str = "mps2-an386",
+    optimisation: Optimisation = "-Os",
+    timeout: float = 600,
+    progress: Progress = silent,
+) -> DeviceRecord:
+    """Generates the C of a model, runs it on an emulated board, and compares its outputs with TensorFlow Lite Micro's.
+
+    Args:
+        tflite: Any int8 `.tflite` whose operators the generator supports.
+        inputs: What is run; three `probes` when absent.
+        board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
+        optimisation: The compiler's optimisation.
+        timeout: Seconds for each step of building and running.
+        progress: Told of the steps.
+
+    Raises:
+        MissingToolError: Compiler, make or emulator are not installed.
+        ModelFileError: The file is missing, corrupt, or uses what the generator does not support.
+        TinyRobustError: The program fails or takes too long.
+    """
+    firmware.require()
+    artefact = read(tflite)
+    inputs = inputs or probes(artefact, 3)
+    with tempfile.TemporaryDirectory(prefix="tinyrobust-") as work:
+        generated = generate(artefact, artefact.path.stem, Path(work))
+        found = emulate(
+            work,
+            generated.name,
+            inputs.raw,
+            board=board,
+            optimisation=optimisation,
+            timeout=timeout,
+            progress=progress,
+        )
+    golden = tflm.outputs(artefact.path, inputs.raw, progress) if tflm.available() else None
+    return DeviceRecord(
+        model=artefact.path.name,
+        sha256=artefact.sha256,
+        board=board,
+        core=firmware.boards()[board],
+        compiler=firmware.compiler(),
+        optimisation=optimisation,
+        code=found.code,
+        rodata=found.rodata,
+        data=found.data,
+        bss=found.bss,
+        output_bytes=found.outputs.shape[1],
+        stack=found.stack,
+        objects=[DeviceObject(**asdict(one)) for one in found.objects],
+        instructions=max(found.instructions),
+        layers=[_layer(note, instructions) for note, instructions in zip(generated.layers, found.layers, strict=True)],
+        inputs=inputs.source,
+        n=len(inputs.raw),
+        golden=f"tflite-micro {metadata.version('tflite-micro')}" if golden is not None else "",
+        equal=None if golden is None else _rows(found.outputs == golden),
+        right=None if inputs.labels is None else _right(artefact, found, inputs.labels),
+    )
+
+
+def _layer(note: LayerNote, instructions: int) -> DeviceLayer:
+    return DeviceLayer(
+        index=note.index,
+        name=note.name,
+        op=note.op,
+        kernel=note.kernel,
+        weights=note.weights,
+        requantization=note.form,
+        macs=note.macs,
+        weight_bytes=note.weight_bytes,
+        table_bytes=note.table_bytes,
+        scratch_bytes=note.scratch_bytes,
+        instructions=instructions,
+    )
+
+
+def _right(artefact: Artefact, found: Emulation, labels: npt.NDArray[np.int64]) -> int:
+    dtype = artefact.tensors[artefact.outputs[0]].dtype
+    return int((found.outputs.view(dtype).argmax(axis=1) == labels).sum())
+
+
+def _rows(equal: npt.NDArray[np.bool_]) -> int:
+    return int(equal.all(axis=1).sum())

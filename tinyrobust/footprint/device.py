@@ -1,0 +1,67 @@
+"""What the generated C of a model costs, and which boards have room for it: compiled and emulated, not computed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyrobust.deploy import device
+from tinyrobust.deploy.record import DeviceRecord
+from tinyrobust.errors import MissingToolError, ModelFileError
+from tinyrobust.footprint.boards import Board, fit
+from tinyrobust.footprint.record import BoardTime, DeviceFootprint, Quantity
+from tinyrobust.progress import Progress
+
+# The emulated board is a Cortex-M4 with DSP instructions; these cores run the same program.
+_SAME_INSTRUCTIONS = ("Cortex-M4", "Cortex-M7", "Cortex-M33", "Cortex-M55")
+
+
+def on_device(path: Path, weight_count: int, boards: Sequence[Board], progress: Progress) -> tuple[DeviceFootprint | None, str]:
+    """The footprint of the C that is generated from a model; None and the reason where that cannot be had here.
+
+    Args:
+        path: A `.tflite` file.
+        weight_count: Weights of the file.
+        boards: What to compare with.
+        progress: Told of the steps.
+
+    Raises:
+        TinyRobustError: The generated program fails: that is a fault of ours.
+    """
+    try:
+        record = device.measure(path, progress=progress)
+    except (MissingToolError, ModelFileError) as error:
+        return None, str(error)
+    where = f"on {record.board}, {record.compiler.partition(' ')[0]} {record.optimisation}"
+    packed = sum(layer.weight_bytes for layer in record.layers)
+    return (
+        DeviceFootprint(
+            flash=Quantity(
+                value=record.flash,
+                unit="B",
+                provenance="measured",
+                how=f"code {record.code}, tables and weights {record.rodata}, data {record.data}; linked {where}",
+            ),
+            ram=Quantity(
+                value=record.ram,
+                unit="B",
+                provenance="emulated",
+                how=f"arena with the input {record.data + record.bss}, outputs {record.output_bytes}, stack {record.stack}",
+            ),
+            instructions=Quantity(
+                value=record.instructions, unit="instructions", provenance="emulated", how=f"one inference {where}; not cycles"
+            ),
+            bits_per_weight=8 * packed / weight_count if weight_count else 0.0,
+            boards=[fit(board, record.flash, record.ram) for board in boards],
+            times=[_time(board, record) for board in boards if board.dsp and board.core.startswith(_SAME_INSTRUCTIONS)],
+            emulation=record,
+        ),
+        "",
+    )
+
+
+def _time(board: Board, record: DeviceRecord) -> BoardTime:
+    how = (
+        f"{record.instructions} instructions (emulated) of one cycle each at {board.clock_mhz} MHz: real cores stall on loads "
+        "and flash wait states, or issue two instructions at once"
+    )
+    value = Quantity(value=round(record.instructions / board.clock_mhz), unit="us", provenance="estimated", how=how)
+    return BoardTime(board=board.name, title=board.title, time=value)

@@ -1,0 +1,71 @@
+"""Runs the C of a model that is there already on an emulated board, on real test images where there are any."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tinyrobust.data.arrays import scale, stratified
+from tinyrobust.data.sources import load
+from tinyrobust.deploy import artefact, device, firmware
+from tinyrobust.deploy.device import Inputs
+from tinyrobust.deploy.firmware import Optimisation
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.record import DeviceRecord
+from tinyrobust.pipeline.models import data_for, locate
+from tinyrobust.progress import Progress, silent
+from tinyrobust.recipe import Data
+
+
+def emulate(
+    model: str | Path,
+    *,
+    board: str = "mps2-an386",
+    optimisation: Optimisation = "-Os",
+    images: int = 16,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    input_range: tuple[float, float] | None = None,
+    timeout: float = 600,
+    progress: Progress = silent,
+) -> DeviceRecord:
+    """Generates the C of exactly the file that is flashed, and runs it on an emulated board.
+
+    Args:
+        model: The folder of a run, its `model.tflite`, or any int8 `.tflite`.
+        board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
+        optimisation: The compiler's optimisation.
+        images: How many inputs are run, at least 1: test images, drawn stratified and always the same.
+        data: A data set's name or a `.npz`, for a file that is not of a run. Without it, inputs are random bytes.
+        data_dir: Where data sets are stored.
+        input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
+        timeout: Seconds for each step of building and running.
+        progress: Called with a label, what is done and how much there is.
+
+    Raises:
+        MissingToolError: Compiler, make or emulator are not installed; the hint is the line that installs them.
+        TinyRobustError: The model, data or settings do not fit; the message says what to do.
+    """
+    firmware.require()
+    recipe, flashed = locate(model)
+    if recipe is None and data is None:
+        inputs = device.probes(artefact.read(flashed), images)
+    else:
+        source = recipe.data if recipe and data is None else data_for(flashed, data)
+        inputs = _test_images(flashed, source, images, data_dir, input_range, progress)
+    return device.measure(flashed, inputs, board=board, optimisation=optimisation, timeout=timeout, progress=progress)
+
+
+def _test_images(
+    tflite: Path,
+    source: Data,
+    count: int,
+    data_dir: str | Path | None,
+    input_range: tuple[float, float] | None,
+    progress: Progress,
+) -> Inputs:
+    interpreter = Int8Model(tflite)
+    dataset = load(source, 0, None if data_dir is None else Path(data_dir), progress)
+    chosen = stratified(dataset.test.y, min(count, len(dataset.test.y)), 0)
+    quantized = interpreter.quantized_pixels(scale(dataset.test.x[chosen]), input_range or interpreter.pixel_range())
+    raw = np.ascontiguousarray(quantized).reshape(len(chosen), -1).view(np.int8)
+    return Inputs(raw, f"test images of {dataset.name}", dataset.test.y[chosen])

@@ -1,0 +1,51 @@
+"""A model that is there already: a run of ours, or anybody's `.tflite`, and the data that belong to it."""
+
+from pathlib import Path
+
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.errors import DataError, ModelFileError
+from tinyrobust.pipeline.folder import read
+from tinyrobust.recipe import Data, Recipe
+
+
+def locate(model: str | Path) -> tuple[Recipe | None, Path]:
+    """The recipe of a model, where it is of a run, and its `.tflite`.
+
+    Args:
+        model: The folder of a run, its `model.tflite`, or any `.tflite`.
+
+    Raises:
+        ModelFileError: It is neither.
+        RunFolderError: The run's records cannot be read.
+    """
+    path = Path(model)
+    run = path if path.is_dir() else path.parent
+    known = (run / "run.json").is_file() and (path.is_dir() or path.name == "model.tflite")
+    if not known and path.suffix != ".tflite":
+        raise ModelFileError(
+            f"Expected the folder of a run or a .tflite file. Received: {path}",
+            hint="`tinyrobust run RECIPE` makes a run under ./runs.",
+        )
+    return (read(run)[0], run / "model.tflite") if known else (None, path)
+
+
+def data_for(tflite: Path, data: str | None) -> Data:
+    """A data set as a file of no run wants it: its size in pixels, gray or colour.
+
+    Args:
+        tflite: A `.tflite` classifier of square images.
+        data: A data set's name, or a `.npz`.
+
+    Raises:
+        DataError: `data` is None.
+        ModelFileError: The file does not take square images, gray or in colour.
+    """
+    shape = Int8Model(tflite).input_shape
+    if data is None:
+        raise DataError(
+            f"{tflite} is not the file of a run, so its data set is not known.",
+            hint=f"Name one with images for an input of {shape}: --data cifar10, or --data my_images.npz.",
+        )
+    if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
+        raise ModelFileError(f"{tflite}: expected an input of square images, [n, n, 1] or [n, n, 3]. Received: {shape}")
+    return Data(name=data, color="gray" if shape[2] == 1 else "rgb", size=shape[0])
