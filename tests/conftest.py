@@ -46,26 +46,60 @@ class DigitsNet:
 def digits_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
     """Undefended, about 97 % right; outputs logits; trained in two seconds."""
     import keras
-    import tensorflow as tf
+
+    x, y, images = _digits()
+    model = _digits_network("relu")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(5e-3), loss)
+    model.fit(x[:1200], y[:1200], epochs=12, batch_size=64, verbose=0)
+    return DigitsNet(model, _int8(model, x, tmp_path_factory), images[1200:], y[1200:])
+
+
+@pytest.fixture(scope="session")
+def distilled_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
+    """Defensively distilled at T = 50 (Papernot et al. 2016), with ReLU6: undefended in truth, but its gradients vanish."""
+    import keras
+
+    x, y, images = _digits()
+
+    def fitted(labels: Any) -> Any:
+        model = _digits_network("relu6")
+        model.compile(keras.optimizers.Adam(1e-2), lambda true, z: keras.losses.categorical_crossentropy(true, z / 50, True))
+        model.fit(x[:1200], labels, epochs=20, batch_size=64, verbose=0)
+        return model
+
+    teacher = fitted(np.eye(10)[y[:1200]])
+    model = fitted(keras.ops.convert_to_numpy(keras.ops.softmax(teacher(x[:1200]) / 50)))
+    return DigitsNet(model, _int8(model, x, tmp_path_factory), images[1200:], y[1200:])
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images in [0, 1], labels, and the images as 8-bit pixels."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     order = np.random.default_rng(0).permutation(len(pixels))
-    pixels, labels = pixels[order], digits.target[order].astype(np.int64)
-    x = pixels.astype(np.float32) / 255
+    return pixels[order].astype(np.float32) / 255, digits.target[order].astype(np.int64), pixels[order]
+
+
+def _digits_network(activation: str) -> Any:
+    import keras
+
     keras.utils.set_random_seed(0)
     layers = [
-        keras.layers.Conv2D(12, 3, padding="same", activation="relu"),
-        keras.layers.Conv2D(24, 3, strides=2, padding="same", activation="relu"),
+        keras.layers.Conv2D(12, 3, padding="same", activation=activation),
+        keras.layers.Conv2D(24, 3, strides=2, padding="same", activation=activation),
         keras.layers.Flatten(),
-        keras.layers.Dense(32, activation="relu"),
+        keras.layers.Dense(32, activation=activation),
         keras.layers.Dense(10),
     ]
-    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(5e-3), loss)
-    model.fit(x[:1200], labels[:1200], epochs=12, batch_size=64, verbose=0)
+    return keras.Sequential([keras.Input((8, 8, 1)), *layers])
+
+
+def _int8(model: Any, x: np.ndarray, folders: pytest.TempPathFactory) -> Path:
+    import keras
+    import tensorflow as tf
 
     single = keras.Input((8, 8, 1), batch_size=1)
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, model(single)))
@@ -73,9 +107,9 @@ def digits_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
     converter.representative_dataset = lambda: ([x[i : i + 1]] for i in range(100))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    path = tmp_path_factory.mktemp("digits-net") / "digits.tflite"
+    path = folders.mktemp("digits-net") / "digits.tflite"
     path.write_bytes(converter.convert())
-    return DigitsNet(model, path, pixels[1200:], labels[1200:])
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,13 @@ class Distillation(_Table):
     teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
 
 
+class Adversarial(_Table):
+    """Fast adversarial training (Wong et al. 2020): every image is replaced by one made against the network by one step."""
+
+    epsilon: float = Field(gt=0, le=1, description="Radius of the L-inf ball, in input units ([0, 1] for images).")
+    step: float = Field(1.25, gt=0, le=2, description="Size of the step, as a multiple of epsilon.")
+
+
 class Train(_Table):
     """How it learns."""
 
@@ -116,6 +123,13 @@ class Train(_Table):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
     stochastic: Stochastic = Stochastic()
     distillation: Distillation | None = None
+    adversarial: Adversarial | None = None
+
+    @model_validator(mode="after")
+    def _one_way_of_learning(self) -> Self:
+        if self.distillation and self.adversarial:
+            raise ValueError("Expected distillation or adversarial. Received: both: soft labels are those of clean images")
+        return self
 
 
 class Export(_Table):
@@ -127,18 +141,30 @@ class Export(_Table):
     agreement: Share = Field(0.985, description="Smallest share of images on which both name the same class.")
 
 
+Radii = tuple[Annotated[float, Field(gt=0)], ...]
+
+
 class Robustness(_Table):
-    """How hard it is attacked. Epsilons are radii in input units ([0, 1] for images)."""
+    """How hard it is attacked. Radii are in input units ([0, 1] for images)."""
 
     protocol: str = Field("quick", description="A file in models/protocols/.")
-    epsilons: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (2 / 255, 4 / 255, 8 / 255)
+    epsilons: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (2 / 255, 4 / 255, 8 / 255), description="L-inf radii, rising: the largest change of any input value."
+    )
+    l2: Radii = Field((0.25, 0.5, 1.0), description="L2 radii, rising, for attacks in that norm.")
+    l1: Radii = Field((3.0, 6.0, 12.0), description="L1 radii, rising, for attacks in that norm.")
+    l0: Radii = Field((2.0, 4.0, 8.0), description="How many input values an attack in L0 may change, rising.")
     headline: float = Field(8 / 255, description="The epsilon of the headline: one of `epsilons`.")
     samples: Count = Field(200, description="A stratified subset of the test images is attacked.")
+    grid: bool = Field(False, description="Try every example rounded to the sensor's 8 bits too, and say how many still work.")
 
     @model_validator(mode="after")
     def _headline_is_measured(self) -> Self:
-        if list(self.epsilons) != sorted(set(self.epsilons)) or self.headline not in self.epsilons:
-            raise ValueError(f"Expected rising epsilons and a headline among them. Received: {self.epsilons}, {self.headline}")
+        if not self.epsilons or self.headline not in self.epsilons:
+            raise ValueError(f"Expected a headline among the epsilons. Received: {self.epsilons}, {self.headline}")
+        for radii in (self.epsilons, self.l2, self.l1, self.l0):
+            if list(radii) != sorted(set(radii)):
+                raise ValueError(f"Expected radii that rise. Received: {radii}")
         return self
 
 
@@ -166,12 +192,22 @@ class Recipe(_Table):
     def hash(self) -> str:
         """SHA-256 of the resolved form without name and description, in hex: equal hashes mean equal runs."""
         values = self.model_dump(mode="json", exclude={"name", "description"})
+        if self.train.adversarial is None:  # runs from before there was such a table keep their hash
+            del values["train"]["adversarial"]
+        for key in ("l2", "l1", "l0", "grid"):  # likewise
+            if getattr(self.robustness, key) == Robustness.model_fields[key].default:
+                del values["robustness"][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
     def run_name(self) -> str:
         """The name of the run's folder: `<recipe>-<hash8>`."""
         return f"{self.name}-{self.hash[:8]}"
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature that the network is distilled at; None where it is not."""
+        return self.train.distillation.temperature if self.train.distillation else None
 
     def to_toml(self) -> str:
         """The resolved recipe as TOML; `load` reads it back to an equal recipe."""

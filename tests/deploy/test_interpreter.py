@@ -95,3 +95,20 @@ def test_a_strangers_file_runs(shared) -> None:
     assert model.input_range == (0, 255)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(model.predict(pixels).sum(1), 1, atol=0.05)  # it ends in a softmax
+
+
+def test_logits_are_what_goes_into_the_softmax(shared) -> None:
+    file = Int8Model(shared / "peers" / "mlperf-tiny-ic.tflite")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3)).astype(np.float32)
+    quantized = file.quantized(pixels)
+    logits = file.logits(quantized)
+    assert file.ends_in_softmax
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), file.predict(pixels), atol=1 / 256)
+    assert logits.dtype == np.float32
+
+
+def test_without_a_softmax_the_outputs_are_the_logits(model, digits_net) -> None:
+    x = digits_net.x[:20].astype(np.float32) / 255
+    assert not model.ends_in_softmax
+    np.testing.assert_array_equal(model.logits(model.quantized(x)), model.predict(x))

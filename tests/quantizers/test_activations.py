@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.activations import OnGrid, QuantizedReLU
 
 _X = np.linspace(-3, 9, 24_001).astype(np.float32)
 
@@ -70,3 +70,20 @@ def test_a_bound_that_was_driven_to_nothing_stays_finite():
 def test_another_bound_is_refused():
     with pytest.raises(ValueError, match=r"Expected bound 'relu6' or 'pact'. Received: bound='relu'"):
         QuantizedReLU("relu")
+
+
+def test_a_grid_rounds_clips_and_lets_gradients_through():
+    layer = OnGrid(0.25, -1.0, 2.0)
+    x = tf.constant([-3.0, -0.6, 0.1, 1.3, 5.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    np.testing.assert_array_equal(y, [-1, -0.5, 0, 1.25, 2])
+    np.testing.assert_array_equal(tape.gradient(y, x), [0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(OnGrid.from_config(layer.get_config())(x), y)
+
+
+@pytest.mark.parametrize("arguments", [(0.0, 0.0, 1.0), (0.1, 1.0, 1.0)])
+def test_an_impossible_grid_is_refused(arguments):
+    with pytest.raises(ValueError, match="Expected scale > 0 and low < high"):
+        OnGrid(*arguments)

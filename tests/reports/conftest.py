@@ -20,7 +20,15 @@ from tinyrobust.footprint.record import (
 )
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports.facts import DataFacts, RunFacts, StageTime
-from tinyrobust.robustness.record import AttackResult, CleanAccuracy, RobustnessRecord, WorstCase
+from tinyrobust.robustness.record import (
+    AttackResult,
+    Check,
+    CleanAccuracy,
+    Golden,
+    MinimalDistance,
+    RobustnessRecord,
+    WorstCase,
+)
 from tinyrobust.robustness.statistics import wilson
 
 EPSILONS = (0.05, 0.1, 0.2, 0.3)
@@ -95,7 +103,13 @@ def parity() -> ParityRecord:
     )
 
 
-def robustness(warnings: tuple[str, ...] = ()) -> RobustnessRecord:
+CHECKS = (
+    Check(name="zero-gradients", title="Zero gradients", raised=False, explanation="1 % are zero.", figures={"keras": 0.01}),
+    Check(name="more-steps", title="More steps", raised=False, explanation="Five times the steps break 0 more."),
+)
+
+
+def robustness() -> RobustnessRecord:
     return RobustnessRecord(
         model="model.tflite",
         model_sha256="5e" * 32,
@@ -103,7 +117,7 @@ def robustness(warnings: tuple[str, ...] = ()) -> RobustnessRecord:
         dataset_fingerprint="ab" * 32,
         protocol="quick",
         seed=7,
-        epsilons=list(EPSILONS),
+        epsilons={"linf": list(EPSILONS), "l2": [0.5]},
         headline_epsilon=0.1,
         samples=SAMPLES,
         clean=[
@@ -119,20 +133,49 @@ def robustness(warnings: tuple[str, ...] = ()) -> RobustnessRecord:
                 epsilon=epsilon,
                 parameters={"kind": attack.split("-")[0], "steps": 20, "relative_step": 0.125},
                 robust=wilson(count, SAMPLES),
+                given=SAMPLES,
                 largest_distance=epsilon,
                 seconds=0.41 + 3 * epsilon,
                 queries=21_000,
+                forward=21_500,
+                backward=20_000,
             )
             for (attack, crafted_on, target), counts in SURVIVORS.items()
             for epsilon, count in zip(EPSILONS, counts, strict=True)
+        ]
+        + [
+            AttackResult(
+                target="keras",
+                attack="cw-l2",
+                crafted_on="keras/T",
+                norm="l2",
+                epsilon=0.5,
+                parameters={"kind": "cw"},
+                robust=wilson(31, 50),
+                given=48,
+                largest_distance=0.49,
+                seconds=3.5,
+                queries=0,
+                forward=9_000,
+                backward=9_000,
+                on_grid=wilson(17, 19),
+            )
         ],
         worst=[
-            WorstCase(target=target, epsilon=epsilon, robust=wilson(count, SAMPLES))
+            WorstCase(target=target, norm="linf", epsilon=epsilon, robust=wilson(count, SAMPLES))
             for target, counts in WORST.items()
             for epsilon, count in zip(EPSILONS, counts, strict=True)
+        ]
+        + [WorstCase(target=target, norm="l2", epsilon=0.5, robust=wilson(30, SAMPLES)) for target in WORST],
+        minimal=[
+            MinimalDistance(target="keras", norm="linf", within=wilson(190, 196), quartile=0.13, median=0.21),
+            MinimalDistance(target="int8", norm="l2", within=wilson(90, 195), quartile=0.41, median=None),
         ],
         headline=wilson(WORST["all"][1], SAMPLES),
-        warnings=list(warnings),
+        golden=Golden(checked=2600, differing=3),
+        checks=list(CHECKS),
+        reliable=True,
+        notes=["Left out: transfer, because there is no surrogate."],
         seconds=48.3,
     )
 
@@ -356,3 +399,12 @@ def folder(tmp_path: Path, facts: RunFacts) -> Path:
     footprint().save(tmp_path / "footprint.json")
     write_examples(tmp_path / "per_sample.npz")
     return tmp_path
+
+
+@pytest.fixture
+def doubted(folder: Path) -> str:
+    """The run folder's record with a raised check; its explanation."""
+    explanation = "Gradient masking: 66% are zero."
+    check = Check(name="softmax", title="Softmax", raised=True, explanation=explanation)
+    robustness().model_copy(update={"checks": [*CHECKS, check], "reliable": False}).save(folder / "robustness.json")
+    return explanation

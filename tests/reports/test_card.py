@@ -57,10 +57,13 @@ def test_the_c_is_on_the_card(folder: Path, facts: RunFacts) -> None:
     assert f"{formats.total(1_234_560)} instructions an inference (not cycles)" in body
 
 
-def test_warnings_are_on_the_card(folder: Path, facts: RunFacts) -> None:
-    record = RobustnessRecord.load(folder / "robustness.json")
-    record.model_copy(update={"warnings": ["Gradient masking."]}).save(folder / "robustness.json")
-    assert "> - Gradient masking." in card(folder, facts)[1]
+def test_warnings_are_on_the_card(folder: Path, facts: RunFacts, doubted: str) -> None:
+    front, body = card(folder, facts)
+    assert f"> - {doubted}" in body
+    assert "> **Unreliable" in body
+    assert "**unreliable** |" in body
+    assert "1 raised: softmax. No robustness can be claimed" in body
+    assert front["model-index"][0]["results"][0]["metrics"][1]["name"].startswith("Unreliable: ")
 
 
 def test_hostile_names_stay_text(folder: Path, facts: RunFacts) -> None:

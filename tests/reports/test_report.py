@@ -12,7 +12,7 @@ from tinyrobust.reports.report import render
 from tinyrobust.robustness.record import RobustnessRecord
 
 HOSTILE = "<script>alert('x')</script>"
-SECTIONS = ("robustness", "examples", "training", "footprint", "device", "boards", "parity", "settings")
+SECTIONS = ("robustness", "checks", "examples", "training", "footprint", "device", "boards", "parity", "settings")
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -145,12 +145,35 @@ def test_the_headline_says_n_interval_and_meaning(folder: Path, facts: RunFacts)
     assert "raised no warning" in words
 
 
-def test_warnings_come_first(folder: Path, facts: RunFacts) -> None:
-    record = RobustnessRecord.load(folder / "robustness.json")
-    record.model_copy(update={"warnings": ["Gradient masking: 66% are zero."]}).save(folder / "robustness.json")
+def test_warnings_come_first(folder: Path, facts: RunFacts, doubted: str) -> None:
     words = rendered(folder, facts).words
-    assert words.index("Gradient masking: 66% are zero.") < words.index("Worst-case robust accuracy")
+    assert words.index(doubted) < words.index("worst-case robust accuracy")
     assert "raised no warning" not in words
+
+
+@pytest.mark.usefixtures("doubted")
+def test_an_unreliable_figure_says_so_wherever_it_stands(folder: Path, facts: RunFacts) -> None:
+    page = rendered(folder, facts)
+    for words in (
+        "Unreliable: 1 warning",
+        "Unreliable: worst-case robust accuracy",
+        "it is not to be trusted",
+        "Robustness unreliable",
+    ):
+        assert words in page.words
+    assert "#check-softmax" in page.values("href")
+    assert "check-softmax" in page.values("id")
+
+
+def test_checks_distances_and_passes_are_shown(folder: Path, facts: RunFacts) -> None:
+    words = rendered(folder, facts).words
+    record = RobustnessRecord.load(folder / "robustness.json")
+    assert all(plain(f"{check.title}{check.name} ✓ {check.explanation}") in words for check in record.checks)
+    assert "3 of 2,600 differ" in words
+    assert "there is no surrogate" in words
+    assert "0.41 not reached 46.2 % (n = 195" in words
+    assert "9,000 9,000 89.5 % (n = 19" in words
+    assert "samples, fewer where an attack is slow" in words
 
 
 def test_a_broken_parity_is_a_warning(folder: Path, facts: RunFacts) -> None:

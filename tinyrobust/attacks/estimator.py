@@ -1,11 +1,11 @@
-"""The compiled ART estimator: predictions and gradients of a Keras model, each one TensorFlow graph.
+"""The compiled ART estimator: predictions and gradients of a network, each one TensorFlow graph.
 
 ART's own `TensorFlowV2Classifier` runs the model eagerly for every gradient, which is ten times slower. Here every function is
 traced once, for a batch of any size: measured on CPU, a dynamic batch dimension costs as much as a fixed one, needs no
 padding and never retraces.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
@@ -19,42 +19,79 @@ from tinyrobust.errors import ModelFileError
 from tinyrobust.gradients import value_and_gradient
 
 FloatArray = npt.NDArray[np.float32]
+Network = Callable[[tf.Tensor], tf.Tensor]
+# From logits [n, classes] to logits that name the same class: gradient repair.
+Transform = Callable[[tf.Tensor], tf.Tensor]
 
 
-class CompiledClassifier(TensorFlowV2Classifier):
-    """A Keras 3 model whose outputs are logits, as an ART classifier; usable with every ART attack on classifiers.
+class GraphClassifier(TensorFlowV2Classifier):
+    """Anything that TensorFlow can differentiate from inputs to logits, as an ART classifier, for ART's attacks and for ours.
 
     The loss is the cross-entropy of each sample, summed over the batch: a sample's gradient does not depend on its batch (a
-    mean would divide it by the batch size). The weights are used as they stand: give it a network whose quantized weights are
-    frozen.
+    mean would divide it by the batch size).
 
     Args:
-        model: From float32 inputs [n, ...] in [0, 1] to logits [n, classes].
+        network: From float32 inputs [n, *input_shape] in [0, 1] to logits [n, classes]; used inside of graphs.
+        input_shape: Of one sample.
+        classes: How many.
+        transform: Applied to the logits: gradient repair.
         batch_size: The largest number of samples in one graph execution; bounds the memory.
+        passes: How often a network is evaluated for one answer: random passes, members of an ensemble.
 
     Attributes:
-        queries: Samples that have gone through the network so far, for predictions and for gradients.
-
-    Raises:
-        ModelFileError: The model does not output one row of logits, or its input shape is not fixed.
+        forward_passes: Samples that have gone through a network so far, times `passes`.
+        backward_passes: Samples whose gradient has been computed so far, times `passes`.
+        passes: As given.
+        graphs: Compiled loops of attacks on this target; they live as long as it does.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int = 256) -> None:
-        _check(model)
+    def __init__(
+        self,
+        network: Network,
+        input_shape: tuple[int, ...],
+        classes: int,
+        *,
+        transform: Transform | None = None,
+        batch_size: int = 256,
+        passes: int = 1,
+    ) -> None:
+        self._network, self._transform, self.passes = network, transform, passes
+        self._batch_size = batch_size
+        self.forward_passes = self.backward_passes = 0
+        self.graphs: dict[Hashable, Callable[..., Any]] = {}
         super().__init__(
-            model=model,
-            nb_classes=int(model.output_shape[-1]),
-            input_shape=tuple(model.input_shape[1:]),
+            model=lambda x, training=False: self.logits(x),  # noqa: ARG005 - how ART calls a model
+            nb_classes=classes,
+            input_shape=input_shape,
             loss_object=keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum"),
             clip_values=(0.0, 1.0),
         )
-        self.queries = 0
-        self._batch_size = batch_size
         x = tf.TensorSpec((None, *self.input_shape), tf.float32)
         rows = tf.TensorSpec((None, self.nb_classes), tf.float32)
-        self._logits = tf.function(self._run, input_signature=[x], autograph=False)
+        self._logits = tf.function(self.logits, input_signature=[x], autograph=False)
         self._loss_gradient = tf.function(self._of_loss, input_signature=[x, rows], autograph=False)
         self._output_gradient = tf.function(self._of_outputs, input_signature=[x, rows], autograph=False)
+
+    @property
+    def queries(self) -> int:
+        """Samples that have gone through a network so far, for predictions and for gradients."""
+        return self.forward_passes
+
+    def logits(self, x: tf.Tensor) -> tf.Tensor:
+        """Logits [n, classes] of a float32 tensor [n, ...] in [0, 1]: differentiable, and usable inside of a graph.
+
+        It does not count: who calls it in a graph of their own calls `count`.
+        """
+        logits = tf.cast(self._network(x), tf.float32)
+        return logits if self._transform is None else self._transform(logits)
+
+    def forget(self) -> None:
+        """Forgets answers and random draws so far: what follows does not depend on what came before."""
+
+    def count(self, forward: int = 0, backward: int = 0) -> None:
+        """Adds samples that went through `logits`, and samples whose gradient was computed, in a graph of an attack's own."""
+        self.forward_passes += forward * self.passes
+        self.backward_passes += backward * self.passes
 
     def predict(self, x: Any, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> FloatArray:  # noqa: ARG002
         """Logits [n, classes] of inputs [n, ...]; always in inference mode and in batches of the estimator's own size."""
@@ -101,24 +138,21 @@ class CompiledClassifier(TensorFlowV2Classifier):
             chosen = [eye[np.broadcast_to(np.asarray(label), (len(x),))]]
         return np.stack([self._batched(self._output_gradient, x, rows) for rows in chosen], axis=1)
 
-    def _run(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._model(x, training=False), tf.float32)
-
     def _of_loss(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         def loss(inputs: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits(labels, self._run(inputs)))
+            return tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits(labels, self.logits(inputs)))
 
         return value_and_gradient(loss, x)[1]
 
     def _of_outputs(self, x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        return value_and_gradient(lambda inputs: tf.reduce_sum(self._run(inputs) * weights), x)[1]
+        return value_and_gradient(lambda inputs: tf.reduce_sum(self.logits(inputs) * weights), x)[1]
 
     def _batched(self, function: Callable[..., tf.Tensor], *arrays: Any) -> FloatArray:
         rows = [np.asarray(array, dtype=np.float32) for array in arrays]
         size = self._batch_size
         if not len(rows[0]):  # the kernels refuse empty batches
-            return self._batched(function, *(np.zeros((1, *array.shape[1:])) for array in rows))[:0]
-        self.queries += len(rows[0])
+            return np.zeros((0, self.nb_classes) if function is self._logits else (0, *self.input_shape), np.float32)
+        self.count(len(rows[0]), 0 if function is self._logits else len(rows[0]))
         parts = [
             function(*(tf.constant(array[start : start + size]) for array in rows)).numpy()
             for start in range(0, len(rows[0]), size)
@@ -126,7 +160,37 @@ class CompiledClassifier(TensorFlowV2Classifier):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _check(model: keras.Model) -> None:
+class CompiledClassifier(GraphClassifier):
+    """A Keras 3 model whose outputs are logits, as an ART classifier; usable with every ART attack on classifiers.
+
+    The weights are used as they stand: give it a network whose quantized weights are frozen.
+
+    Args:
+        model: From float32 inputs [n, ...] in [0, 1] to logits [n, classes].
+        transform: Applied to the logits: gradient repair.
+        batch_size: The largest number of samples in one graph execution; bounds the memory.
+
+    Raises:
+        ModelFileError: The model does not output one row of logits, or its input shape is not fixed.
+    """
+
+    def __init__(self, model: keras.Model, *, transform: Transform | None = None, batch_size: int = 256) -> None:
+        check_logits(model)
+        super().__init__(
+            lambda x: model(x, training=False),
+            tuple(model.input_shape[1:]),
+            int(model.output_shape[-1]),
+            transform=transform,
+            batch_size=batch_size,
+        )
+
+
+def check_logits(model: keras.Model) -> None:
+    """Refuses a model that does not map inputs of a fixed shape to one row of logits.
+
+    Raises:
+        ModelFileError: It does not; a softmax or sigmoid at the end is named.
+    """
     if None in model.input_shape[1:]:
         raise ModelFileError(f"Expected a model with a fixed input shape. Received: {model.input_shape}")
     if len(model.output_shape) != 2:

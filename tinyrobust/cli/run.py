@@ -45,13 +45,16 @@ def run(
         console.print_json(
             paths(done)
             | headline
-            | {"accuracy": clean.model_dump(), "warnings": robustness.warnings}
+            | {"accuracy": clean.model_dump(), "reliable": robustness.reliable, "warnings": robustness.warnings}
             | {"flash_bytes": footprint.file.value, "arena_bytes": footprint.arena.value}
         )
         return
     rows = [
         ("Accuracy of the int8 file, test set", percent(clean)),
-        (f"Robust accuracy, worst case, epsilon {robustness.headline_epsilon:.4g}", percent(robustness.headline)),
+        (
+            f"Robust accuracy, worst case, epsilon {robustness.headline_epsilon:.4g}",
+            percent(robustness.headline) + ("" if robustness.reliable else ", unreliable"),
+        ),
         ("Flash, .tflite", f"{kib(footprint.file.value)} KiB"),
         ("Weights at their true bits", f"{kib(footprint.weights_packed.value)} KiB"),
         ("RAM, tensor arena", f"{kib(footprint.arena.value)} KiB"),

@@ -14,6 +14,11 @@ def percent(share: Proportion) -> str:
     return f"{100 * share.value:.1f} % (n = {share.n}, {100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
+def radius(norm: str, epsilon: float) -> str:
+    """A radius with its norm, where that is not L-inf: `0.03137`, `l2 0.5`."""
+    return f"{epsilon:.4g}" if norm == "linf" else f"{norm} {epsilon:.4g}"
+
+
 def kib(count: int) -> str:
     """Bytes as binary kilobytes, the unit of data sheets: `54.5`, `1,024`."""
     return f"{count / 1024:,.1f}".removesuffix(".0")

@@ -4,6 +4,7 @@ LiteRT without delegates is the fast int8 target; its outputs can differ by a st
 default XNNPACK path differs most, so it is not used. Batches gain nothing here, and files converted at batch 1 refuse them.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Int8Model:
         classes: Length of the output.
         sha256: Of the file, in hex.
         input_range: The smallest and largest input that the file can represent, in its own units; None for float inputs.
+        ends_in_softmax: Whether its outputs are probabilities.
 
     Raises:
         ModelFileError: The file is missing, corrupt, cannot be run, or does not map one image to one row of scores.
@@ -44,14 +46,11 @@ class Int8Model:
         self.path = path
         file = artefact.read(path)
         self.sha256 = file.sha256
+        self._file = file
+        last = file.last_operator
+        self.ends_in_softmax = last is not None and last.name == "SOFTMAX"
         try:
-            # One thread: results do not depend on the machine, and several evaluations can run side by side.
-            self._interpreter = Interpreter(
-                model_content=file.content,
-                num_threads=1,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
-            self._interpreter.allocate_tensors()
+            self._interpreter = _interpreter(file)
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(f"{path} cannot be run by the interpreter: {error}") from error
         source = _only(self._interpreter.get_input_details(), "input", path)
@@ -114,6 +113,12 @@ class Int8Model:
             hint="Say what the pixel values 0 and 255 become in the units of the file (input_range).",
         )
 
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """The type of raw outputs."""
+        dtype: np.dtype[Any] = self._sink_type
+        return dtype
+
     def dequantized(self, outputs: Array) -> FloatArray:
         """Raw outputs [n, classes] as real numbers: (integer - zero point) * scale; those of a float file as they are."""
         if self._sink_type.kind == "f":
@@ -127,14 +132,43 @@ class Int8Model:
         Raises:
             ModelFileError: The inputs have another shape or type.
         """
+        return self._outputs(self._interpreter, quantized, self._sink, self._sink_type)
+
+    def logits(self, quantized: Array) -> FloatArray:
+        """What goes into the file's final softmax, [n, classes] real numbers; the outputs themselves where it has none.
+
+        A white-box attacker reads them: probabilities in steps of 1/256 saturate long before the logits do.
+
+        Raises:
+            ModelFileError: The inputs have another shape or type.
+        """
+        if self._before_softmax is None:
+            return self.dequantized(self.run(quantized))
+        interpreter, tensor, factor = self._before_softmax
+        dtype = np.dtype(interpreter.get_tensor(tensor.index).dtype)
+        values = self._outputs(interpreter, quantized, tensor.index, dtype).astype(np.float32)
+        real: FloatArray = values
+        if tensor.quantized:
+            real = (values - np.float32(tensor.zero_points[0])) * tensor.scales[0]
+        return real * factor
+
+    @cached_property
+    def _before_softmax(self) -> tuple[Interpreter, artefact.Tensor, np.float32] | None:
+        """An interpreter that keeps its intermediate tensors, the softmax' input, and its factor."""
+        last = self._file.last_operator
+        if last is None or not self.ends_in_softmax:
+            return None
+        beta = np.float32(last.options.get("beta", 1.0))
+        return _interpreter(self._file, keep_all=True), self._file.tensors[last.inputs[0]], beta
+
+    def _outputs(self, interpreter: Interpreter, quantized: Array, sink: int, dtype: Any) -> Array:
         self._expect_shape(quantized)
         if quantized.dtype != self._source_type:
             raise ModelFileError(f"{self.path}: expected {self._source_type} inputs. Received: {quantized.dtype}")
-        outputs = np.empty((len(quantized), self.classes), dtype=self._sink_type)
-        interpreter, source, sink = self._interpreter, self._source, self._sink
+        outputs = np.empty((len(quantized), self.classes), dtype=dtype)
         images = quantized[:, np.newaxis]
         for index in range(len(quantized)):
-            interpreter.set_tensor(source, images[index])
+            interpreter.set_tensor(self._source, images[index])
             interpreter.invoke()
             outputs[index] = interpreter.get_tensor(sink).reshape(-1)
         return outputs
@@ -166,6 +200,18 @@ class Int8Model:
         limits = np.iinfo(self._source_type)
         low, high = (float((limit - self._source_zero) * self._source_scale) for limit in (limits.min, limits.max))
         return low, high
+
+
+def _interpreter(file: artefact.Artefact, keep_all: bool = False) -> Interpreter:
+    # One thread: results do not depend on the machine, and several evaluations can run side by side.
+    interpreter = Interpreter(
+        model_content=file.content,
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=keep_all,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 def _only(details: list[dict[str, Any]], what: str, path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import keras
 
 from tinyrobust import toml
 from tinyrobust.data.sources import load
-from tinyrobust.errors import RecipeError
+from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.pipeline.folder import locked
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
@@ -25,12 +25,18 @@ def attack(
     data: str | None = None,
     protocol: str | None = None,
     epsilons: Sequence[float] = (),
+    l2: Sequence[float] = (),
+    l1: Sequence[float] = (),
     headline: float | None = None,
     samples: int | None = None,
     seed: int = 7,
     data_dir: str | Path | None = None,
     output: str | Path | None = None,
     input_range: tuple[float, float] | None = None,
+    temperature: float | None = None,
+    surrogate: str | Path | None = None,
+    grid: bool | None = None,
+    fresh: bool = False,
     progress: Progress = silent,
 ) -> RobustnessRecord:
     """Attacks exactly the file that is flashed, and the network it was made from where that is known.
@@ -41,12 +47,20 @@ def attack(
             what the file expects.
         protocol: A name from models/protocols/; the recipe's, or "quick".
         epsilons: L-inf radii in input units, [0, 1]; the recipe's, or 2/255, 4/255, 8/255.
+        l2: L2 radii in input units, for attacks in that norm; the recipe's, or 0.25, 0.5, 1.
+        l1: L1 radii likewise; the recipe's, or 3, 6, 12.
         headline: The epsilon of the headline; the recipe's if it is among `epsilons`, else the largest.
         samples: How many test images are attacked; the recipe's, or 200.
         seed: For a file that is not of a run.
         data_dir: Where data sets are stored.
-        output: Folder for robustness.json and per_sample.npz; `attack-<model>` in the current folder when absent.
+        output: Folder for robustness.json, per_sample.npz and the pieces that an interrupted evaluation goes on from;
+            `attack-<model>` in the current folder when absent.
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
+        temperature: That the network was distilled at; the recipe's, or estimated from its logits.
+        surrogate: A `.keras` network trained apart, whose adversarial examples are transferred; without it, protocols leave
+            such attacks out.
+        grid: Try every example rounded to the sensor's 8 bits too; as the recipe says when absent.
+        fresh: Throw away what another evaluation left in `output`; it is refused otherwise.
         progress: Called with a label, what is done and how much there is.
 
     Raises:
@@ -54,7 +68,8 @@ def attack(
     """
     recipe, flashed = locate(model)
     source = recipe.data if recipe and data is None else data_for(flashed, data)
-    settings = _settings(recipe, protocol, epsilons, headline, samples)
+    radii = {"epsilons": epsilons, "l2": l2, "l1": l1}
+    settings = _settings(recipe, protocol, radii, headline, samples, grid)
     chosen = protocols.load(settings.protocol)
     dataset = load(source, recipe.seed if recipe else seed, None if data_dir is None else Path(data_dir), progress)
     folder = Path(output) if output else Path(f"attack-{recipe.run_name if recipe else flashed.stem}")
@@ -71,21 +86,37 @@ def attack(
             protocol=chosen,
             seed=recipe.seed if recipe else seed,
             output=folder,
+            surrogate=None if surrogate is None else _network(Path(surrogate)),
+            temperature=temperature or (recipe.temperature if recipe else None),
             input_range=input_range,
+            fresh=fresh,
             progress=progress,
         )
 
 
+def _network(path: Path) -> keras.Model:
+    if not path.is_file() or path.suffix != ".keras":
+        raise ModelFileError(f"Expected a surrogate network in a .keras file. Received: {path}")
+    return freeze(keras.models.load_model(path, compile=False))
+
+
 def _settings(
-    recipe: Recipe | None, protocol: str | None, epsilons: Sequence[float], headline: float | None, samples: int | None
+    recipe: Recipe | None,
+    protocol: str | None,
+    radii: dict[str, Sequence[float]],
+    headline: float | None,
+    samples: int | None,
+    grid: bool | None,
 ) -> Robustness:
     base = recipe.robustness if recipe else Robustness()
-    radii = tuple(sorted(set(epsilons))) or base.epsilons
-    fallback = base.headline if base.headline in radii else radii[-1]
+    chosen = {norm: tuple(sorted(set(given))) or getattr(base, norm) for norm, given in radii.items()}
+    fallback = base.headline if base.headline in chosen["epsilons"] else chosen["epsilons"][-1]
     values = {
         "protocol": protocol or base.protocol,
-        "epsilons": radii,
+        **chosen,
+        "l0": base.l0,
         "headline": headline if headline is not None else fallback,
         "samples": samples or base.samples,
+        "grid": base.grid if grid is None else grid,
     }
     return toml.validated(Robustness, values, "The choice of epsilons", RecipeError)

@@ -1,4 +1,4 @@
-"""Activations on the deployed 8-bit grid: a rectifier whose outputs are rounded to 256 levels."""
+"""Activations on the deployed grids: a rectifier whose outputs are rounded to 256 levels, and any grid of a file."""
 
 from typing import Any, Literal
 
@@ -64,3 +64,35 @@ class QuantizedReLU(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "bound": self.bound, "rounding": self.rounding}
+
+
+@keras.saving.register_keras_serializable("tinyrobust")
+class OnGrid(keras.layers.Layer):
+    """`clip(x, low, high)`, rounded to multiples of `scale`: what a tensor of a quantized file can hold.
+
+    Rounding passes gradients straight through; beyond the bounds they are zero.
+
+    Args:
+        scale: The distance of two levels.
+        low: The lowest level, a multiple of `scale`.
+        high: The highest level, a multiple of `scale`.
+    """
+
+    def __init__(self, scale: float, low: float, high: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not (scale > 0 and low < high):
+            raise ValueError(f"Expected scale > 0 and low < high. Received: scale={scale}, low={low}, high={high}")
+        self.scale, self.low, self.high = scale, low, high
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Shape in, shape out."""
+        clipped = ops.clip(inputs, self.low, self.high)
+        return straight_through(clipped, self.scale * ops.round(clipped / self.scale))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape in, shape out."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "scale": self.scale, "low": self.low, "high": self.high}

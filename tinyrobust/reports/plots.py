@@ -14,8 +14,8 @@ from tinyrobust.footprint.record import FootprintRecord, TensorLifetime
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports import formats, svg
 from tinyrobust.reports.evidence import History
-from tinyrobust.reports.tables import attack_names, attack_rows, worst_rows
-from tinyrobust.robustness.record import Proportion, RobustnessRecord
+from tinyrobust.reports.tables import attack_names, attack_rows, norm_name, worst_rows
+from tinyrobust.robustness.record import Norm, Proportion, RobustnessRecord
 
 _ROW = 19  # height of one horizontal bar
 _DASHED = (0, (4, 2))
@@ -31,21 +31,21 @@ _NO_CURVES = {"epoch", "seconds"}
 _Phases = list[tuple[float, float, float]]
 
 
-def security_curve(record: RobustnessRecord, target: str, classes: int | None) -> Markup:
-    """Robust accuracy of one target against epsilon: a thin line an attack, the worst case thick with its interval.
+def security_curve(record: RobustnessRecord, target: str, norm: Norm, classes: int | None) -> Markup:
+    """Robust accuracy of one target against epsilon in one norm: a thin line an attack, the worst case thick with its interval.
 
     An attack that was crafted on another target is dashed.
     """
-    names = attack_names(record)
+    names, epsilons = attack_names(record), record.epsilons[norm]
     clean = next(row.attacked for row in record.clean if row.target == target)
-    worst = next((row.cells for row in worst_rows(record) if row.target == target), [])
+    worst = next((row.cells for row in worst_rows(record, norm) if row.target == target), [])
 
     def points(cells: Sequence[Proportion | None]) -> tuple[list[float], list[Proportion]]:
-        found = [(x, share) for x, share in zip([0.0, *record.epsilons], [clean, *cells], strict=False) if share]
+        found = [(x, share) for x, share in zip([0.0, *epsilons], [clean, *cells], strict=False) if share]
         return [x for x, _ in found], [share for _, share in found]
 
     def paint(axes: Any) -> None:
-        for row in attack_rows(record):
+        for row in attack_rows(record, norm):
             if row.target == target:
                 xs, shares = points(row.cells)
                 number = names.index(row.attack) % len(svg.SERIES)
@@ -62,18 +62,19 @@ def security_curve(record: RobustnessRecord, target: str, classes: int | None) -
         axes.fill_between(xs, [s.low for s in shares], [s.high for s in shares], color=svg.INK, alpha=0.13, linewidth=0)
         axes.plot(xs, [share.value for share in shares], color=svg.INK, linewidth=2.8)
         for x, share in zip(xs, shares, strict=True):
-            if x == record.headline_epsilon:
+            if norm == "linf" and x == record.headline_epsilon:
                 axes.plot([x], [share.value], "o", color=svg.INK, markersize=7.5)
         if classes:
             axes.axhline(1 / classes, color=svg.MUTED, linewidth=1, linestyle=(0, (1, 2.5)))
             axes.annotate("chance", (0, 1 / classes), (0, 3), textcoords="offset points", color=svg.MUTED, size=10)
-        axes.set(title=target, xlabel="epsilon", ylabel="robust accuracy", ylim=(-0.02, 1.02))
-        axes.set_xticks([0, *record.epsilons], ["0", *map(formats.epsilon, record.epsilons)])
+        axes.set(title=target, xlabel=f"{norm_name(norm)} epsilon", ylabel="robust accuracy", ylim=(-0.02, 1.02))
+        axes.set_xticks([0, *epsilons], ["0", *map(formats.epsilon, epsilons)])
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
 
     xs, shares = points(worst)
     values = ", ".join(f"{formats.percent(s.value)} at {formats.epsilon(x)}" for x, s in zip(xs, shares, strict=True))
-    return svg.draw(f"security-{target}", f"Security curve of {target}. Worst case by epsilon: {values}.", paint, height=310)
+    title = f"Security curve of {target} in {norm_name(norm)}. Worst case by epsilon: {values}."
+    return svg.draw(f"security-{target}-{norm}", title, paint, height=310)
 
 
 def attack_legend(record: RobustnessRecord) -> list[tuple[str, int, str]]:

@@ -55,7 +55,11 @@ def _plots(evidence: Evidence) -> dict[str, Any]:
     run, footprint, robustness = evidence.run, evidence.footprint, evidence.robustness
     classes = len(run.data.classes) if run.data else None
     return {
-        "security": [plots.security_curve(robustness, target, classes) for target in tables.targets(robustness)]
+        "security": [
+            plots.security_curve(robustness, target, norm, classes)
+            for norm in tables.measured(robustness)
+            for target in tables.targets(robustness)
+        ]
         if robustness
         else [],
         "legend": plots.attack_legend(robustness) if robustness else [],

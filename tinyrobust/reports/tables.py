@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from tinyrobust.footprint.record import DeviceFootprint, Quantity
 from tinyrobust.reports import formats
 from tinyrobust.reports.evidence import Evidence
-from tinyrobust.robustness.record import Proportion, RobustnessRecord
+from tinyrobust.robustness.record import Norm, Proportion, RobustnessRecord
 
 ALL = "all"  # the name of the worst case over targets in the record
 
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One row of the robustness matrix: robust accuracy at each epsilon of the record, None where it was not measured."""
+    """One row of the robustness matrix: robust accuracy at each epsilon of the norm, None where it was not measured."""
 
     target: str
     attack: str
@@ -20,22 +20,30 @@ class CurveRow:
     cells: list[Proportion | None]
 
 
-def attack_rows(record: RobustnessRecord) -> list[CurveRow]:
-    """A row for every attack on every target, targets together."""
-    ways = dict.fromkeys((row.target, row.attack, row.crafted_on) for row in record.attacks)
-    found = {(row.target, row.attack, row.crafted_on, row.epsilon): row.robust for row in record.attacks}
+def measured(record: RobustnessRecord) -> list[Norm]:
+    """The norms of the attacks, in the record's order."""
+    found = {row.norm for row in record.attacks}
+    return [norm for norm in record.epsilons if norm in found]
+
+
+def attack_rows(record: RobustnessRecord, norm: Norm) -> list[CurveRow]:
+    """A row for every attack in a norm on every target, targets together."""
+    attacks = [row for row in record.attacks if row.norm == norm]
+    ways = dict.fromkeys((row.target, row.attack, row.crafted_on) for row in attacks)
+    found = {(row.target, row.attack, row.crafted_on, row.epsilon): row.robust for row in attacks}
     targets = list(dict.fromkeys(target for target, _, _ in ways))
     return [
-        CurveRow(*way, [found.get((*way, epsilon)) for epsilon in record.epsilons])
+        CurveRow(*way, [found.get((*way, epsilon)) for epsilon in record.epsilons[norm]])
         for way in sorted(ways, key=lambda way: targets.index(way[0]))
     ]
 
 
-def worst_rows(record: RobustnessRecord) -> list[CurveRow]:
-    """The worst case of every target, and of all together last."""
-    found = {(row.target, row.epsilon): row.robust for row in record.worst}
-    targets = sorted(dict.fromkeys(row.target for row in record.worst), key=lambda target: target == ALL)
-    return [CurveRow(target, "", "", [found.get((target, epsilon)) for epsilon in record.epsilons]) for target in targets]
+def worst_rows(record: RobustnessRecord, norm: Norm = "linf") -> list[CurveRow]:
+    """The worst case of every target in a norm, and of all together last."""
+    worst = [row for row in record.worst if row.norm == norm]
+    found = {(row.target, row.epsilon): row.robust for row in worst}
+    targets = sorted(dict.fromkeys(row.target for row in worst), key=lambda target: target == ALL)
+    return [CurveRow(target, "", "", [found.get((target, epsilon)) for epsilon in record.epsilons[norm]]) for target in targets]
 
 
 def board_times(device: DeviceFootprint) -> dict[str, Quantity]:
@@ -53,10 +61,19 @@ def attack_names(record: RobustnessRecord) -> list[str]:
     return list(dict.fromkeys(row.attack for row in record.attacks))
 
 
-def norms(record: RobustnessRecord) -> str:
-    """The norms of the attacks in words."""
-    words = {"linf": "L∞", "l2": "L2", "l1": "L1"}
-    return ", ".join(dict.fromkeys(words[row.norm] for row in record.attacks))
+def norm_name(norm: Norm) -> str:
+    """A norm in words."""
+    return {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}[norm]
+
+
+def some_are_slow(record: RobustnessRecord) -> bool:
+    """Whether an attack was meant for fewer samples than the others."""
+    return any(row.robust.n < record.samples for row in record.attacks)
+
+
+def on_grid(record: RobustnessRecord) -> bool:
+    """Whether examples were tried rounded to 8 bits too."""
+    return any(row.on_grid is not None for row in record.attacks)
 
 
 def test_accuracy(evidence: Evidence) -> tuple[str, Proportion] | None:
@@ -68,11 +85,17 @@ def test_accuracy(evidence: Evidence) -> tuple[str, Proportion] | None:
     return target, rows[target]
 
 
-def warnings(evidence: Evidence) -> list[str]:
-    """What makes a figure doubtful: the evaluation's warnings, and a parity that does not hold."""
-    found = list(evidence.robustness.warnings) if evidence.robustness else []
+def warnings(evidence: Evidence) -> list[tuple[str, str]]:
+    """What makes a figure doubtful, each with the id of the place that explains it."""
+    found = (
+        [(f"check-{check.name}", check.explanation) for check in evidence.robustness.checks if check.raised]
+        if evidence.robustness
+        else []
+    )
     return found + [
-        f"Parity does not hold: {check.name} is beyond its tolerance." for check in parity_checks(evidence) if not check.holds
+        ("parity", f"Parity does not hold: {check.name} is beyond its tolerance.")
+        for check in parity_checks(evidence)
+        if not check.holds
     ]
 
 

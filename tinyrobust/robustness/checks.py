@@ -1,80 +1,275 @@
-"""Signs that a robustness figure is not to be trusted, each as a sentence for the record.
+"""Signs that a robustness figure is not to be trusted: each is looked for, and a raised one makes the record unreliable.
 
-After Athalye et al. 2018 (gradient masking) and Carlini et al. 2019 (how to evaluate). They warn; they repair nothing.
+After Athalye et al. 2018 (gradient masking: sections 3 and 5), Carlini et al. 2019 (how to evaluate: section 5) and Croce et
+al. 2022 (how adaptive evaluations go wrong). They say what is wrong; they repair nothing. `docs/reading-robustness.md` has a
+paragraph for each, under the name of the check.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from tinyrobust.attacks.estimator import CompiledClassifier
-from tinyrobust.robustness.outcomes import Floats, Ints, Outcome
+from tinyrobust.robustness.outcomes import Bools, Floats, Ints, Outcome
+from tinyrobust.robustness.record import Check
+from tinyrobust.robustness.statistics import wilson
 
+TITLES = {
+    "black-box-only": "Attacks on the gradient were possible",
+    "zero-gradients": "Input gradients that are exactly zero",
+    "softmax": "Softmax where logits belong",
+    "saturated-scores": "Scores without a slope",
+    "random-predictions": "Random answers without expectation",
+    "more-steps": "More steps and restarts do not help",
+    "half-grey": "Nothing stands at epsilon 0.5",
+    "unconstrained": "An unconstrained attack reaches 0 %",
+    "black-box-wins": "Black box and transfer do not beat white box",
+    "square-is-blind": "Square finds something",
+    "rising": "Accuracy does not rise with epsilon",
+    "no-examples": "Adversarial examples are such",
+}
 _SHARE = 0.1
+# Square leaves this much of the clean accuracy where others break more than `_OTHERS`.
+_CLOSE = 0.05
+_OTHERS = 0.2
 
 
-def black_box_only() -> str:
-    """Says that no attack used gradients."""
-    return (
-        "Black box only: no Keras network was given, so no attack used gradients. "
-        "The figures are upper bounds: a white-box attacker breaks more."
-    )
+def check(name: str, raised: bool, explanation: str, **figures: float) -> Check:
+    """A check of the list above with its title."""
+    return Check(name=name, title=TITLES[name], raised=raised, explanation=explanation, figures=figures)
 
 
-def zero_gradients(target: CompiledClassifier, x: Floats, y: Ints) -> Iterator[str]:
-    """Warns when many samples have an input gradient of exactly zero: attacks on the gradient cannot move them."""
-    gradient = target.loss_gradient(x, y).reshape(len(x), -1)
-    share = float(np.mean(~np.any(gradient, axis=1)))
-    if share > _SHARE:
-        yield (
-            f"Gradient masking: {share:.0%} of the input gradients are exactly zero, so gradient attacks stand still there. "
-            "What they leave standing is not robust: the loss has saturated (large logits, distillation)."
+def tolerance(n: int) -> float:
+    """One point, at least one sample: less is chance."""
+    return max(1.0, 0.01 * n)
+
+
+def black_box_only(outcomes: Sequence[Outcome], targets: Sequence[str]) -> Check:
+    """Raised for every target that no attack on its own gradients was tried on, nor one on a network of the same weights."""
+    attacked = {outcome.target for outcome in outcomes if outcome.gradients}
+    alone = [target for target in targets if target not in attacked]
+    if alone:
+        return check(
+            "black-box-only",
+            True,
+            f"Black box only: no attack used gradients against {' and '.join(alone)}. "
+            "The figures are upper bounds: a white-box attacker breaks more.",
         )
+    return check("black-box-only", False, "Every target was attacked with gradients.")
 
 
-def flat_scores(scores: Floats, y: Ints) -> Iterator[str]:
-    """Warns when the scores of the int8 file saturate: all wrong classes score the same, so black boxes see no slope."""
+def zero_gradients(shares: Mapping[str, float]) -> Check:
+    """Raised when in every view that attacks used many samples have an input gradient of exactly zero.
+
+    Args:
+        shares: By view, the share of samples whose gradient is all zeros.
+    """
+    if not shares:
+        return check("zero-gradients", False, "No attack used gradients.")
+    best = min(shares, key=lambda view: shares[view])
+    listing = ", ".join(f"{share:.0%} on {view}" for view, share in shares.items())
+    if shares[best] > _SHARE:
+        return check(
+            "zero-gradients",
+            True,
+            f"Gradient masking: {shares[best]:.0%} of the input gradients are exactly zero ({listing}), so gradient attacks "
+            "stand still there. What they leave standing is not robust: the loss has saturated (large logits, distillation).",
+            **shares,
+        )
+    said = f"Share of input gradients that are exactly zero: {listing}."
+    if max(shares.values()) > _SHARE:
+        said += f" The network masks its gradients; the attacks on {best} do not depend on the masked ones."
+    return check("zero-gradients", False, said, **shares)
+
+
+def softmax(scores: Mapping[str, Floats], attacked: set[str]) -> Check:
+    """Raised when scores are probabilities where attacks need logits.
+
+    Args:
+        scores: By target, scores [n, classes] of clean samples.
+        attacked: Targets that were attacked through gradients of their own: their scores do not matter.
+    """
+    blind = []
+    for target, rows in scores.items():
+        sums = rows.sum(axis=1)
+        # Rows of integers that were probabilities add up to one give or take their rounding.
+        if rows.min() >= 0 and rows.max() <= 1 and np.all(np.abs(sums - 1) < 0.02) and target not in attacked:
+            blind.append(target)
+    if blind:
+        return check(
+            "softmax",
+            True,
+            f"The scores of {' and '.join(blind)} are probabilities: gradients and margins vanish where the network is sure, "
+            "and attacks stand still. Attack the logits.",
+        )
+    return check("softmax", False, "Attacks saw logits, or gradients that a softmax does not hide.")
+
+
+def saturated_scores(scores: Floats, y: Ints, white: bool) -> Check:
+    """Raised when the int8 file gives all wrong classes the same score, so that black boxes see no slope, and nothing else is.
+
+    Args:
+        scores: Of the file, [n, classes], for clean samples.
+        y: True classes [n].
+        white: Whether the file was also attacked through gradients.
+    """
     wrong = scores.copy()
     wrong[np.arange(len(y)), y] = -np.inf
     highest = wrong.max(axis=1)
     wrong[np.arange(len(y)), y] = np.inf
-    share = float(np.mean(highest == wrong.min(axis=1)))
-    if scores.shape[1] > 2 and share > _SHARE:
-        yield (
-            f"Saturated scores: on {share:.0%} of the images the int8 file gives all wrong classes the same score "
-            "(a softmax in 8 bits, or one scale for very large logits), so score-based attacks are blind there. "
-            "Its figures under Square are upper bounds."
-        )
+    share = float(np.mean(highest == wrong.min(axis=1))) if scores.shape[1] > 2 else 0.0
+    said = f"On {share:.0%} of the images the int8 file gives all wrong classes the same score"
+    if share <= _SHARE:
+        return check("saturated-scores", False, f"{said}.", share=share)
+    said = f"Saturated scores: {said[0].lower()}{said[1:]} (a softmax in 8 bits, or one scale for very large logits), so "
+    said += "score-based attacks are blind there: figures under Square are upper bounds."
+    if white:
+        said += " Attacks through gradients, which do not see these scores, were tried too."
+    return check("saturated-scores", not white, said, share=share)
 
 
-def iterative_is_weaker(outcomes: list[Outcome]) -> Iterator[str]:
-    """Warns when PGD leaves more samples standing than an attack that should be weaker, on the same target."""
-    direct = [outcome for outcome in outcomes if outcome.target == outcome.crafted_on]
-    for pgd in (outcome for outcome in direct if outcome.parameters["kind"] == "pgd"):
-        for other in direct:
-            same = (other.target, other.epsilon) == (pgd.target, pgd.epsilon)
-            surplus = int(pgd.robust.sum()) - int(other.robust.sum())
-            if same and other.parameters["kind"] != "pgd" and surplus > _tolerance(pgd):
-                yield (
-                    f"Gradient masking: at epsilon {pgd.epsilon:.4g} on {pgd.target}, {other.attack} breaks {surplus} samples "
-                    f"more than {pgd.attack}, which knows the gradients and takes more steps."
-                )
+def random_predictions(differing: float, passes: int) -> Check:
+    """Raised when the same image gets another answer when asked again, and attacks did not average over that.
+
+    Args:
+        differing: Share of samples whose logits differ between two passes.
+        passes: Over how many passes attacks averaged.
+    """
+    if differing == 0:
+        return check("random-predictions", False, "The same image gets the same answer.", differing=0.0)
+    if passes > 1:
+        said = f"Answers are random; attacks followed the mean of {passes} passes (EOT)."
+        return check("random-predictions", False, said, differing=differing, passes=passes)
+    return check(
+        "random-predictions",
+        True,
+        f"Random answers: {differing:.0%} of the images get other logits when asked again, and attacks did not average "
+        "over that. They chase noise: expectation over transformation (Athalye et al. 2018) breaks such networks.",
+        differing=differing,
+        passes=1,
+    )
 
 
-def rising(outcomes: list[Outcome]) -> Iterator[str]:
-    """Warns when an attack with a larger epsilon leaves more samples standing: it was not run to its end."""
+def black_box_wins(outcomes: Sequence[Outcome]) -> Check:
+    """Raised when attacks that do not know the gradients break samples that those that do leave standing, at equal radius."""
+    worst, said = 0, ""
+    for target, norm, epsilon in dict.fromkeys((o.target, o.norm, o.epsilon) for o in outcomes):
+        here = [o for o in outcomes if (o.target, o.norm, o.epsilon) == (target, norm, epsilon)]
+        white = [o for o in here if o.direct and o.gradients]
+        # A transfer between two nets of the same weights is no black box: only attacks without gradients, and surrogates.
+        black = [o for o in here if not o.gradients or o.home == "surrogate"]
+        if not white or not black:
+            continue
+        extra = int((_union(black) & ~_union(white) & white[0].meant).sum())
+        if extra > max(2 * tolerance(int(white[0].meant.sum())), worst):
+            best = max(black, key=lambda o: int((o.broken & ~_union(white)).sum()))
+            worst = extra
+            said = (
+                f"Gradient masking: at {norm} epsilon {epsilon:.4g} on {target}, attacks without its gradients ({best.attack} "
+                f"most) break {extra} samples that every attack which knows the gradients leaves standing."
+            )
+    if worst:
+        return check("black-box-wins", True, said, samples=worst)
+    return check("black-box-wins", False, "Attacks that know the gradients find what the others find.", samples=0)
+
+
+def square_is_blind(outcomes: Sequence[Outcome], right: Mapping[str, Bools]) -> Check:
+    """Raised when Square breaks next to nothing at a radius at which other attacks break much.
+
+    Args:
+        outcomes: All.
+        right: By target, whether samples [n] are right without attack.
+    """
+    squares = [o for o in outcomes if o.parameters["kind"] == "square" and o.direct]
+    if not squares:
+        return check("square-is-blind", False, "Square was not among the attacks.")
+    for square in squares:
+        tried = square.given & right[square.target]
+        others = [o for o in outcomes if (o.target, o.norm, o.epsilon) == (square.target, square.norm, square.epsilon)]
+        if tried.sum() < 0.5 * right[square.target].sum():  # a cascade left it too few to tell
+            continue
+        found = float(square.broken.sum() / tried.sum())
+        all_found = float((_union(others) & tried).sum() / tried.sum())
+        if found < _CLOSE and all_found > _OTHERS:
+            return check(
+                "square-is-blind",
+                True,
+                f"Square breaks {found:.1%} of the samples of {square.target} at {square.norm} epsilon {square.epsilon:.4g}, "
+                f"where all break {all_found:.1%}: the scores have no slope to follow. Its figures say nothing.",
+                square=found,
+                together=all_found,
+            )
+    return check("square-is-blind", False, "Square breaks samples where others do.")
+
+
+def rising(outcomes: Sequence[Outcome]) -> Check:
+    """Raised when an attack with a larger epsilon leaves more samples standing: it was not run to its end."""
     for attack, target in dict.fromkeys((outcome.attack, outcome.target) for outcome in outcomes):
         row = [outcome for outcome in outcomes if (outcome.attack, outcome.target) == (attack, target)]
         for near, far in pairwise(row):
-            if int(far.robust.sum()) - int(near.robust.sum()) > _tolerance(far):
-                yield (
-                    f"Accuracy on {target} under {attack} rises from {near.robust.mean():.1%} at epsilon {near.epsilon:.4g} to "
-                    f"{far.robust.mean():.1%} at {far.epsilon:.4g}: the attack does not use the space it has. "
-                    "The worst case counts a sample broken at a smaller epsilon as broken."
+            if int(far.robust.sum()) - int(near.robust.sum()) > tolerance(int(far.meant.sum())):
+                return check(
+                    "rising",
+                    True,
+                    f"Accuracy on {target} under {attack} rises from {_share(near):.1%} at epsilon {near.epsilon:.4g} to "
+                    f"{_share(far):.1%} at {far.epsilon:.4g}: the attack does not use the space it has. "
+                    "The worst case counts a sample broken at a smaller epsilon as broken.",
                 )
+    return check("rising", False, "A larger epsilon breaks at least as much.")
 
 
-def _tolerance(outcome: Outcome) -> float:
-    """One point, at least one sample: less is chance."""
-    return max(1.0, 0.01 * len(outcome.robust))
+def more_steps(name: str, epsilon: float, before: Bools, extra: Bools) -> Check:
+    """Raised when the strongest attack on gradients, run longer, breaks more than it and its peers did.
+
+    Args:
+        name: Of that attack.
+        epsilon: The radius.
+        before: Samples [n] that it is about.
+        extra: Those [n] of them that only the longer run breaks.
+    """
+    n, count = len(before), int(extra.sum())
+    raised = count > tolerance(n)
+    said = (
+        f"{name} with five times the steps and one more restart breaks {count} of {int(before.sum())} samples that still stood"
+    )
+    said += f" at epsilon {epsilon:.4g}"
+    said += ": it had not converged, the figures are too high." if raised else "."
+    return check("more-steps", raised, said, samples=count, standing=int(before.sum()))
+
+
+def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, epsilon: float) -> Check:
+    """Raised when too much stands where everything can be broken.
+
+    Args:
+        name: "half-grey" or "unconstrained".
+        attack: What was tried.
+        standing: Samples that still stand.
+        n: Of how many.
+        limit: The share that may stand.
+        epsilon: The radius.
+    """
+    share = wilson(standing, n)
+    raised = share.low > limit if limit else standing > 0
+    said = f"{attack} leaves {share.value:.1%} standing at epsilon {epsilon:g}"
+    if raised:
+        said += f", where at most {limit:.1%} can: the attack does not work on this network, so its figures say nothing."
+    else:
+        said += f"; at most {limit:.1%} is expected."
+    return check(name, raised, said, standing=share.value, limit=limit)
+
+
+def no_examples(looked_at: int, failing: int, why: str) -> Check:
+    """Raised when examples that count as adversarial are none on a second look: outside of the ball, or classified rightly."""
+    if failing:
+        said = f"{failing} of {looked_at} adversarial examples are none on a second look: {why}."
+        return check("no-examples", True, said, looked_at=looked_at, failing=failing)
+    said = f"{looked_at} examples were looked at again: in their ball, in [0, 1], and classified wrongly."
+    return check("no-examples", False, said, looked_at=looked_at, failing=0)
+
+
+def _union(outcomes: Sequence[Outcome]) -> Bools:
+    return np.asarray(np.logical_or.reduce([outcome.broken for outcome in outcomes]))
+
+
+def _share(outcome: Outcome) -> float:
+    return float(outcome.robust.sum() / outcome.meant.sum())

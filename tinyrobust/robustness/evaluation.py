@@ -1,35 +1,39 @@
 """The evaluation: a protocol's attacks on the targets of one model, and the record of what they found."""
 
-import contextlib
-import random
-import time
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from tinyrobust import recipe
+from tinyrobust._version import __version__
+from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.data.arrays import scale, stratified
-from tinyrobust.errors import DataError, ModelFileError, RecipeError, TinyRobustError
+from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
-from tinyrobust.robustness import checks
-from tinyrobust.robustness.outcomes import SLACK, Floats, Ints, Outcome, Subset, minimal_distance, save, survives
-from tinyrobust.robustness.protocol import Attack, Protocol
-from tinyrobust.robustness.record import AttackResult, CleanAccuracy, Proportion, RobustnessRecord, WorstCase
-from tinyrobust.robustness.statistics import wilson
-from tinyrobust.robustness.targets import Int8Target, KerasTarget, int8
+from tinyrobust.robustness import checks, probes
+from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.robustness.lineup import Lineup
+from tinyrobust.robustness.outcomes import Array, Floats, Ints, Outcome, Subset, save, strongest
+from tinyrobust.robustness.pieces import Identity, Pieces, digest, network_digest
+from tinyrobust.robustness.protocol import Protocol
+from tinyrobust.robustness.record import Check, CleanAccuracy, Golden, Norm, RobustnessRecord
+from tinyrobust.robustness.runner import Runner
+from tinyrobust.robustness.statistics import share
+from tinyrobust.robustness.summary import minimal_distances, result, worst_cases
+from tinyrobust.robustness.targets import InputRange, StochasticTarget, doubled
 
-Target = KerasTarget | Int8Target
+_EXAMPLES = 8
+_FEW = 64
 
 
 def evaluate(
     *,
-    keras_model: keras.Model | None,
+    keras_model: keras.Model | Sequence[keras.Model] | None,
     tflite: Path,
     dataset_name: str,
     fingerprint: str,
@@ -39,18 +43,25 @@ def evaluate(
     protocol: Protocol,
     seed: int,
     output: Path,
-    input_range: tuple[float, float] | None = None,
+    surrogate: keras.Model | None = None,
+    temperature: float | None = None,
+    input_range: InputRange | None = None,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> RobustnessRecord:
     """Attacks a model and writes `robustness.json` and `per_sample.npz`.
 
     Clean accuracy is measured on the whole test set; a stratified subset is attacked. A sample that is wrong without attack
-    counts as not robust. In the worst case a sample counts only when no attack broke it at this epsilon or a smaller one; for
-    `all` it must stand on every target. The headline is the worst case for `all` at the headline epsilon.
+    counts as not robust. In the worst case a sample counts only when no attack broke it within the radius; for `all` it must
+    stand on every target. The headline is the worst case for `all` at the headline epsilon, L-inf.
+
+    It can be killed at any time: what was done is kept in `<output>/attacks/`, batch by batch, and the same call goes on from
+    there to the same figures.
 
     Args:
-        keras_model: Logits, quantized weights frozen; the white box. Without it, attacks on `keras` are left out and the
-            record says so: this is how a stranger's file is attacked.
+        keras_model: Logits, quantized weights frozen; the white box. Several: the members of an ensemble. None: a twin is
+            rebuilt from the file where its operators allow it; else attacks that need gradients are left out, and the record
+            says so. One that is random at inference is attacked through the mean of several passes where the protocol wants it.
         tflite: The file that is flashed.
         dataset_name: For the record.
         fingerprint: Of the data, for the record.
@@ -59,155 +70,199 @@ def evaluate(
         settings: Epsilons (input units, [0, 1]), the headline and the number of samples.
         protocol: The attacks.
         seed: Fixes the subset and every attack.
-        output: Folder for the two files.
+        output: Folder for the two files and the pieces.
+        surrogate: A network trained apart, for attacks on "surrogate".
+        temperature: That the network was distilled at; estimated from its logits when absent.
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
+        fresh: Throw away what another evaluation left in `output`, instead of refusing it.
         progress: Called as progress(label, done, total).
 
     Raises:
         DataError: The test set does not fit the model.
         ModelFileError: The file cannot be used, or the two models do not fit together.
         RecipeError: The protocol has no attack for the targets at hand.
-        RunFolderError: The folder cannot be written.
+        RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
-    start = time.perf_counter()
     tell = progress or silent
-    flashed = int8(tflite, input_range)
-    targets: dict[str, Target] = {} if keras_model is None else {"keras": KerasTarget(keras_model)}
-    targets["int8"] = flashed
-    _check_fit(targets, x_test, y_test)
-    attacks = [attack for attack in protocol.attacks if attack.on in targets]
-    if not attacks:
-        raise RecipeError(
-            f"Expected an attack on {' or '.join(targets)} in protocol {protocol.name!r}. "
-            f"Received: attacks on {', '.join(sorted({attack.on for attack in protocol.attacks}))} only",
-            hint="Without a Keras network only attacks on int8 can be run.",
-        )
-    clean = _clean_predictions(targets, x_test, tell)
-    index = stratified(y_test, min(settings.samples, len(y_test)), seed)
-    subset = Subset(index, x_test[index], y_test[index], {name: predicted[index] for name, predicted in clean.items()})
-    outcomes = list(_Run(targets, subset, seed, tell).outcomes(attacks, settings.epsilons))
-    minimal = {name: minimal_distance(subset, outcomes, name) for name in targets}
-    minimal["all"] = np.min(list(minimal.values()), axis=0)
+    networks = [] if keras_model is None else [keras_model] if isinstance(keras_model, keras.Model) else list(keras_model)
+    index = stratified(y_test, min(settings.samples, len(y_test)), seed) if len(y_test) else np.zeros(0, np.int64)
+    some = (
+        scale(x_test[index[:_FEW]]) if x_test.dtype == np.uint8 and len(x_test) == len(y_test) else np.zeros((0, 1), np.float32)
+    )
+    passes, found = _passes(networks, some, y_test[index[:_FEW]], settings.headline, seed) if protocol.expectation else (1, [])
+    lineup = Lineup(
+        tflite,
+        networks,
+        surrogate=surrogate,
+        input_range=input_range,
+        temperature=temperature,
+        passes=passes,
+        seed=seed,
+    )
+    _check_fit(lineup, x_test, y_test)
+    lineup.scaled(some)
+    attacks = _runnable(protocol, lineup)
+    radii: dict[Norm, tuple[float, ...]] = {
+        "linf": settings.epsilons,
+        "l2": settings.l2,
+        "l1": settings.l1,
+        "l0": settings.l0,
+    }
+    subset, clean, golden = _clean(lineup, x_test, y_test, index, tell)
+    identity = Identity(
+        version=__version__,
+        model=lineup.flashed.model_file.sha256,
+        networks={str(place): network_digest(model) for place, model in enumerate([*networks, *filter(None, [surrogate])])},
+        data=fingerprint,
+        samples=digest(subset.image, subset.label),
+        settings=settings.model_dump(mode="json", exclude={"protocol"}),
+        protocol=protocol.model_dump(mode="json"),
+        targets={"temperature": lineup.temperature, "input_range": lineup.flashed.input_range, "passes": passes},
+        seed=seed,
+    )
+    runner = Runner(
+        lineup,
+        subset,
+        radii,
+        seed,
+        Pieces(output / "attacks", identity, fresh=fresh),
+        cascade=protocol.cascade,
+        grid=settings.grid,
+        tell=tell,
+    )
+    outcomes = list(runner.outcomes(attacks))
+    figures = list(_checks(runner, attacks, outcomes, protocol, settings.headline))
+    norms: list[Norm] = [norm for norm in radii if any(attack.norm == norm for attack in attacks)]
+    measured = {norm: sorted({e for a in attacks if a.norm == norm for e in runner.epsilons(a)}) for norm in norms}
+    measured = {"linf": list(settings.epsilons), **measured}
     record = RobustnessRecord(
         model=tflite.name,
-        model_sha256=flashed.model_file.sha256,
+        model_sha256=lineup.flashed.model_file.sha256,
         dataset=dataset_name,
         dataset_fingerprint=fingerprint,
         protocol=protocol.name,
         seed=seed,
-        epsilons=list(settings.epsilons),
+        epsilons=measured,
         headline_epsilon=settings.headline,
         samples=len(index),
         clean=[
-            CleanAccuracy(target=name, test=_share(clean[name] == y_test), attacked=_share(subset.right(name)))
-            for name in targets
+            CleanAccuracy(target=name, test=share(clean[name] == y_test), attacked=share(subset.right(name)))
+            for name in lineup.victims
         ],
-        attacks=[_result(outcome) for outcome in outcomes],
-        worst=[
-            WorstCase(target=name, epsilon=epsilon, robust=_share(survives(distance, epsilon)))
-            for name, distance in minimal.items()
-            for epsilon in settings.epsilons
-        ],
-        headline=_share(survives(minimal["all"], settings.headline)),
-        warnings=list(_warnings(targets, subset, outcomes)),
-        seconds=time.perf_counter() - start,
+        attacks=[result(outcome) for outcome in outcomes],
+        worst=worst_cases(runner.minimal, measured),
+        minimal=minimal_distances(runner.minimal, measured),
+        headline=share(runner.minimal.survives("all", "linf", settings.headline)),
+        golden=Golden(checked=golden[0] + runner.golden.checked, differing=golden[1] + runner.golden.differing),
+        checks=figures,
+        reliable=not any(check.raised for check in figures),
+        notes=[*lineup.notes, *found, *_left_out(protocol, attacks)],
+        seconds=runner.seconds,
     )
-    save(output / "per_sample.npz", subset, outcomes, settings.epsilons, settings.headline)
+    save(output / "per_sample.npz", subset, outcomes, runner.minimal, _examples(runner, outcomes, settings.headline))
     record.save(output / "robustness.json")
     return record
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Every attack of a protocol, at every epsilon, on one subset."""
+def _passes(networks: Sequence[keras.Model], x: Floats, y: Ints, epsilon: float, seed: int) -> tuple[int, list[str]]:
+    """How many passes make an answer of a network that is random at inference, and what to say about it.
 
-    targets: dict[str, Target]
-    subset: Subset
-    seed: int
-    tell: Progress
+    The number doubles until robust accuracy under a short PGD moves by less than a point.
+    """
+    if len(networks) != 1 or not len(x):
+        return 1, []
+    images = tf.constant(x)
+    if np.array_equal(networks[0](images, training=False), networks[0](images, training=False)):
+        return 1, []
 
-    def outcomes(self, attacks: list[Attack], epsilons: tuple[float, ...]) -> Iterator[Outcome]:
-        total = len(attacks) * len(epsilons)
-        for place, attack in enumerate(attacks):
-            for step, epsilon in enumerate(epsilons):
-                self.tell(f"attack: {attack.name} at epsilon {epsilon:.4g}", place * len(epsilons) + step, total)
-                yield from self._attacked(attack, epsilon)
-        self.tell("attack: done", total, total)
+    def accuracy(passes: int) -> float:
+        target = StochasticTarget(networks[0], passes=passes, seed=seed)
+        attack = ProjectedGradient(target, norm="linf", epsilon=epsilon, steps=10, seed=seed)
+        return float(np.mean(np.argmax(target.predict(attack.generate(x, y)), axis=1) == y))
 
-    def _attacked(self, attack: Attack, epsilon: float) -> Iterator[Outcome]:
-        target, x = self.targets[attack.on], scale(self.subset.image)
-        used = attack.fitted(target.input_shape)
-        start, before = time.perf_counter(), target.queries
-        # An attack draws the same numbers whatever else the protocol and the recipe list.
-        with _seeded(self.seed, zlib.crc32(f"{attack.name} {epsilon!r}".encode())):
-            found = used.build(target, epsilon).generate(x, np.eye(target.nb_classes, dtype=np.float32)[self.subset.label])
-        adversarial = _inside(found, x, epsilon, attack.name)
-        for name in (attack.on, *(other for other in attack.transfer_to if other in self.targets)):
-            if name != attack.on:
-                start, before = time.perf_counter(), self.targets[name].queries
-            predicted = _classes(self.targets[name], adversarial)
-            right, still = self.subset.right(name), predicted == self.subset.label
-            yield Outcome(
-                target=name,
-                attack=attack.name,
-                crafted_on=attack.on,
-                epsilon=epsilon,
-                parameters=used.parameters(),
-                predicted=predicted,
-                distance=_distance(adversarial, x),
-                broken=right & ~still,
-                robust=right & still,
-                adversarial=adversarial,
-                seconds=time.perf_counter() - start,
-                queries=self.targets[name].queries - before,
-            )
+    found = doubled(accuracy)
+    curve = ", ".join(f"{value:.1%} with {passes}" for passes, value in found.accuracies.items())
+    settled = "" if found.settled else " It had not settled: more passes may break more."
+    return max(2, found.passes), [f"Random at inference: answers are the mean of passes; PGD-10 leaves {curve}.{settled}"]
 
 
-@contextlib.contextmanager
-def _seeded(*seed: int) -> Iterator[None]:
-    """Seeds the global generators that ART draws from, and puts them back afterwards."""
-    # ART knows no other generator.
-    before = np.random.get_state(), random.getstate()  # noqa: NPY002
-    drawn = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    np.random.seed(drawn)  # noqa: NPY002
-    random.seed(drawn)
-    try:
-        yield
-    finally:
-        np.random.set_state(before[0])  # noqa: NPY002
-        random.setstate(before[1])
+def _clean(
+    lineup: Lineup, x_test: npt.NDArray[np.uint8], y_test: Ints, index: Ints, tell: Progress
+) -> tuple[Subset, dict[str, Ints], tuple[int, int]]:
+    """The attacked samples, what every target names on the whole test set, and how often the interpreters differed.
+
+    On the attacked samples the file's verdicts are those of TensorFlow Lite Micro, as they are under attack.
+    """
+    clean, attacked, golden = {}, {}, (0, 0)
+    x = scale(x_test)
+    for done, (name, target) in enumerate(lineup.victims.items()):
+        tell(f"clean accuracy: {name}", done, len(lineup.victims))
+        clean[name] = np.asarray(np.argmax(target.predict(x), axis=1), dtype=np.int64)
+        attacked[name], checked, differing = lineup.verdicts(name, x[index])
+        golden = (golden[0] + checked, golden[1] + differing)
+    return Subset(index, x_test[index], y_test[index], attacked), clean, golden
 
 
-def _inside(found: Floats, x: Floats, epsilon: float, attack: str) -> Floats:
-    """Adversarial examples inside of [0, 1] and the ball; an attack that left them by more than rounding is an error."""
-    outside = max(float(_distance(found, x).max()) - epsilon, float(-found.min()), float(found.max()) - 1)
-    if not outside <= SLACK:  # also when it is not a number
-        raise TinyRobustError(
-            f"Attack {attack!r} left its bounds: expected examples in [0, 1] and within {epsilon:g} of the image. "
-            f"Received: {outside:g} outside."
+def _runnable(protocol: Protocol, lineup: Lineup) -> list[AttackKind]:
+    attacks = [cast(AttackKind, attack) for attack in protocol.attacks if lineup.judged(attack)]
+    if not attacks:
+        raise RecipeError(
+            f"Expected an attack on {' or '.join(lineup.victims)} in protocol {protocol.name!r}. "
+            f"Received: attacks on {', '.join(sorted({attack.on for attack in protocol.attacks}))} only",
+            hint="Without a Keras network, and for a file that no twin can be rebuilt from, only attacks on int8 can be run.",
         )
-    low, high = np.maximum(x - np.float32(epsilon), 0), np.minimum(x + np.float32(epsilon), 1)
-    return np.asarray(np.clip(found, low, high), dtype=np.float32)
+    return attacks
 
 
-def _distance(adversarial: Floats, x: Floats) -> Floats:
-    return np.asarray(np.abs(adversarial - x).reshape(len(x), -1).max(axis=1), dtype=np.float32)
+def _left_out(protocol: Protocol, attacks: Sequence[AttackKind]) -> list[str]:
+    run = {attack.name for attack in attacks}
+    return [
+        f"Left out: {attack.name}, because there is no {'network' if attack.on == 'keras' else attack.on} to make examples on."
+        for attack in protocol.attacks
+        if attack.name not in run
+    ]
 
 
-def _classes(target: Target, x: Floats) -> Ints:
-    return np.asarray(np.argmax(target.predict(x), axis=1), dtype=np.int64)
+def _checks(
+    runner: Runner, attacks: Sequence[AttackKind], outcomes: list[Outcome], protocol: Protocol, headline: float
+) -> list[Check]:
+    x, lineup = scale(runner.subset.image), runner.lineup
+    scores = {name: target.predict(x) for name, target in lineup.victims.items()}
+    white = {outcome.target for outcome in outcomes if outcome.gradients}
+    return [
+        checks.black_box_only(outcomes, list(lineup.victims)),
+        probes.gradients(runner, attacks),
+        checks.softmax(scores, white - {"keras", "stochastic", "ensemble"}),
+        checks.saturated_scores(scores["int8"], runner.subset.label, "int8" in white),
+        probes.random_answers(runner),
+        *probes.probes(runner, attacks, outcomes, headline),
+        checks.black_box_wins(outcomes),
+        checks.square_is_blind(outcomes, {name: runner.subset.right(name) for name in lineup.victims}),
+        *([] if protocol.cascade else [checks.rising(outcomes)]),
+        probes.second_look(runner, outcomes),
+    ]
 
 
-def _clean_predictions(targets: dict[str, Target], x_test: npt.NDArray[np.uint8], tell: Progress) -> dict[str, Ints]:
-    predictions = {}
-    for done, (name, target) in enumerate(targets.items()):
-        tell(f"clean accuracy: {name}", done, len(targets))
-        predictions[name] = _classes(target, scale(x_test))
-    return predictions
+def _examples(runner: Runner, outcomes: Sequence[Outcome], headline: float) -> dict[str, Array]:
+    """Pictures: samples that the strongest attack broke on the file at the headline epsilon; none where there are none."""
+    best = strongest(outcomes, headline)
+    subset = runner.subset
+    rows, adversarial = runner.examples(best) if best else (np.zeros(0, np.int64), np.zeros((0, *subset.image.shape[1:])))
+    rows, adversarial = rows[:_EXAMPLES], adversarial[:_EXAMPLES].astype(np.float32)
+    return {
+        "example/index": subset.index[rows],
+        "example/label": subset.label[rows],
+        "example/image": subset.image[rows],
+        "example/adversarial": adversarial,
+        "example/predicted": best.predicted[rows] if best else rows,
+        "example/attack": np.asarray(best.attack if best else ""),
+        "example/target": np.asarray("int8"),
+        "example/epsilon": np.asarray(headline),
+    }
 
 
-def _check_fit(targets: dict[str, Target], x_test: npt.NDArray[np.uint8], y_test: Ints) -> None:
-    for name, target in targets.items():
+def _check_fit(lineup: Lineup, x_test: npt.NDArray[Any], y_test: Ints) -> None:
+    for name, target in lineup.victims.items():
         if x_test.dtype != np.uint8 or x_test.shape[1:] != target.input_shape:
             raise DataError(
                 f"Expected uint8 images of shape {target.input_shape}: that is what {name} takes. "
@@ -219,37 +274,3 @@ def _check_fit(targets: dict[str, Target], x_test: npt.NDArray[np.uint8], y_test
                 f"Expected {len(x_test)} labels (at least one) from 0 to {target.nb_classes - 1}, the classes of {name}. "
                 f"Received: {len(y_test)} labels" + (f" from {y_test.min()} to {y_test.max()}" if len(y_test) else "")
             )
-    if len({target.nb_classes for target in targets.values()}) > 1:
-        counts = {name: target.nb_classes for name, target in targets.items()}
-        raise ModelFileError(f"Expected the same classes in the network and the file. Received: {counts}")
-
-
-def _warnings(targets: dict[str, Target], subset: Subset, outcomes: list[Outcome]) -> Iterator[str]:
-    x = scale(subset.image)
-    white = targets.get("keras")
-    if isinstance(white, KerasTarget):
-        yield from checks.zero_gradients(white, x, subset.label)
-    else:
-        yield checks.black_box_only()
-    yield from checks.flat_scores(targets["int8"].predict(x), subset.label)
-    yield from checks.iterative_is_weaker(outcomes)
-    yield from checks.rising(outcomes)
-
-
-def _result(outcome: Outcome) -> AttackResult:
-    return AttackResult(
-        target=outcome.target,
-        attack=outcome.attack,
-        crafted_on=outcome.crafted_on,
-        norm="linf",
-        epsilon=outcome.epsilon,
-        parameters=outcome.parameters,
-        robust=_share(outcome.robust),
-        largest_distance=float(outcome.distance.max()),
-        seconds=outcome.seconds,
-        queries=outcome.queries,
-    )
-
-
-def _share(samples: npt.NDArray[Any]) -> Proportion:
-    return wilson(int(np.count_nonzero(samples)), len(samples))

@@ -1,41 +1,46 @@
 """What attacks did to every sample, the worst case over them, and the file that keeps both.
 
-`per_sample.npz` (NumPy arrays only, no pickle; n attacked samples, E epsilons):
+`per_sample.npz` (NumPy arrays only, no pickle; n attacked samples; E epsilons of an attack, one row for an attack that looks
+for the smallest distance; norms are linf, l2, l1 and l0, in input units, for l0 in input values):
 
 | key | type, shape | what |
 |---|---|---|
 | `index` | int64 [n] | position in the test set |
 | `label` | int64 [n] | the true class |
-| `epsilons` | float64 [E] | radii, rising, in input units |
 | `clean/TARGET` | int64 [n] | class that TARGET names without attack |
-| `predicted/ATTACK/TARGET` | int64 [E, n] | class that TARGET names for the adversarial example |
-| `distance/ATTACK/TARGET` | float32 [E, n] | L-inf distance of that example from its image |
-| `minimal/TARGET` | float32 [n] | smallest distance that made TARGET wrong; 0: wrong anyway, inf: nothing did |
+| `epsilon/ATTACK` | float64 [E] | radii, rising |
+| `given/ATTACK` | bool [E, n] | whether the attack was run on the sample (a cascade skips what is broken already) |
+| `predicted/ATTACK/TARGET` | int64 [E, n] | class that TARGET names for the example; -1 where there is none |
+| `distance/ATTACK/NORM` | float32 [E, n] | distance of the example from its image; inf where there is none |
+| `minimal/TARGET/NORM` | float32 [n] | smallest distance that made TARGET wrong; 0: wrong anyway, inf: nothing did |
 | `example/index`, `example/label` | int64 [m] | up to 8 samples broken at the headline epsilon, for pictures |
 | `example/image` | uint8 [m, h, w, c] | the original |
-| `example/adversarial` | float32 [m, h, w, c] | what the strongest attack on the file made of it, in [0, 1] |
+| `example/adversarial` | float32 [m, h, w, c] | what the strongest attack made of it, in [0, 1] |
 | `example/predicted` | int64 [m] | the wrong class that `example/target` names |
 | `example/attack`, `example/target` | text | what made the examples, whom they fool |
 | `example/epsilon` | float64 | how far they may go |
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.files import atomic_path
+from tinyrobust.robustness.record import Norm
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 
-# Rounding of float32 pixels: an example this much outside of a ball counts as inside.
+NORMS: tuple[Norm, ...] = get_args(Norm)
+# Rounding of float32 pixels and of sums over them: an example this much (relative to the radius) outside counts as inside.
 SLACK = 1e-6
-_EXAMPLES = 8
+_RELATIVE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -45,30 +50,49 @@ class Outcome:
     Attributes:
         target: Whose predictions these are.
         attack: The attack's name in the protocol.
-        crafted_on: The target that the examples were made on; differs from `target` for a transfer.
-        epsilon: The radius, L-inf, in input units.
+        crafted_on: What the examples were made on.
+        home: The target that `crafted_on` is, or is a view of; differs from `target` for a transfer.
+        gradients: Whether the attack uses gradients.
+        norm: Of `epsilon`.
+        epsilon: The radius.
         parameters: The attack's, as used.
-        predicted: Class [n] that the target names for each adversarial example.
-        distance: L-inf distance [n] of each example from its image, before a target rounds it to its own input grid.
-        broken: Whether [n] the target was right and is now wrong.
-        robust: Whether [n] the target was right and still is.
-        adversarial: The examples [n, h, w, c] in [0, 1].
-        seconds: Time to make the examples; for a transfer, to judge them.
-        queries: Samples that went through a network meanwhile.
+        meant: Samples [n] that count for this attack.
+        given: Samples [n] that it was run on.
+        predicted: Class [n] that the target names for each example; -1 where there is none.
+        distance: Per norm, distances [n] of the examples; inf where there is none.
+        broken: Whether [n] the target was right and an example within `epsilon` makes it wrong.
+        robust: Whether [n] the target was right and still is: after this attack, in a cascade also after the ones before it.
+        on_grid: Whether [n] a broken sample is broken too when its example is rounded to 8 bits; None where not asked.
+        seconds: Time to make the examples and judge them; for a transfer, to judge them.
+        queries: Samples whose scores were asked for meanwhile.
+        forward: Samples that went forward through a network.
+        backward: Samples that went backward.
     """
 
     target: str
     attack: str
     crafted_on: str
+    home: str
+    gradients: bool
+    norm: Norm
     epsilon: float
     parameters: dict[str, float | int | str | bool]
+    meant: Bools
+    given: Bools
     predicted: Ints
-    distance: Floats
-    broken: npt.NDArray[np.bool_]
-    robust: npt.NDArray[np.bool_]
-    adversarial: Floats
-    seconds: float
-    queries: int
+    distance: dict[Norm, Floats]
+    broken: Bools
+    robust: Bools
+    on_grid: Bools | None = None
+    seconds: float = 0.0
+    queries: int = 0
+    forward: int = 0
+    backward: int = 0
+
+    @property
+    def direct(self) -> bool:
+        """Whether the examples were made on the target itself, or on a view of it: no transfer."""
+        return self.home == self.target
 
 
 @dataclass(frozen=True)
@@ -87,35 +111,68 @@ class Subset:
     label: Ints
     clean: dict[str, Ints]
 
-    def right(self, target: str) -> npt.NDArray[np.bool_]:
+    def right(self, target: str) -> Bools:
         """Whether [n] `target` is right without attack."""
         return np.asarray(self.clean[target] == self.label)
 
 
-def minimal_distance(subset: Subset, outcomes: Iterable[Outcome], target: str) -> Floats:
-    """The smallest distance [n] at which anything made `target` wrong: 0 where it was wrong anyway, inf where nothing did.
+def distances(adversarial: Floats, x: Floats) -> dict[Norm, Floats]:
+    """Distances [n] of examples from their images in every norm; l0 counts input values that differ."""
+    change = np.abs(adversarial.astype(np.float64) - x).reshape(len(x), -1)
+    found = {
+        "linf": change.max(axis=1, initial=0),
+        "l2": np.sqrt(np.square(change).sum(axis=1)),
+        "l1": change.sum(axis=1),
+        "l0": np.count_nonzero(change, axis=1),
+    }
+    return {norm: np.asarray(found[norm], dtype=np.float32) for norm in NORMS}
 
-    So a sample that is broken at one epsilon is broken at every larger one, whichever attack did it.
+
+def within(distance: npt.ArrayLike, epsilon: npt.ArrayLike) -> Bools:
+    """Whether distances [n] are at most `epsilon`, give or take rounding."""
+    return np.asarray(np.asarray(distance) <= (1 + _RELATIVE) * np.asarray(epsilon) + SLACK)
+
+
+@dataclass
+class Minimal:
+    """The smallest distance at which anything made a target wrong, kept per target and norm while attacks go on.
+
+    A sample that is broken at one epsilon is so at every larger one, whichever attack did it, in whatever norm it was made.
     """
-    smallest = np.where(subset.right(target), np.float32(np.inf), np.float32(0))
-    for outcome in outcomes:
-        if outcome.target == target:
-            smallest = np.minimum(smallest, np.where(outcome.broken, outcome.distance, np.float32(np.inf)))
-    return smallest.astype(np.float32)
+
+    subset: Subset
+    found: dict[tuple[str, Norm], Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for target in self.subset.clean:
+            start = np.where(self.subset.right(target), np.float32(np.inf), np.float32(0))
+            for norm in NORMS:
+                self.found[target, norm] = start
+
+    def add(self, target: str, predicted: Ints, distance: dict[Norm, Floats]) -> None:
+        """Takes in what an attack found: classes [n] (-1: none) and distances [n]."""
+        wrong = (predicted >= 0) & (predicted != self.subset.label)
+        for norm in NORMS:
+            here = np.where(wrong, distance[norm], np.float32(np.inf)).astype(np.float32)
+            self.found[target, norm] = np.minimum(self.found[target, norm], here)
+
+    def survives(self, target: str, norm: Norm, epsilon: float) -> Bools:
+        """Whether [n] a sample is right and unbroken within `epsilon`; for "all", on every target."""
+        targets = self.subset.clean if target == "all" else (target,)
+        return np.asarray(np.logical_and.reduce([~within(self.found[name, norm], epsilon) for name in targets]))
 
 
-def survives(minimal: Floats, epsilon: float) -> npt.NDArray[np.bool_]:
-    """Whether [n] a sample with this minimal distance is right and unbroken within `epsilon`."""
-    return np.asarray(minimal > epsilon + SLACK)
+def strongest(outcomes: Iterable[Outcome], epsilon: float) -> Outcome | None:
+    """The outcome within L-inf `epsilon` that broke most samples on the flashed file; the first of equals."""
+    candidates = [
+        outcome
+        for outcome in outcomes
+        if (outcome.norm, outcome.epsilon, outcome.target) == ("linf", epsilon, "int8") and outcome.broken.any()
+    ]
+    return max(candidates, key=lambda outcome: int(outcome.broken.sum()), default=None)
 
 
-def strongest(outcomes: Iterable[Outcome], epsilon: float) -> Outcome:
-    """The outcome at `epsilon` that broke most samples on the flashed file; the first of equals."""
-    candidates = [outcome for outcome in outcomes if outcome.epsilon == epsilon and outcome.target == "int8"]
-    return max(candidates, key=lambda outcome: int(outcome.broken.sum()))
-
-
-def save(path: Path, subset: Subset, outcomes: list[Outcome], epsilons: tuple[float, ...], headline: float) -> None:
+def save(path: Path, subset: Subset, outcomes: Sequence[Outcome], minimal: Minimal, examples: dict[str, Array]) -> None:
     """Writes `per_sample.npz` (see the module's text) atomically.
 
     Raises:
@@ -124,28 +181,16 @@ def save(path: Path, subset: Subset, outcomes: list[Outcome], epsilons: tuple[fl
     arrays: dict[str, Array] = {
         "index": subset.index,
         "label": subset.label,
-        "epsilons": np.asarray(epsilons, dtype=np.float64),
         **{f"clean/{target}": predicted for target, predicted in subset.clean.items()},
-        **{f"minimal/{target}": minimal_distance(subset, outcomes, target) for target in subset.clean},
+        **{f"minimal/{target}/{norm}": distance for (target, norm), distance in minimal.found.items()},
+        **examples,
     }
     for attack, target in dict.fromkeys((outcome.attack, outcome.target) for outcome in outcomes):
         row = [outcome for outcome in outcomes if (outcome.attack, outcome.target) == (attack, target)]
+        arrays[f"epsilon/{attack}"] = np.asarray([outcome.epsilon for outcome in row], dtype=np.float64)
+        arrays[f"given/{attack}"] = np.stack([outcome.given for outcome in row])
         arrays[f"predicted/{attack}/{target}"] = np.stack([outcome.predicted for outcome in row])
-        arrays[f"distance/{attack}/{target}"] = np.stack([outcome.distance for outcome in row])
-    arrays.update(_examples(subset, strongest(outcomes, headline)))
+        for norm in NORMS:
+            arrays[f"distance/{attack}/{norm}"] = np.stack([outcome.distance[norm] for outcome in row])
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
-
-
-def _examples(subset: Subset, outcome: Outcome) -> dict[str, Array]:
-    shown = np.flatnonzero(outcome.broken)[:_EXAMPLES]
-    return {
-        "example/index": subset.index[shown],
-        "example/label": subset.label[shown],
-        "example/image": subset.image[shown],
-        "example/adversarial": outcome.adversarial[shown],
-        "example/predicted": outcome.predicted[shown],
-        "example/attack": np.asarray(outcome.attack),
-        "example/target": np.asarray(outcome.target),
-        "example/epsilon": np.asarray(outcome.epsilon),
-    }

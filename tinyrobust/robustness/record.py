@@ -1,8 +1,12 @@
-"""robustness.json: what the attacks found, per target, attack and epsilon, with n and 95 % intervals."""
+"""robustness.json: what the attacks found, per target, attack and epsilon, and whether to trust it."""
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from tinyrobust.records import Part, Record
+
+Norm = Literal["linf", "l2", "l1", "l0"]
 
 
 class Proportion(Part):
@@ -26,48 +30,133 @@ class CleanAccuracy(Part):
 class AttackResult(Part):
     """Robust accuracy of one target under one attack at one epsilon.
 
-    `epsilon` is an L-inf (or `norm`) radius in input units ([0, 1] for images). `crafted_on` names the target whose gradients
-    or scores made the examples; it differs from `target` for a transfer. `robust` counts samples that were right and still are.
-    `queries` counts samples sent through a network (questions asked before are answered from memory). It and `seconds` are for
-    making and judging the examples; for a transfer, for judging them only.
+    Attributes:
+        target: Whose verdicts these are.
+        attack: The attack's name in the protocol.
+        crafted_on: Whose gradients or scores made the examples; another name than `target` for a transfer, and for another
+            view of the same network ("keras/T", "repaired", "bpda").
+        norm: In which `epsilon` is a radius, in input units ([0, 1] for images; pixels for l0).
+        epsilon: The radius.
+        parameters: The attack's, as used.
+        robust: Samples that were right and still are; n is how many samples the attack was meant for.
+        given: Samples that the attack was run on: in a cascade, those that still stood.
+        largest_distance: Of an example that counts as broken; 0 where none does.
+        seconds: To make and judge the examples; for a transfer, to judge them only. An attack that looks for the smallest
+            distance runs once: its time and passes stand at its first epsilon.
+        queries: Samples whose scores were asked for; questions asked before are answered from memory.
+        forward: Samples that went forward through a network.
+        backward: Samples that went backward.
+        on_grid: Of the broken samples, those still broken when their examples are rounded to the sensor's 8 bits; None
+            where that was not asked for, or nothing was broken.
     """
 
     target: str
     attack: str
     crafted_on: str
-    norm: Literal["linf", "l2", "l1"]
+    norm: Norm
     epsilon: float
     parameters: dict[str, float | int | str | bool]
     robust: Proportion
+    given: int
     largest_distance: float
     seconds: float
     queries: int
+    forward: int
+    backward: int
+    on_grid: Proportion | None = None
 
 
 class WorstCase(Part):
-    """Per-sample worst case at one epsilon: a sample counts only when no attack broke it, at this epsilon or a smaller one."""
+    """Per-sample worst case at one epsilon: a sample counts only when no attack broke it within this radius."""
 
     target: str
+    norm: Norm
     epsilon: float
     robust: Proportion
 
 
-class RobustnessRecord(Record):
-    """One evaluation of one model: `worst` has a row for every target and one for `all` targets together."""
+class MinimalDistance(Part):
+    """Smallest distances that broke a target, of the samples that it classifies rightly.
 
-    SCHEMA: ClassVar[str] = "tinyrobust.robustness/1"
+    Attributes:
+        target: Whom the examples fool.
+        norm: Of the distances.
+        within: Share broken within the largest epsilon of the norm.
+        median: Distance below which half of the samples are broken; None where fewer are broken within the largest epsilon.
+        quartile: The same for a quarter of the samples.
+    """
+
+    target: str
+    norm: Norm
+    within: Proportion
+    quartile: float | None
+    median: float | None
+
+
+class Golden(Part):
+    """How the verdicts of the fast interpreter compare with those of TensorFlow Lite Micro, which decide where it is installed.
+
+    Attributes:
+        checked: Verdicts that both gave.
+        differing: Verdicts in which the two name different classes.
+    """
+
+    checked: int
+    differing: int
+
+
+class Check(Part):
+    """One sign that the figures are not to be trusted, looked for.
+
+    Attributes:
+        name: What is looked for; also the anchor in `docs/reading-robustness.md` and in the report.
+        title: The same in words.
+        raised: Whether it was found.
+        explanation: What was found, and what it means.
+        figures: The numbers behind it.
+    """
+
+    name: str
+    title: str
+    raised: bool
+    explanation: str
+    figures: dict[str, float] = Field(default_factory=dict)
+
+
+class RobustnessRecord(Record):
+    """One evaluation of one model: `worst` has a row for every target and one for `all` targets together.
+
+    Attributes:
+        epsilons: Radii by norm, rising.
+        headline: Worst case for all targets at `headline_epsilon`, L-inf.
+        checks: Everything that was looked for; a raised one makes the record unreliable.
+        reliable: False when a check was raised: then the figures are not evidence of robustness.
+        notes: What a reader must know that is no reason for mistrust.
+        seconds: Of all attacks and checks; what an interrupted evaluation had done is counted once.
+    """
+
+    SCHEMA: ClassVar[str] = "tinyrobust.robustness/2"
     model: str
     model_sha256: str
     dataset: str
     dataset_fingerprint: str
     protocol: str
     seed: int
-    epsilons: list[float]
+    epsilons: dict[Norm, list[float]]
     headline_epsilon: float
     samples: int
     clean: list[CleanAccuracy]
     attacks: list[AttackResult]
     worst: list[WorstCase]
+    minimal: list[MinimalDistance]
     headline: Proportion
-    warnings: list[str]
+    golden: Golden
+    checks: list[Check]
+    reliable: bool
+    notes: list[str]
     seconds: float
+
+    @property
+    def warnings(self) -> list[str]:
+        """The explanations of the checks that were raised."""
+        return [check.explanation for check in self.checks if check.raised]

@@ -1,6 +1,10 @@
 """Confidence intervals of proportions."""
 
 import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tinyrobust.robustness.record import Proportion
 
@@ -25,3 +29,8 @@ def wilson(count: int, n: int) -> Proportion:
     low = 0.0 if count == 0 else centre - half
     high = 1.0 if count == n else centre + half
     return Proportion(count=count, n=n, value=share, low=low, high=high)
+
+
+def share(samples: npt.NDArray[Any]) -> Proportion:
+    """The share of true values among booleans [n], with its interval."""
+    return wilson(int(np.count_nonzero(samples)), len(samples))

@@ -1,0 +1,127 @@
+"""Gradient repair: same classes, and slopes where there were none."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tinyrobust.attacks.estimator import CompiledClassifier
+from tinyrobust.attacks.pgd import ProjectedGradient
+from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed, with_value
+from tinyrobust.networks.catalog import build
+from tinyrobust.quantizers.activations import OnGrid, QuantizedReLU
+from tinyrobust.quantizers.layers import freeze
+from tinyrobust.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def batch(distilled_net) -> tuple[np.ndarray, np.ndarray]:
+    return distilled_net.x[:200].astype(np.float32) / 255, distilled_net.y[:200]
+
+
+def _vanished(estimator: CompiledClassifier, x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean(~estimator.loss_gradient(x, y).reshape(len(x), -1).any(axis=1)))
+
+
+def _left_by_pgd(estimator: CompiledClassifier, judge: CompiledClassifier, x: np.ndarray, y: np.ndarray) -> float:
+    attack = ProjectedGradient(estimator, norm="linf", epsilon=0.3, steps=20, seed=1)
+    return float(np.mean(judge.predict(attack.generate(x, y)).argmax(axis=1) == y))
+
+
+def test_a_distilled_net_looks_robust_and_is_not(distilled_net, batch) -> None:
+    plain = CompiledClassifier(distilled_net.model)
+    mended = CompiledClassifier(smoothed(distilled_net.model), transform=UnitMargin())
+    assert np.mean(plain.predict(batch[0]).argmax(axis=1) == batch[1]) > 0.95
+    assert _vanished(plain, *batch) > 0.7
+    assert _vanished(mended, *batch) == 0
+    assert _left_by_pgd(plain, plain, *batch) > 0.7
+    assert _left_by_pgd(mended, plain, *batch) <= 0.02
+
+
+def test_neither_half_of_the_repair_does_it_alone(distilled_net, batch) -> None:
+    plain = CompiledClassifier(distilled_net.model)
+    for half in (
+        CompiledClassifier(smoothed(distilled_net.model)),
+        CompiledClassifier(distilled_net.model, transform=UnitMargin()),
+    ):
+        assert _left_by_pgd(half, plain, *batch) > 0.1
+
+
+@pytest.mark.parametrize("transform", [Temperature(50.0), UnitMargin()])
+def test_a_transform_keeps_every_class(transform, distilled_net, batch) -> None:
+    plain, mended = (CompiledClassifier(distilled_net.model, transform=t) for t in (None, transform))
+    np.testing.assert_array_equal(plain.predict(batch[0]).argmax(axis=1), mended.predict(batch[0]).argmax(axis=1))
+
+
+def test_temperature_divides() -> None:
+    np.testing.assert_allclose(Temperature(4.0)(tf.constant([[8.0, -2.0]])), [[2.0, -0.5]])
+
+
+def test_the_margin_becomes_one() -> None:
+    logits = (
+        np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32) * np.logspace(-3, 3, 50, dtype=np.float32)[:, None]
+    )
+    top = np.sort(UnitMargin()(tf.constant(logits)), axis=1)
+    np.testing.assert_allclose(top[:, -1] - top[:, -2], 1, rtol=1e-2)
+
+
+def test_ties_stay_finite() -> None:
+    tied = tf.constant([[3.0, 3.0, -1.0], [0.0, 0.0, 0.0], [1e-30, 0.0, 0.0]])
+    assert np.isfinite(UnitMargin()(tied)).all()
+    assert np.abs(UnitMargin()(tied)).max() <= 1000
+
+
+def test_the_divisor_gets_no_gradient() -> None:
+    logits = tf.constant([[5.0, 1.0, 0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        first = UnitMargin()(logits)[:, 0]
+    np.testing.assert_allclose(tape.gradient(first, logits), [[0.25, 0, 0]])
+
+
+def test_with_value_has_one_tensors_value_and_the_others_slope() -> None:
+    x = tf.constant([1.0, 2.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = with_value(x**2, 7 * x)
+    np.testing.assert_array_equal(y, [7, 14])
+    np.testing.assert_array_equal(tape.gradient(y, x), [2, 4])
+
+
+_ACTIVATIONS = {
+    "relu": (lambda: keras.layers.ReLU(), [0.1, 1, 1, 1]),
+    "relu6": (lambda: keras.layers.ReLU(6.0), [0.1, 1, 1, 0.1]),
+    "fused": (lambda: keras.layers.Activation("relu6"), [0.1, 1, 1, 0.1]),
+    "quantized": (lambda: QuantizedReLU("relu6"), [0.1, 1, 1, 0.1]),
+    "learned": (lambda: QuantizedReLU("pact"), [0.1, 1, 1, 0.1]),
+    "grid": (lambda: OnGrid(0.1, -1.0, 6.0), [0.1, 1, 1, 0.1]),
+}
+
+
+@pytest.mark.parametrize("name", _ACTIVATIONS)
+def test_flat_parts_keep_a_tenth_of_the_slope(name) -> None:
+    make, slopes = _ACTIVATIONS[name]
+    model = keras.Sequential([keras.Input((4,)), make()])
+    x = tf.constant([[-2.0, 0.52, 3.33, 9.0]])
+    mended = smoothed(model)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = mended(x)
+    np.testing.assert_array_equal(y, model(x))
+    np.testing.assert_allclose(tape.gradient(y, x)[0], slopes, rtol=1e-5)
+
+
+def test_a_frozen_network_of_ours_keeps_its_outputs_bit_for_bit() -> None:
+    recipe = Recipe(
+        name="tiny",
+        data={"name": "digits"},
+        network={"name": "stqnet", "width": 0.25},
+        train={"epochs": 1},
+        precision=[{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}],
+    )
+    keras.utils.set_random_seed(0)
+    model = freeze(build(recipe, (8, 8, 1), 10))
+    mended = smoothed(model)
+    x = np.random.default_rng(0).random((20, 8, 8, 1), dtype=np.float32)
+    np.testing.assert_array_equal(mended(x, training=False), model(x, training=False))
+    assert not mended.trainable_variables

@@ -1,0 +1,177 @@
+"""The twin of a file: it answers like the file, and it has the gradients of the network that the file was made from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from tinyrobust.attacks.estimator import CompiledClassifier
+from tinyrobust.data.sources import load
+from tinyrobust.deploy import artefact
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.rebuild import rebuild
+from tinyrobust.errors import ModelFileError
+from tinyrobust.recipe import Data
+
+Floats = npt.NDArray[np.float32]
+
+
+def _compared(path: Path, x: Floats) -> tuple[float, float]:
+    """Share of equal classes, and the mean difference of the logits in steps of the file's grid of logits."""
+    file, twin = Int8Model(path), rebuild(path)
+    theirs, ours = file.logits(file.quantized(x)), np.asarray(twin(x, training=False))
+    last = artefact.read(path).last_operator
+    tensor = artefact.read(path).tensors[(last.inputs if last.name == "SOFTMAX" else last.outputs)[0]]
+    scale, zero = tensor.scales[0], tensor.zero_points[0]
+    # The twin's logits have no bounds.
+    bounded = np.clip(ours, (-128 - zero) * scale, (127 - zero) * scale)
+    agreement = float(np.mean(theirs.argmax(axis=1) == ours.argmax(axis=1)))
+    return agreement, float(np.abs(theirs - bounded).mean() / scale)
+
+
+@pytest.mark.parametrize(("name", "agreement", "steps"), [("mlperf-tiny-kws", 0.97, 0.5), ("ds-cnn-ternary", 0.97, 0.7)])
+def test_peers_on_random_features(name, agreement, steps, shared) -> None:
+    path = shared / "peers" / f"{name}.tflite"
+    file = Int8Model(path)
+    low, high = file.input_range
+    random = np.random.default_rng(0).normal((low + high) / 2, (high - low) / 8, (200, *file.input_shape))
+    found = _compared(path, random.astype(np.float32))
+    assert found[0] >= agreement
+    assert found[1] <= steps
+
+
+def test_mlperf_image_classification_on_cifar10(shared) -> None:
+    """It drifts by rounding: TensorFlow Lite Micro itself differs from the interpreter as much on this file."""
+    path = shared / "peers" / "mlperf-tiny-ic.tflite"
+    test = load(Data(name="cifar10", color="rgb"), 7, shared / "data" / "tfds").test
+    x, y = test.x[:300].astype(np.float32), test.y[:300]
+    agreement, steps = _compared(path, x)
+    assert agreement >= 0.95
+    assert steps <= 2
+    accuracy = np.mean(np.asarray(rebuild(path)(x, training=False)).argmax(axis=1) == y)
+    assert abs(accuracy - np.mean(Int8Model(path).predict(x).argmax(axis=1) == y)) <= 0.02
+
+
+def test_our_digits_net(digits_net) -> None:
+    agreement, steps = _compared(digits_net.tflite, digits_net.x.astype(np.float32) / 255)
+    assert agreement >= 0.99
+    assert steps <= 0.5
+
+
+@pytest.mark.parametrize("activations", ["relu6", "pact"])
+def test_our_exports(activations, exported) -> None:
+    made = exported("stochastic-ternary", activations)
+    agreement, steps = _compared(made.tflite, made.unit)
+    assert agreement >= 0.99
+    assert steps <= 0.8
+
+
+def test_a_float_file_has_the_networks_own_logits_and_gradients(digits_net, converted) -> None:
+    image = keras.Input((8, 8, 1))
+    path = converted(keras.Model(image, keras.layers.Softmax()(digits_net.model(image))), None)
+    x, y = digits_net.x[:50].astype(np.float32) / 255, digits_net.y[:50]
+    twin, source = CompiledClassifier(rebuild(path)), CompiledClassifier(digits_net.model)
+    np.testing.assert_allclose(twin.predict(x), source.predict(x), atol=1e-3)
+    np.testing.assert_allclose(twin.loss_gradient(x, y), source.loss_gradient(x, y), atol=1e-3)
+
+
+def test_every_operator(every_operator, images) -> None:
+    path, _ = every_operator
+    names = {operator.name for operator in artefact.read(path).operators}
+    assert names >= {
+        "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "PAD",
+        "RESHAPE", "CONCATENATION", "SOFTMAX",
+    }  # fmt: skip
+    agreement, steps = _compared(path, images)
+    assert agreement >= 0.9
+    assert steps <= 2
+
+
+def test_every_operator_in_float_is_exact(every_operator, converted, images) -> None:
+    model = every_operator[1]
+    twin = rebuild(converted(model, None))
+    np.testing.assert_allclose(keras.ops.softmax(twin(images)), model(images), atol=1e-5)
+
+
+def test_activations_stay_on_the_files_grid(digits_net) -> None:
+    twin = rebuild(digits_net.tflite)
+    grids = [layer for layer in twin.layers if layer.name.startswith("grid")]
+    inner = keras.Model(twin.inputs[0], [layer.output for layer in grids])
+    for layer, values in zip(grids, inner(digits_net.x[:20].astype(np.float32) / 255), strict=True):
+        steps = np.asarray(values) / layer.scale
+        np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
+        assert len(np.unique(np.round(steps))) <= 256
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softmax"])
+def test_an_operator_without_a_twin_is_named(activation, converted) -> None:
+    image = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(keras.layers.Conv2D(3, 3, activation=activation)(image))
+    path = converted(keras.Model(image, keras.layers.Dense(3)(flat)), None)
+    with pytest.raises(ModelFileError, match=f"Received: {activation.upper()}") as caught:
+        rebuild(path)
+    assert "black box" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("scheme", ["dynamic range", "float16", "int16 activations"])
+def test_other_schemes_of_quantization(scheme, digits_net, tmp_path) -> None:
+    image = keras.Input((8, 8, 1), batch_size=1)
+    x = digits_net.x[:60].astype(np.float32) / 255
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, digits_net.model(image)))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if scheme == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    elif scheme == "int16 activations":
+        converter.representative_dataset = lambda: ([row[np.newaxis]] for row in x)
+        mixed = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [mixed]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converter.convert())
+    theirs, ours = Int8Model(path).predict(x), np.asarray(rebuild(path)(x, training=False))
+    assert np.mean(theirs.argmax(axis=1) == ours.argmax(axis=1)) >= 0.98
+    assert np.abs(theirs - ours).max() <= 0.02 * np.abs(theirs).max()
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Converts a model at batch 1: int8 calibrated on images, float without."""
+
+    def make(model: keras.Model, calibration: Floats | None) -> Path:
+        single = keras.Input(model.input_shape[1:], batch_size=1)
+        converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, model(single)))
+        if calibration is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([row[np.newaxis]] for row in calibration)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        path = tmp_path_factory.mktemp("converted") / "model.tflite"
+        path.write_bytes(converter.convert())
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def every_operator(converted, images) -> tuple[Path, keras.Model]:
+    """A network of all operators, with strides, dilation, groups, a depth multiplier and unequal kernels; int8 and Keras."""
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    image = keras.Input((8, 8, 1))
+    stem = layers.Conv2D(8, (3, 2), padding="same", activation="relu6")(image)
+    depthwise = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", activation="relu")(stem)
+    dilated = layers.Conv2D(16, 3, dilation_rate=2, padding="same")(depthwise)
+    total = layers.ReLU()(layers.Add()([depthwise, dilated]))
+    gate = layers.Conv2D(16, 1, activation="relu6")(layers.GlobalAveragePooling2D(keepdims=True)(total))
+    padded = layers.ZeroPadding2D(((1, 0), (0, 1)))(layers.Multiply()([total, gate]))
+    pooled = [layers.MaxPooling2D(3, 2, padding="same")(padded), layers.AveragePooling2D(3, 2, padding="same")(padded)]
+    shifted = layers.Rescaling(0.5, 0.25)(layers.Concatenate()(pooled))
+    strided = layers.Conv2D(12, 3, strides=2, groups=2, use_bias=False)(shifted)
+    hidden = layers.Dense(24, activation="relu")(layers.Flatten()(strided))
+    model = keras.Model(image, layers.Dense(5, activation="softmax")(hidden))
+    # Logits far enough apart that rounding seldom decides.
+    model.layers[-1].set_weights([8 * weight for weight in model.layers[-1].get_weights()])
+    return converted(model, images), model

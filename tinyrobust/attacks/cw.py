@@ -1,0 +1,202 @@
+"""Carlini and Wagner (2017, arXiv 1608.04644) in L2, L-inf and L0: the nearest adversarial example by optimisation."""
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tinyrobust.attacks import losses
+from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
+from tinyrobust.attacks.graph import compiled, graph_target
+from tinyrobust.attacks.nearer import BoolArray, nearer
+from tinyrobust.attacks.norms import Norm, length, like
+from tinyrobust.attacks.scores import Lowest
+from tinyrobust.attacks.searches import CHANGED, SEARCHES
+from tinyrobust.attacks.walk import repeat, slope
+from tinyrobust.errors import RecipeError
+
+_BETA1, _BETA2 = 0.9, 0.999  # Adam's
+_TINY = 1e-12
+
+
+class _Task(NamedTuple):
+    """What a descent is given for every sample: image, class, box, the weight of the margin, Adam's first step."""
+
+    x: Any
+    label: Any
+    low: Any
+    high: Any
+    weight: Any
+    rate: Any
+
+
+class _Path(NamedTuple):
+    """Where a descent is, Adam's averages, and the nearest adversarial example on the way (`far`: its norm, or inf)."""
+
+    point: Any
+    mean: Any
+    square: Any
+    nearest: Any
+    far: Any
+
+
+class CarliniWagner(BatchedAttack):
+    """Minimises `|d|^2 + c max(margin + confidence, 0)` (L2), or the margin alone within a shrinking budget (L-inf, L0).
+
+    The margin is the paper's f6, on logits. Adam, with a step that falls to zero, keeps the nearest adversarial example that it
+    passes. Between `searches` descents a number is halved in on for every sample: L2 the constant c (section VI.A), L-inf the
+    largest change tau (VI.C), L0 how many values may change (VI.B): those that did most for the margin in the last success.
+    Different from the paper:
+
+    - The box is kept by projection (the first way of its section V.B): `tanh` stands still where pixels are black or white.
+    - c, tau and the step start from what a linear network with the same gradient would need: the scale of the logits does not
+      matter.
+    - tau and the set of values bound the descent instead of being paid for: no second constant is searched.
+    - Last, what is too much is taken back: by bisection between image and example (L2, L-inf), value by value (L0).
+
+    It looks for the nearest example at any distance; `epsilon` plays no part.
+
+    Args:
+        estimator: The target, with gradients.
+        confidence: Margin that an example must have, in logits.
+        steps: Gradients a descent.
+        searches: Descents.
+        learning_rate: Adam's first step, as a share of the largest change that is expected.
+        settings: norm ("l2", "linf" or "l0"), targeted, batch_size, drop, seed; see `BatchedAttack`.
+
+    Raises:
+        ModelFileError: The target has no gradients.
+        RecipeError: A parameter is out of its range.
+    """
+
+    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "confidence", "steps", "searches", "learning_rate"]
+    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf", "l0")
+    minimal: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        norm: Norm = "l2",
+        epsilon: float = math.inf,
+        confidence: float = 0.0,
+        steps: int = 50,
+        searches: int = 9,
+        learning_rate: float = 0.3,
+        **settings: Any,
+    ) -> None:
+        self.confidence = confidence
+        self.steps = steps
+        self.searches = searches
+        self.learning_rate = learning_rate
+        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
+        self._target = graph_target(estimator)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.steps < 1 or self.searches < 1 or self.confidence < 0 or not self.learning_rate > 0:
+            raise RecipeError(
+                "Expected steps >= 1, searches >= 1, confidence >= 0 and learning_rate > 0. Received: "
+                f"steps={self.steps}, searches={self.searches}, confidence={self.confidence}, "
+                f"learning_rate={self.learning_rate}"
+            )
+
+    def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
+        key = ("carlini-wagner", self.norm, self.targeted)
+        descend = compiled(self._target, key, self._descend)
+        rise, gradient = self._slope(x, y)
+        search = SEARCHES[self.norm](x, self._bounds, self.confidence - rise, gradient)
+        nearest, far = x.copy(), np.full(len(x), np.inf, np.float32)
+        steps, confidence = tf.constant(self.steps), tf.constant(self.confidence, tf.float32)
+        for _ in range(self.searches):
+            low, high = search.box()
+            numbers = (search.weight.astype(np.float32), np.float32(self.learning_rate) * search.change.astype(np.float32))
+            task = _Task(*(tf.constant(value) for value in (x, y, low, high, *numbers)))
+            self._target.count((self.steps + 1) * len(x), self.steps * len(x))
+            path = descend(task, tf.constant(np.clip(search.start(nearest), low, high)), steps, confidence)
+            found, reached = path.nearest.numpy(), path.far.numpy()
+            closer = reached < far
+            nearest[closer], far[closer] = found[closer], reached[closer]
+            search.learn(np.isfinite(reached), nearest, far, lambda: self._slope(nearest, y)[1])
+        self._take_back(x, y, nearest, np.flatnonzero(np.isfinite(far)))
+        return nearest
+
+    def _descend(self, task: _Task, start: tf.Tensor, steps: tf.Tensor, confidence: tf.Tensor) -> _Path:
+        """One descent."""
+        none = tf.fill(tf.shape(task.label), float("inf"))
+        path = _Path(start, tf.zeros_like(start), tf.zeros_like(start), task.x, none)
+
+        def body(step: tf.Tensor, now: _Path) -> _Path:
+            here = slope(self._target, self._margin, now.point, task.label, task.label)
+            now = self._kept(now, task, here.logits, here.value, confidence)
+            pull = like(tf.where(here.value < confidence, task.weight, 0.0), start)
+            downhill = -pull * here.gradient
+            if self.norm == "l2":
+                downhill += 2 * (now.point - task.x)
+            return self._moved(now, task, downhill, tf.cast(step, tf.float32), tf.cast(steps, tf.float32))
+
+        path = repeat(body, path, tf.constant(0), steps)
+        logits = self._target.logits(path.point)
+        return self._kept(path, task, logits, self._margin(logits, task.label, task.label), confidence)
+
+    def _moved(self, path: _Path, task: _Task, gradient: tf.Tensor, step: tf.Tensor, steps: tf.Tensor) -> _Path:
+        """A step of Adam; its length falls to zero along half a cosine."""
+        mean = _BETA1 * path.mean + (1 - _BETA1) * gradient
+        square = _BETA2 * path.square + (1 - _BETA2) * gradient**2
+        corrected = tf.sqrt(square / (1 - _BETA2 ** (step + 1))) + _TINY
+        rate = like(task.rate, gradient) * 0.5 * (1 + tf.cos(math.pi * step / steps))
+        moved = path.point - rate * mean / (1 - _BETA1 ** (step + 1)) / corrected
+        return path._replace(point=tf.clip_by_value(moved, task.low, task.high), mean=mean, square=square)
+
+    def _kept(self, path: _Path, task: _Task, logits: tf.Tensor, value: tf.Tensor, confidence: tf.Tensor) -> _Path:
+        """Takes over the point where it is adversarial and nearer."""
+        named = tf.argmax(logits, axis=1) == task.label
+        broken = (named if self.targeted else ~named) & (value >= confidence)
+        difference = path.point - task.x
+        changed = tf.cast(tf.abs(difference) > CHANGED, tf.float32)
+        norm = length(changed, "l1") if self.norm == "l0" else length(difference, self.norm)
+        far = tf.where(broken, tf.reshape(norm, [-1]), float("inf"))
+        closer = far < path.far
+        return path._replace(
+            nearest=tf.where(like(closer, path.point), path.point, path.nearest), far=tf.minimum(far, path.far)
+        )
+
+    @property
+    def _margin(self) -> losses.Function:
+        return losses.function("margin", self.estimator.nb_classes, targeted=self.targeted)
+
+    def _slope(self, x: FloatArray, y: IntArray) -> tuple[FloatArray, FloatArray]:
+        """The margin [n] and its gradient [n, ...]: it rises from negative to positive where the sample breaks."""
+
+        def at(point: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            here = slope(self._target, self._margin, point, label, label)
+            return here.value, here.gradient
+
+        self._target.count(len(x), len(x))
+        there = compiled(self._target, ("margin slope", self.targeted), at)(tf.constant(x), tf.constant(y))
+        return there[0].numpy(), there[1].numpy()
+
+    def _broken(self, x: FloatArray, y: IntArray) -> BoolArray:
+        judged = Lowest.judged(self.estimator, x, y, targeted=self.targeted)
+        return judged.broken & (-judged.margin >= self.confidence)
+
+    def _take_back(self, x: FloatArray, y: IntArray, nearest: FloatArray, rows: IntArray) -> None:
+        """Undoes in `nearest` what is not needed, in the samples `rows` that have an example."""
+        if not len(rows):
+            return
+        if self.norm != "l0":
+            nearest[rows] = nearer(x[rows], nearest[rows], lambda tried: self._broken(tried, y[rows]))
+            return
+        original, found = x.reshape(len(x), -1), nearest.reshape(len(x), -1)
+        difference = np.abs(found - original)
+        effect = np.where(difference > CHANGED, difference * np.abs(self._slope(nearest, y)[1].reshape(len(x), -1)), np.inf)
+        order = np.argsort(effect, axis=1, kind="stable")
+        counts = (difference > CHANGED).sum(axis=1)
+        for place in range(min(self.steps, int(counts[rows].max()))):
+            rows = rows[counts[rows] > place]
+            value = order[rows, place]
+            before = found[rows, value]
+            found[rows, value] = original[rows, value]
+            needed = ~self._broken(nearest[rows], y[rows])
+            found[rows[needed], value[needed]] = before[needed]

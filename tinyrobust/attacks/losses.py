@@ -1,0 +1,74 @@
+"""What gradient attacks maximise, as functions of the logits: one value a sample.
+
+A loss that divides by differences of logits does not change when the logits are scaled, so a network cannot hide behind large
+ones; the cross-entropy can saturate (Croce & Hein 2020, section 4).
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import tensorflow as tf
+
+from tinyrobust.errors import RecipeError
+
+Loss = Literal["ce", "dlr", "margin", "targeted-dlr"]
+NAMES: tuple[Loss, ...] = get_args(Loss)
+# From logits [n, classes], labels [n] and the classes to reach [n] (not every loss looks at them) to values [n].
+Function = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+_TINY = 1e-12
+_NEEDED = {"ce": 2, "margin": 2, "dlr": 3, "targeted-dlr": 4}  # classes
+
+
+def cross_entropy(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:  # noqa: ARG001 - one signature for all
+    """Cross-entropy of the label [n]."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
+
+
+def margin(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:  # noqa: ARG001 - one signature for all
+    """The highest other logit minus the label's [n]: positive when the sample is misclassified (Carlini & Wagner 2017, f6)."""
+    return _highest_other(logits, label) - _of(logits, label)
+
+
+def dlr(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:  # noqa: ARG001 - one signature for all
+    """Difference of logits ratio [n] (Croce & Hein 2020, eq. 6): the margin over the gap of first and third logit."""
+    highest = tf.math.top_k(logits, 3).values
+    return (_highest_other(logits, label) - _of(logits, label)) / (highest[:, 0] - highest[:, 2] + _TINY)
+
+
+def targeted_dlr(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:
+    """Targeted difference of logits ratio [n] (Croce & Hein 2020, eq. 7): from the label towards one other class."""
+    highest = tf.math.top_k(logits, 4).values
+    gap = highest[:, 0] - 0.5 * (highest[:, 2] + highest[:, 3])
+    return (_of(logits, goal) - _of(logits, label)) / (gap + _TINY)
+
+
+def function(name: str, classes: int, *, targeted: bool = False) -> Function:
+    """The loss called `name`, to be maximised.
+
+    Args:
+        name: "ce", "dlr", "margin" or "targeted-dlr".
+        classes: Of the network.
+        targeted: The labels are classes to reach: the loss is turned around.
+
+    Raises:
+        RecipeError: There is no such loss, or it needs more classes.
+    """
+    if name not in NAMES:
+        raise RecipeError(f"Expected loss to be one of {', '.join(NAMES)}. Received: {name!r}")
+    if classes < _NEEDED[name]:
+        raise RecipeError(
+            f"Expected at least {_NEEDED[name]} classes for loss {name!r}. Received: {classes}",
+            hint="With two classes use 'ce' or 'margin'.",
+        )
+    chosen = {"ce": cross_entropy, "dlr": dlr, "margin": margin, "targeted-dlr": targeted_dlr}[name]
+    return (lambda logits, label, goal: -chosen(logits, label, goal)) if targeted else chosen
+
+
+def _of(logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    return tf.gather(logits, index, axis=1, batch_dims=1)
+
+
+def _highest_other(logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    others = tf.where(tf.one_hot(label, logits.shape[-1], on_value=True, off_value=False), -float("inf"), logits)
+    return tf.reduce_max(others, axis=1)

@@ -1,0 +1,142 @@
+"""The loop that gradient attacks share: runs (restarts, target classes), steps in one graph, samples that leave when broken."""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
+from tinyrobust.attacks.graph import GraphTarget, graph_target
+from tinyrobust.attacks.losses import Function
+from tinyrobust.attacks.norms import like
+
+# Steps between two looks at who is broken: fewer looks cost little, more make broken samples wait.
+_PIECE = 10
+
+
+class Best(NamedTuple):
+    """The best example of every sample so far, as tensors in graphs and as arrays between them.
+
+    Attributes:
+        example: [n, ...].
+        score: [n], larger is better: the loss, or minus the distance.
+        broken: [n], whether the example does what the attack is for. One that does goes before one that does not.
+    """
+
+    example: Any
+    score: Any
+    broken: Any
+
+    def or_else(self, example: Any, score: Any, broken: Any) -> "Best":
+        """Per sample the better one of what is known and what is new."""
+        better = (broken & ~self.broken) | ((broken == self.broken) & (score > self.score))
+        return Best(
+            tf.where(like(better, example), example, self.example),
+            tf.where(better, score, self.score),
+            self.broken | broken,
+        )
+
+
+class Slope(NamedTuple):
+    """A loss at some points: logits [n, classes], values [n], gradients [n, ...]."""
+
+    logits: tf.Tensor
+    value: tf.Tensor
+    gradient: tf.Tensor
+
+
+def slope(target: GraphTarget, loss: Function, x: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> Slope:
+    """The loss and its gradient; entries of the gradient that are not finite count as zero."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        logits = target.logits(x)
+        value = loss(logits, label, goal)
+    gradient = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return Slope(logits, value, tf.where(tf.math.is_finite(gradient), gradient, 0.0))
+
+
+def repeat(body: Callable[[tf.Tensor, Any], Any], state: Any, first: tf.Tensor, last: tf.Tensor) -> Any:
+    """`body(step, state)` for every step from `first` to `last - 1`, as a loop in the graph."""
+    start = (tf.convert_to_tensor(first), state)
+    return tf.while_loop(lambda step, _: step < last, lambda step, now: (step + 1, body(step, now)), start)[1]
+
+
+class GradientAttack(BatchedAttack):
+    """An attack that walks along gradients, once or several times; the best of all walks counts.
+
+    Subclasses write `_runs` and `_walk`. Arguments are those of `BatchedAttack`.
+
+    Raises:
+        ModelFileError: The target has no gradients.
+        RecipeError: A parameter is out of its range.
+    """
+
+    def __init__(self, estimator: Any, **settings: Any) -> None:
+        super().__init__(estimator, **settings)
+        self._target = graph_target(estimator)
+
+    @abc.abstractmethod
+    def _runs(self, x: FloatArray, y: IntArray) -> Sequence[tuple[int, IntArray]]:
+        """The runs: a number for the random draws of each, and the class [b] that it goes for (where that matters)."""
+
+    @abc.abstractmethod
+    def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:
+        """One run on samples [n, ...], given the best (arrays) of the runs before; arrays."""
+
+    def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
+        best = Best(x.copy(), np.full(len(x), -np.inf, np.float32), np.zeros(len(x), np.bool_))
+        for run, goal in self._runs(x, y):
+            rows = np.flatnonzero(~best.broken) if self.drop else np.arange(len(x))
+            if not len(rows):
+                break
+            known = Best(*(array[rows] for array in best))
+            found = self._walk(x[rows], y[rows], goal[rows], run, known)
+            for kept, new in zip(best, known.or_else(*found), strict=True):
+                kept[rows] = np.asarray(new)
+        return np.asarray(best.example)
+
+    def _wrong_classes(self, x: FloatArray, y: IntArray, count: int) -> IntArray:
+        """The classes [count, b] other than `y` with the highest logits, the highest first; no more than there are."""
+        logits = self.estimator.predict(x).copy()
+        logits[np.arange(len(x)), y] = -np.inf
+        order = np.argsort(-logits, axis=1, kind="stable")
+        return np.ascontiguousarray(order[:, : min(count, logits.shape[1] - 1)].T, dtype=np.int64)
+
+    def _is_broken(self, logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+        reached = tf.argmax(logits, axis=1) == label
+        return reached if self.targeted else ~reached
+
+    def _steps(self, advance: Callable[[Any, tf.Tensor, tf.Tensor], Any], state: Any, steps: int) -> Any:
+        """Takes `steps` steps by `advance(state, first, last)`; with `drop`, broken samples leave between pieces.
+
+        Args:
+            advance: From a state (nested tensors, first axis samples, `state.best` a `Best`) to the state after steps first to
+                last - 1, each of them one gradient.
+            state: The first one.
+            steps: How many.
+
+        Returns:
+            The state [n] in which every sample stopped.
+        """
+        if not self.drop:
+            self._target.count(steps * len(state.best.score), steps * len(state.best.score))
+            return advance(state, tf.constant(0), tf.constant(steps))
+        index = np.arange(len(state.best.score))
+        pieces = []
+        for first in range(0, steps, _PIECE):
+            last = min(first + _PIECE, steps)
+            self._target.count((last - first) * len(index), (last - first) * len(index))
+            state = advance(state, tf.constant(first), tf.constant(last))
+            leaves = np.ones(len(index), np.bool_) if last == steps else state.best.broken.numpy()
+            pieces.append((index[leaves], _rows(state, np.flatnonzero(leaves))))
+            state, index = _rows(state, np.flatnonzero(~leaves)), index[~leaves]
+            if not len(index):
+                break
+        order = np.argsort(np.concatenate([place for place, _ in pieces]))
+        return tf.nest.map_structure(lambda *parts: tf.gather(tf.concat(parts, 0), order), *(rows for _, rows in pieces))
+
+
+def _rows(state: Any, index: IntArray) -> Any:
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), state)

@@ -1,0 +1,169 @@
+"""The line-up of one evaluation: what is judged, and the views that attackers use of it.
+
+A *target* is judged: the network (`keras`; `stochastic` or `ensemble` in its place) and the flashed file (`int8`). A *view*
+is an estimator on which examples are made; it belongs to a target, its home, unless it is a surrogate.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.rebuild import rebuild
+from tinyrobust.errors import ModelFileError
+from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.robustness.outcomes import Floats, Ints
+from tinyrobust.robustness.targets import (
+    BpdaTarget,
+    EnsembleTarget,
+    InputRange,
+    Int8Target,
+    KerasTarget,
+    StochasticTarget,
+    White,
+)
+
+# Between the two highest logits: the cross-entropy of a float32 network saturates not far above.
+_MARGIN = 5.0
+
+
+@dataclass(frozen=True)
+class View:
+    """An estimator that examples are made on, and the target it belongs to ("surrogate": none)."""
+
+    name: str
+    estimator: Any
+    home: str
+
+
+class Lineup:
+    """Targets and views of one model.
+
+    Args:
+        tflite: The file that is flashed.
+        networks: The Keras network that it was made from, quantized weights frozen; several: the members of an ensemble, whose
+            probabilities are averaged; none: a twin is rebuilt from the file where its operators allow it.
+        surrogate: A network trained apart, for transfer.
+        input_range: What 0 and 1 become in the file's input units; recognised when absent.
+        temperature: Of a distilled network: its logits are divided by it in the view "keras/T". Estimated when absent.
+        passes: How many passes of a network that is random at inference make an answer; 1: as it is deployed.
+        seed: Of those passes.
+
+    Attributes:
+        victims: What is judged, by name.
+        flashed: The file.
+        classes: How many.
+        white: Name of the network among the targets, or of the rebuilt twin; None without either.
+        notes: What a reader of the figures must know.
+
+    Raises:
+        ModelFileError: The file cannot be used, or the network and the file do not fit together.
+    """
+
+    def __init__(
+        self,
+        tflite: Path,
+        networks: Sequence[keras.Model],
+        *,
+        surrogate: keras.Model | None = None,
+        input_range: InputRange | None = None,
+        temperature: float | None = None,
+        passes: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.flashed = Int8Target(Int8Model(tflite), input_range)
+        self.networks = self._models = tuple(networks)
+        self.temperature, self.passes = temperature, passes
+        self.notes: list[str] = []
+        self.white: str | None = "ensemble" if len(networks) > 1 else "stochastic" if passes > 1 else "keras"
+        self._tflite, self._seed = tflite, seed
+        self._views: dict[str, View] = {"int8": View("int8", self.flashed, "int8")}
+        self.victims: dict[str, White | Int8Target] = {}
+        if not networks:
+            self._rebuild()
+        if self.white:
+            plain = View(self.white, self._network(), self.white if networks else "int8")
+            self._views["keras"] = plain
+            if networks:
+                self.victims[self.white] = plain.estimator
+        if surrogate is not None:
+            self._views["surrogate"] = View("surrogate", KerasTarget(surrogate), "surrogate")
+        self.victims["int8"] = self.flashed
+        counts = {name: target.nb_classes for name, target in self.victims.items()}
+        if len(set(counts.values())) > 1:
+            raise ModelFileError(f"Expected the same classes in the network and the file. Received: {counts}")
+        self.classes = int(self.flashed.nb_classes)
+
+    def view(self, name: str) -> View:
+        """The view of that name, as protocols call it; made on first use.
+
+        Raises:
+            KeyError: There is no such view of this model.
+        """
+        if name not in self._views:
+            self._views[name] = View(name, self._made(name), "int8" if name == "bpda" else self._views["keras"].home)
+        return self._views[name]
+
+    def judged(self, attack: AttackKind) -> tuple[str, ...]:
+        """Targets that an attack's examples are judged on, its home first; empty where it cannot be run."""
+        made = attack.on in self._views
+        if not made and (attack.on == "surrogate" or "keras" not in self._views):
+            return ()
+        home = "int8" if attack.on == "bpda" else self._views[attack.on if made else "keras"].home
+        others = [self.white if name == "keras" else name for name in attack.transfer_to]
+        return tuple(dict.fromkeys(name for name in (home, *others) if name in self.victims))
+
+    def verdicts(self, name: str, x: Floats) -> tuple[Ints, int, int]:
+        """What a target names: classes [n]; how many were checked on TensorFlow Lite Micro, and how many of those differ.
+
+        Where they differ, TensorFlow Lite Micro decides: it is what runs on the device.
+        """
+        predicted = np.asarray(np.argmax(self.victims[name].predict(x), axis=1), dtype=np.int64)
+        if name != "int8":
+            return predicted, 0, 0
+        again = self.flashed.recheck(x, predicted)
+        return np.asarray(again.predicted, dtype=np.int64), again.checked, again.differing
+
+    def forget(self) -> None:
+        """Makes what follows independent of what was asked before."""
+        for view in self._views.values():
+            view.estimator.forget()
+
+    def scaled(self, x: Floats) -> None:
+        """Estimates the temperature of "keras/T" from the logits of clean inputs, where none was given."""
+        if self.temperature is None and self.white:
+            top = np.sort(self._views["keras"].estimator.predict(x), axis=1)
+            self.temperature = float(max(1.0, np.median(top[:, -1] - top[:, -2]) / _MARGIN))
+
+    def _made(self, name: str) -> White:
+        if name == "keras/T":
+            return self._network(Temperature(self.temperature or 1.0))
+        if name == "repaired":
+            return self._network(UnitMargin(), smoothed)
+        if name == "bpda":
+            inputs = (0.0, 1.0) if self.networks else self.flashed.input_range
+            return BpdaTarget(self.flashed, smoothed(self._models[0]), model_range=inputs, transform=UnitMargin())
+        raise KeyError(name)
+
+    def _network(self, transform: Any = None, changed: Callable[[keras.Model], keras.Model] = lambda model: model) -> White:
+        models = [changed(model) for model in self._models]
+        if len(models) > 1:
+            return EnsembleTarget(models, mean="probabilities", transform=transform)
+        if self.passes > 1:
+            return StochasticTarget(models[0], passes=self.passes, seed=self._seed, transform=transform)
+        inputs = (0.0, 1.0) if self.networks else self.flashed.input_range
+        return KerasTarget(models[0], input_range=inputs, transform=transform)
+
+    def _rebuild(self) -> None:
+        try:
+            self._models = (rebuild(self._tflite),)
+            self.white = "twin"
+            self.notes.append("No network was given: gradients are those of a twin rebuilt from the file itself.")
+        except ModelFileError as error:
+            self.white = None
+            self.notes.append(f"No network was given, and no twin could be rebuilt from the file: {error.message}")

@@ -1,0 +1,116 @@
+"""The checks that need further runs: attacks that should find nothing more, and attacks that must find everything."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tinyrobust.data.arrays import scale
+from tinyrobust.robustness import checks
+from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.robustness.outcomes import Bools, Minimal, Outcome, within
+from tinyrobust.robustness.record import Check
+from tinyrobust.robustness.runner import Runner
+from tinyrobust.robustness.targets import Int8Target
+
+# Epsilon at which every image can be turned into the same gray one, and one that is no bound at all.
+_HALF, _ALL = 0.5, 1.0
+_FEW = 64  # samples that show whether answers are random
+
+
+def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], headline: float) -> Iterator[Check]:
+    """Runs them on what the strongest gradient attack of the protocol left standing, on the target that it knows.
+
+    Their pieces are kept with the others. What they break counts for the checks, not for the figures.
+
+    Args:
+        runner: After all attacks of the protocol.
+        attacks: Those attacks.
+        outcomes: What they found.
+        headline: Epsilon, L-inf.
+    """
+    strongest = _strongest(attacks, outcomes, headline)
+    if strongest is None:
+        return
+    attack, target = strongest
+    white = [o for o in outcomes if o.target == target and o.direct and o.gradients and o.norm == "linf"]
+    right = runner.subset.right(target)
+    before = runner.minimal
+    try:
+        runner.minimal = Minimal(runner.subset)
+        runner.tell(f"checks: more steps of {attack.name}", 0, 3)
+        broken = _broken([o for o in white if o.epsilon == headline], right)
+        harder = attack.harder()
+        if harder is not None:
+            longer = harder.model_copy(update={"name": f"longer-{attack.name}"})
+            found = _run(runner, longer, target, headline, right & ~broken)
+            yield checks.more_steps(attack.name, headline, right & ~broken, found)
+        standing = right & ~_broken([o for o in white if o.epsilon <= _HALF], right)
+        chance = 1 / runner.lineup.classes
+        for step, (name, epsilon, limit) in enumerate((("half-grey", _HALF, chance), ("unconstrained", _ALL, 0.0)), start=1):
+            runner.tell(f"checks: {attack.name} at epsilon {epsilon:g}", step, 3)
+            wide = attack.model_copy(update={"name": f"wide-{attack.name}"})
+            standing &= ~_run(runner, wide, target, epsilon, standing)
+            yield checks.large_epsilon(name, f"{attack.name} on {target}", int(standing.sum()), len(right), limit, epsilon)
+    finally:
+        runner.minimal = before
+    runner.tell("checks: done", 3, 3)
+
+
+def gradients(runner: Runner, attacks: Sequence[AttackKind]) -> Check:
+    """The share of input gradients of the cross-entropy that are exactly zero, on every view that attacks used."""
+    x, shares = scale(runner.subset.image), {}
+    for name in dict.fromkeys(attack.on for attack in attacks if attack.gradients and attack.on != "surrogate"):
+        view = runner.lineup.view(name)
+        gradient = view.estimator.loss_gradient(x, runner.subset.label).reshape(len(x), -1)
+        shares[view.name] = float(np.mean(~np.any(gradient, axis=1)))
+    return checks.zero_gradients(shares)
+
+
+def random_answers(runner: Runner) -> Check:
+    """Whether the same images get the same logits twice in a row, on every target; a file is always deterministic."""
+    x, worst = tf.constant(scale(runner.subset.image[:_FEW])), 0.0
+    for target in runner.lineup.victims.values():
+        if not isinstance(target, Int8Target):  # these answer a question asked again from memory
+            first, again = target.logits(x), target.logits(x)
+            worst = max(worst, float(np.mean(np.any(first != again, axis=1))))
+    return checks.random_predictions(worst, runner.lineup.passes)
+
+
+def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
+    """Asks every target again about the examples that are said to fool it, one attack a target: the one that broke most."""
+    x, looked_at, failing, why = scale(runner.subset.image), 0, 0, ""
+    for target in runner.lineup.victims:
+        found = max((o for o in outcomes if o.target == target), key=lambda o: int(o.broken.sum()), default=None)
+        if found is None:
+            continue
+        rows, examples = runner.examples(found)
+        again, _, _ = runner.lineup.verdicts(target, examples)
+        right = again == runner.subset.label[rows]
+        away = ~within(np.abs(examples - x[rows]).reshape(len(rows), -1).max(axis=1, initial=0), found.distance["linf"][rows])
+        looked_at, failing = looked_at + len(rows), failing + int((right | away).sum())
+        if failing and not why:
+            why = f"{target} classifies them rightly" if right.any() else "they are not where they were said to be"
+    return checks.no_examples(looked_at, failing, why)
+
+
+def _strongest(attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], headline: float) -> tuple[AttackKind, str] | None:
+    """The attack on gradients that broke most at the headline, and the target that it knows; the first of equals."""
+    kinds = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == "linf" and a.harder() is not None}
+    found = [o for o in outcomes if o.attack in kinds and o.direct and o.epsilon == headline]
+    if not found:
+        return None
+    best = max(found, key=lambda o: int(o.broken.sum()))
+    return kinds[best.attack], best.target
+
+
+def _broken(outcomes: Sequence[Outcome], right: Bools) -> Bools:
+    return np.logical_or.reduce([o.broken for o in outcomes]) if outcomes else np.zeros_like(right)
+
+
+def _run(runner: Runner, attack: AttackKind, target: str, epsilon: float, among: Bools) -> Bools:
+    """Whether [n] the attack breaks samples `among` these on the target."""
+    if not among.any():
+        return among
+    alone = attack.model_copy(update={"transfer_to": (), "samples": None})
+    return next(o.broken for o in runner.attacked(alone, (epsilon,), among) if o.target == target)

@@ -1,0 +1,283 @@
+"""Runs the attacks of a protocol, batch by batch, each batch kept as a piece, and judges what they find."""
+
+import contextlib
+import functools
+import math
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinyrobust.data.arrays import scale
+from tinyrobust.errors import RunFolderError, TinyRobustError
+from tinyrobust.progress import Progress, silent
+from tinyrobust.robustness.grid import snap
+from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.robustness.lineup import Lineup, View
+from tinyrobust.robustness.outcomes import NORMS, SLACK, Array, Bools, Floats, Ints, Minimal, Outcome, Subset, distances, within
+from tinyrobust.robustness.pieces import Pieces
+from tinyrobust.robustness.record import Norm
+
+# Samples in a piece: what is lost at most when an evaluation is killed.
+_PIECE = 128
+_Cost = tuple[float, int, int, int]
+
+
+@dataclass
+class Tally:
+    """Verdicts that both interpreters gave, and those in which they differ."""
+
+    checked: int = 0
+    differing: int = 0
+
+
+@dataclass
+class Runner:
+    """Every attack of a protocol, at every epsilon, on one subset.
+
+    Attributes:
+        lineup: The targets and views.
+        subset: The attacked samples.
+        radii: Epsilons by norm.
+        seed: Of all attacks.
+        pieces: Where batches are kept.
+        cascade: Whether an attack gets only what still stands.
+        grid: Whether examples are tried rounded to 8 bits too.
+        tell: Progress.
+        minimal: The smallest distances found so far.
+        golden: How often the interpreters agreed.
+        seconds: Of all batches, those done before an interruption included.
+    """
+
+    lineup: Lineup
+    subset: Subset
+    radii: dict[Norm, tuple[float, ...]]
+    seed: int
+    pieces: Pieces
+    cascade: bool = False
+    grid: bool = False
+    tell: Progress = silent
+    minimal: Minimal = field(init=False)
+    golden: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.minimal = Minimal(self.subset)
+        self._x = scale(self.subset.image)
+        self._kept: dict[tuple[str, float], list[str]] = {}
+
+    def epsilons(self, attack: AttackKind) -> tuple[float, ...]:
+        """The radii of an attack: its own, or those of its norm."""
+        return attack.epsilons or self.radii[attack.norm]
+
+    def outcomes(self, attacks: Sequence[AttackKind]) -> Iterator[Outcome]:
+        """Runs all attacks in order; an outcome for every attack, epsilon and target."""
+        total = sum(1 if attack.minimal else len(self.epsilons(attack)) for attack in attacks)
+        done = 0
+        for attack in attacks:
+            epsilons = self.epsilons(attack)
+            # An attack that looks for the nearest example is run once, and its distances are compared with every radius.
+            for near in [epsilons] if attack.minimal else [(epsilon,) for epsilon in epsilons]:
+                self.tell(f"attack: {attack.name} at epsilon {near[-1]:.4g}", done, total)
+                yield from self.attacked(attack, near)
+                done += 1
+        self.tell("attack: done", total, total)
+
+    def attacked(self, attack: AttackKind, epsilons: tuple[float, ...], among: Bools | None = None) -> list[Outcome]:
+        """One run of an attack.
+
+        Args:
+            attack: Which.
+            epsilons: The radius; several for an attack that looks for the nearest example.
+            among: The samples [n] that count; all that the attack is meant for when absent.
+        """
+        view = self.lineup.view(attack.on)
+        victims = self.lineup.judged(attack)
+        meant = np.arange(len(self._x)) < (attack.samples or len(self._x)) if among is None else among
+        standing = {name: self._standing(name, attack.norm, epsilons) for name in victims}
+        given = meant & np.logical_or.reduce([standing[name][0] for name in victims])
+        batches = list(self._batches(attack, view, victims, epsilons[-1], np.flatnonzero(given)))
+        for epsilon in epsilons:
+            self._kept[attack.name, epsilon] = [piece_name(attack, epsilons[-1], number) for number in range(len(batches))]
+        found = [
+            self._outcome(attack, view, name, epsilon, meant, given, standing[name][step], batches, costs=step == 0)
+            for step, epsilon in enumerate(epsilons)
+            for name in victims
+        ]
+        for name in victims:
+            self.minimal.add(name, _gathered(batches, f"predicted/{name}", len(meant), -1), self._distances(batches))
+        return found
+
+    def examples(self, outcome: Outcome) -> tuple[Ints, Floats]:
+        """The samples that an attack broke, as rows of the subset, and the examples that did it, [m, h, w, c]."""
+        found = np.zeros_like(self._x)
+        for name in self._kept[outcome.attack, outcome.epsilon]:
+            piece = self.pieces.get(name)
+            if piece is None:
+                raise RunFolderError(f"Expected the piece {name!r} of this evaluation. Received: it was deleted meanwhile.")
+            found[piece["rows"][piece["kept"]]] = piece["adversarial"]
+        rows = np.flatnonzero(outcome.broken)
+        return rows, found[rows]
+
+    def _standing(self, target: str, norm: Norm, epsilons: tuple[float, ...]) -> list[Bools]:
+        """Whether samples [n] stand before the attack, at every radius."""
+        if not self.cascade:
+            return [self.subset.right(target)] * len(epsilons)
+        return [self.minimal.survives(target, norm, epsilon) for epsilon in epsilons]
+
+    def _batches(
+        self, attack: AttackKind, view: View, victims: Sequence[str], epsilon: float, rows: Ints
+    ) -> Iterator[dict[str, Array]]:
+        count = math.ceil(len(rows) / _PIECE)
+        for number, batch in enumerate(np.array_split(rows, count) if count else []):
+            name = piece_name(attack, epsilon, number)
+            piece = self.pieces.get(name)
+            if piece is None or not np.array_equal(piece["rows"], batch):
+                piece = self._crafted(attack, view, victims, epsilon, batch, zlib.crc32(name.encode()))
+                self.pieces.put(name, piece)
+            self.seconds += sum(float(piece[f"cost/{victim}"][0]) for victim in victims)
+            self.golden.checked += int(piece["golden"][0])
+            self.golden.differing += int(piece["golden"][1])
+            yield piece
+
+    def _crafted(
+        self, attack: AttackKind, view: View, victims: Sequence[str], epsilon: float, rows: Ints, draw: int
+    ) -> dict[str, Array]:
+        """One batch: the examples, whom they fool, how far they are and what they cost."""
+        x, label = self._x[rows], self.subset.label[rows]
+        one_hot = np.eye(self.lineup.classes, dtype=np.float32)[label]
+        # Counts must not depend on what an interrupted evaluation had asked before.
+        self.lineup.forget()
+        # An attack draws the same numbers whatever else the protocol and the recipe list.
+        with _seeded(self.seed, draw) as seed:
+            # A sample that is left alone as soon as it is broken is barely adversarial, and would not transfer.
+            drop = set(victims) <= {view.home}
+            made, cost = self._measured(
+                view.estimator, lambda: attack.build(view.estimator, epsilon, seed=seed, drop=drop).generate(x, one_hot)
+            )
+        found = inside(made, x, math.inf if attack.minimal else epsilon, attack.norm, attack.name)
+        piece: dict[str, Array] = {"rows": rows, **{f"distance/{norm}": d for norm, d in distances(found, x).items()}}
+        fooled = np.zeros(len(rows), dtype=bool)
+        golden = Tally()
+        for name in victims:
+            predicted, judged = self._measured(self.lineup.victims[name], functools.partial(self._judged, name, found, golden))
+            piece[f"predicted/{name}"] = predicted
+            piece[f"cost/{name}"] = np.asarray(judged) + (np.asarray(cost) if name == victims[0] else 0)
+            fooled |= predicted != label
+            if self.grid:
+                rounded = snap(found, x, None if attack.minimal else epsilon, attack.norm)
+                piece[f"grid/{name}"] = self._judged(name, rounded, Tally()) != label
+        piece["golden"] = np.asarray([golden.checked, golden.differing])
+        piece["kept"], piece["adversarial"] = np.flatnonzero(fooled), found[fooled]
+        return piece
+
+    def _judged(self, name: str, x: Floats, tally: Tally) -> Ints:
+        predicted, checked, differing = self.lineup.verdicts(name, x)
+        tally.checked += checked
+        tally.differing += differing
+        return predicted
+
+    @staticmethod
+    def _measured(estimator: Any, work: Callable[[], Any]) -> tuple[Any, _Cost]:
+        def counts() -> Array:
+            return np.asarray([estimator.queries, estimator.forward_passes, estimator.backward_passes])
+
+        start, before = time.perf_counter(), counts()
+        result = work()
+        queries, forward, backward = (int(value) for value in counts() - before)
+        return result, (time.perf_counter() - start, queries, forward, backward)
+
+    def _distances(self, batches: Sequence[dict[str, Array]]) -> dict[Norm, Floats]:
+        return {norm: _gathered(batches, f"distance/{norm}", len(self._x), np.float32(np.inf)) for norm in NORMS}
+
+    def _outcome(
+        self,
+        attack: AttackKind,
+        view: View,
+        target: str,
+        epsilon: float,
+        meant: Bools,
+        given: Bools,
+        standing: Bools,
+        batches: Sequence[dict[str, Array]],
+        *,
+        costs: bool,
+    ) -> Outcome:
+        predicted = _gathered(batches, f"predicted/{target}", len(meant), -1)
+        distance = self._distances(batches)
+        near = within(distance[attack.norm], epsilon) & (predicted >= 0)
+        broken = self.subset.right(target) & near & (predicted != self.subset.label)
+        cost = np.sum([piece[f"cost/{target}"] for piece in batches], axis=0) if costs and batches else np.zeros(4)
+        on_grid = _gathered(batches, f"grid/{target}", len(meant), False) & broken if self.grid else None
+        return Outcome(
+            target=target,
+            attack=attack.name,
+            crafted_on=attack.on if attack.on != "keras" else view.name,
+            home=view.home,
+            gradients=attack.gradients,
+            norm=attack.norm,
+            epsilon=epsilon,
+            parameters=attack.parameters(),
+            meant=meant,
+            given=given,
+            predicted=predicted,
+            distance=distance,
+            broken=broken,
+            robust=meant & standing & ~broken,
+            on_grid=on_grid,
+            seconds=float(cost[0]),
+            queries=int(cost[1]),
+            forward=int(cost[2]),
+            backward=int(cost[3]),
+        )
+
+
+def piece_name(attack: AttackKind, epsilon: float, number: int) -> str:
+    """The name of a piece: attack, radius and batch."""
+    return f"{attack.name}-{epsilon:.6g}-{number}"
+
+
+def inside(found: Floats, x: Floats, epsilon: float, norm: Norm, attack: str) -> Floats:
+    """Adversarial examples inside of [0, 1] and the ball; an attack that left them by more than rounding is an error.
+
+    Raises:
+        TinyRobustError: It did, or an example is not a number.
+    """
+    outside = max(float(-found.min()), float(found.max()) - 1)
+    farthest = float(distances(found, x)[norm].max())
+    if not outside <= SLACK or not within(farthest, epsilon).all():  # also when it is not a number
+        raise TinyRobustError(
+            f"Attack {attack!r} left its bounds: expected examples in [0, 1] and within {norm} {epsilon:g} of the image. "
+            f"Received: {outside:g} outside of [0, 1], {farthest:g} away."
+        )
+    low, high = np.float32(0), np.float32(1)
+    if norm == "linf" and math.isfinite(epsilon):
+        low, high = np.maximum(x - np.float32(epsilon), 0), np.minimum(x + np.float32(epsilon), 1)
+    return np.asarray(np.clip(found, low, high), dtype=np.float32)
+
+
+def _gathered(batches: Sequence[dict[str, Array]], key: str, n: int, absent: Any) -> Array:
+    """One array [n] from what the pieces say about their rows; `absent` for rows in none of them."""
+    gathered = np.full(n, absent)
+    for piece in batches:
+        gathered[piece["rows"]] = piece[key]
+    return gathered
+
+
+@contextlib.contextmanager
+def _seeded(*seed: int) -> Iterator[int]:
+    """Yields a seed, and seeds the global generators that ART draws from; they are put back afterwards."""
+    # ART knows no other generator.
+    before = np.random.get_state(), random.getstate()  # noqa: NPY002
+    drawn = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+    np.random.seed(drawn)  # noqa: NPY002
+    random.seed(drawn)
+    try:
+        yield drawn
+    finally:
+        np.random.set_state(before[0])  # noqa: NPY002
+        random.setstate(before[1])

@@ -1,0 +1,112 @@
+"""The flashed file as a black box, and the golden that confirms what was found on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+from tinyrobust.deploy import tflm
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.errors import MissingToolError, ModelFileError
+from tinyrobust.robustness.targets.memo import Memo
+from tinyrobust.robustness.targets.ranges import InputRange, in_units
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """What TensorFlow Lite Micro says of verdicts that the fast interpreter gave.
+
+    Attributes:
+        predicted: The golden's classes [n]; where it cannot be asked, those that were to be checked.
+        checked: How many it was asked about; 0 where it is not installed or cannot run the file.
+        differing: How many it names another class for.
+    """
+
+    predicted: IntArray
+    checked: int
+    differing: int
+
+
+class Int8Target(BlackBoxClassifierNeuralNetwork):
+    """A `.tflite` file as a black box. Images in [0, 1] are mapped to the file's input units, then quantized as it says.
+
+    Its scores are the file's outputs: in a file that ends in a softmax they are probabilities in steps of 1/256, which
+    saturate and leave score-based attacks without a slope. `logits` are what a white-box attacker reads instead.
+
+    Args:
+        model: The file.
+        input_range: What 0 and 1 become in the file's input units; recognised from its input quantization when absent.
+
+    Attributes:
+        queries: Images that have gone through the file so far; repeated ones are answered from memory and not counted.
+        backward_passes: 0: a file has no gradients.
+
+    Raises:
+        ModelFileError: `input_range` is absent and the file's input quantization is none of the usual ones.
+    """
+
+    backward_passes = 0
+
+    def __init__(self, model: Int8Model, input_range: InputRange | None = None) -> None:
+        self.model_file = model
+        self.input_range = input_range or model.pixel_range()
+        self.queries = 0
+        self._memo = Memo(self._ask)
+        super().__init__(
+            self._scores, model.input_shape, model.classes, channels_first=False, clip_values=(0.0, 1.0), preprocessing=None
+        )
+
+    @property
+    def forward_passes(self) -> int:
+        """The same as `queries`."""
+        return self.queries
+
+    def forget(self) -> None:
+        """Empties the memory."""
+        self._memo.forget()
+
+    def quantized(self, x: FloatArray) -> Array:
+        """Images [n, ...] in [0, 1] as the integers that the file reads."""
+        return self.model_file.quantized(in_units(np.asarray(x, dtype=np.float32), self.input_range))
+
+    def logits(self, x: FloatArray) -> FloatArray:
+        """What goes into the file's final softmax, [n, classes]; its outputs where it has none."""
+        self.queries += len(x)
+        return self.model_file.logits(self.quantized(x))
+
+    def recheck(self, x: FloatArray, predicted: IntArray) -> Recheck:
+        """Asks the golden for the classes of images [n, ...] in [0, 1], for which the file said `predicted` [n]."""
+        unchecked = Recheck(predicted, 0, 0)
+        if not len(x):
+            return unchecked
+        inputs = np.ascontiguousarray(self.quantized(x)).reshape(len(x), -1).view(np.int8)
+        try:
+            outputs = tflm.outputs(self.model_file.path, inputs)
+        except (MissingToolError, ModelFileError):
+            return unchecked
+        found = np.argmax(outputs.view(self.model_file.output_dtype), axis=1).astype(np.int64)
+        return Recheck(found, len(x), int(np.sum(found != predicted)))
+
+    def _scores(self, x: FloatArray) -> FloatArray:
+        # Remembered by what the file sees: images that quantize to the same integers are one question.
+        return self._memo(self.quantized(x))
+
+    def _ask(self, quantized: Array) -> FloatArray:
+        self.queries += len(quantized)
+        return self.model_file.dequantized(self.model_file.run(quantized))
+
+
+def int8(path: Path, input_range: InputRange | None = None) -> Int8Target:
+    """The target for a `.tflite` file, ours or anybody's.
+
+    Raises:
+        ModelFileError: The file cannot be read or run, or its input range is not recognised and not given.
+    """
+    return Int8Target(Int8Model(path), input_range)

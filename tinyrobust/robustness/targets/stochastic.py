@@ -1,0 +1,124 @@
+"""Networks that are random at inference: attacked and judged in expectation over k passes (EOT)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tinyrobust.attacks.estimator import FloatArray, GraphClassifier, Transform, check_logits
+from tinyrobust.errors import ModelFileError
+from tinyrobust.robustness.targets.ranges import UNIT, InputRange, in_units
+
+
+class StochasticTarget(GraphClassifier):
+    """Expectation over transformation (Athalye et al. 2018, section 4.2): the mean of the logits over fresh random passes.
+
+    An attacker knows the distribution, not the draw: every question is answered by `passes` new draws, and the gradient is that
+    of their mean. The class it names is that of the mean too.
+
+    Args:
+        model: From images in its own units to logits; its random draws come from Keras' seed generators.
+        passes: Draws per answer, k; `doubled` finds how many are enough.
+        seed: Fixes the draws.
+        training: What the network is called with, for layers that are random only when they train.
+        input_range: What 0 and 1 become in the model's units.
+        transform: Applied to the mean: gradient repair.
+
+    Raises:
+        ModelFileError: The model does not output logits, or nothing in it is random.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        passes: int,
+        seed: int = 0,
+        training: bool = False,
+        input_range: InputRange = UNIT,
+        transform: Transform | None = None,
+    ) -> None:
+        check_logits(model)
+        self.input_range = input_range
+        self._seed = seed
+        self._generators = _seed_generators(model)
+        if not self._generators:
+            raise ModelFileError(
+                "Expected a network with random layers. Received: none of its layers draws from a Keras seed generator.",
+                hint="A deterministic network is attacked as it is (KerasTarget).",
+            )
+        classes = int(model.output_shape[-1])
+
+        def one_pass(x: tf.Tensor) -> tf.Tensor:
+            return tf.cast(model(x, training=training), tf.float32)
+
+        def network(x: tf.Tensor) -> tf.Tensor:
+            inputs = in_units(x, input_range)
+            # One pass after the other: the draws must come in a fixed order.
+            answers = tf.map_fn(
+                lambda _: one_pass(inputs),
+                tf.range(passes),
+                parallel_iterations=1,
+                fn_output_signature=tf.TensorSpec((None, classes), tf.float32),
+            )
+            return tf.reduce_mean(answers, axis=0)
+
+        super().__init__(network, tuple(model.input_shape[1:]), classes, transform=transform, passes=passes)
+        self.forget()
+
+    def forget(self) -> None:
+        """Rewinds the draws to the seed."""
+        for place, generator in enumerate(self._generators):
+            drawn = np.random.SeedSequence((self._seed, place)).generate_state(2)
+            generator.state.assign(np.asarray(drawn % 2**31).astype(generator.state.dtype))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How many passes are enough.
+
+    Attributes:
+        passes: The number chosen.
+        accuracies: Robust accuracy by number of passes, in [0, 1].
+        settled: Whether the last doubling moved it by less than the tolerance.
+    """
+
+    passes: int
+    accuracies: dict[int, float]
+    settled: bool
+
+
+def doubled(robust_accuracy: Callable[[int], float], *, first: int = 1, limit: int = 64, tolerance: float = 0.01) -> Passes:
+    """Doubles the number of passes until robust accuracy moves by less than `tolerance`.
+
+    Args:
+        robust_accuracy: What an attack with so many passes leaves standing, in [0, 1].
+        first: Where to start.
+        limit: Not beyond.
+        tolerance: In [0, 1]; 0.01 is one point.
+
+    Returns:
+        The smaller of the last two numbers when they agree: doubling it changed nothing. Otherwise the largest one tried.
+    """
+    accuracies = {first: robust_accuracy(first)}
+    passes = first
+    while 2 * passes <= limit:
+        accuracies[2 * passes] = robust_accuracy(2 * passes)
+        if abs(accuracies[2 * passes] - accuracies[passes]) < tolerance:
+            return Passes(passes, accuracies, settled=True)
+        passes *= 2
+    return Passes(passes, accuracies, settled=False)
+
+
+def varies(predict: Callable[[FloatArray], FloatArray], x: FloatArray) -> bool:
+    """Whether two answers to the same images [n, ...] differ: then single gradients and single verdicts mislead."""
+    return not np.array_equal(predict(x), predict(x))
+
+
+def _seed_generators(model: keras.Model) -> list[Any]:
+    """The seed generators of all layers, in order, each once."""
+    found = [generator for layer in model._flatten_layers() for generator in layer._seed_generators]
+    return list({id(generator): generator for generator in found}.values())
