@@ -102,6 +102,13 @@ class Distillation(_Table):
     teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
 
 
+class Adversarial(_Table):
+    """Fast adversarial training (Wong et al. 2020): every image is replaced by one made against the network by one step."""
+
+    epsilon: float = Field(gt=0, le=1, description="Radius of the L-inf ball, in input units ([0, 1] for images).")
+    step: float = Field(1.25, gt=0, le=2, description="Size of the step, as a multiple of epsilon.")
+
+
 class Train(_Table):
     """How it learns."""
 
@@ -116,6 +123,13 @@ class Train(_Table):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
     stochastic: Stochastic = Stochastic()
     distillation: Distillation | None = None
+    adversarial: Adversarial | None = None
+
+    @model_validator(mode="after")
+    def _one_way_of_learning(self) -> Self:
+        if self.distillation and self.adversarial:
+            raise ValueError("Expected distillation or adversarial. Received: both: soft labels are those of clean images")
+        return self
 
 
 class Export(_Table):

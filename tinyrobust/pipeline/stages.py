@@ -22,6 +22,7 @@ from tinyrobust.recipe import PrecisionRule, Recipe
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
+from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.fit import FitFiles, fit
 from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
 
@@ -77,12 +78,15 @@ def _teacher(context: Context) -> None:
 
 
 def _train(context: Context) -> None:
-    settings = context.recipe.train
-    objectives: list[Objective] = [CrossEntropy(settings.label_smoothing)]
+    recipe, settings = context.recipe, context.recipe.train
+    objective: Objective = CrossEntropy(settings.label_smoothing)
     if settings.distillation:
-        objectives = [Distillation(context.trained("teacher"), settings.distillation.temperature)]
+        objective = Distillation(context.trained("teacher"), settings.distillation.temperature)
+    if settings.adversarial:
+        attack = settings.adversarial
+        objective = FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, recipe.seed)
     files = FitFiles.in_folder(context.path, "train")
-    fit(context.network(context.recipe), objectives, context.dataset, context.recipe, files, progress=context.progress)
+    fit(context.network(recipe), [objective], context.dataset, recipe, files, progress=context.progress)
 
 
 def _need_tensorflow() -> None:

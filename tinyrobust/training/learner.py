@@ -22,6 +22,8 @@ class Learner(keras.Model):
         self.network = network
         # A tuple of plain objects: Keras must not track (and save) a teacher as a part of the student.
         self._objectives = tuple(objectives)
+        # These it must: their states are part of a checkpoint, and of the compiled step under JAX.
+        self._generators = [objective.seed_generator for objective in objectives if objective.seed_generator]
         self._curves = [keras.metrics.Mean(name=objective.name) for objective in objectives]
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:

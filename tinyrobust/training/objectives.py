@@ -33,9 +33,13 @@ class Batch:
 
 
 class Objective(abc.ABC):
-    """A term of the training loss. `name` is its key in the history; `weight` multiplies it in the sum."""
+    """A term of the training loss. `name` is its key in the history; `weight` multiplies it in the sum.
+
+    An objective that draws at random has a `seed_generator`: the learner stores its state, so that a resumed run draws on.
+    """
 
     name: ClassVar[str]
+    seed_generator: keras.random.SeedGenerator | None = None
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
