@@ -1,15 +1,18 @@
 /* CONV_2D and FULLY_CONNECTED with ternary weights, by tables of sums.
  *
- * Three inputs and three trits have 27 sums. For a block of inputs and four pixels at once they are built into a table; each
- * output then finds the four sums of three inputs with one index: five instructions for twelve multiply-accumulates. Two
+ * Three inputs and three trits have 27 sums. For a block of inputs and eight pixels at once they are built into a table; each
+ * output then finds the eight sums of three inputs with one index: seven instructions for 24 multiply-accumulates. Two
  * pixels share a word, as first + 65536 * second in plain 32-bit arithmetic, so that no DSP instruction is needed.
  * The idea is public: T-MAC, and ggml's ternary formats.
  */
 #include "tr_window.h"
 
+#define PIXELS 8U     /* output pixels of a group: all of a group's input is read before any of its output is written */
+#define PAIRS 4U      /* words that hold them */
 #define SUMS 27U
-#define LIFT 0x8000U  /* look_up adds this to the first of two pixels, so that it cannot borrow from the second */
-#define TABLES 11U    /* tables at a time: look_up's code names each */
+#define TABLES 5U     /* tables at a time: look_up's code names each */
+#define CARRIED 85U   /* tables, a multiple of TABLES, whose sums fit 16 bits: 255 inputs */
+#define SLACK 4U      /* bytes that decode overwrites on either side */
 #define INDICES 2048U /* bytes of decoded weights at a time, and no less than one output's */
 
 #if defined(__thumb2__) && defined(__OPTIMIZE__)
@@ -17,7 +20,7 @@
 #endif
 
 typedef struct {
-    uint32_t pair[SUMS][2]; /* pixels 0 and 1, pixels 2 and 3 */
+    uint32_t pairs[SUMS][PAIRS];
 } tr_table;
 
 /* Output channels whose weights, `width` indices each, are decoded at a time. */
@@ -27,46 +30,38 @@ static uint32_t tile_of(uint32_t channels, uint32_t width)
     return fit == 0U ? 1U : fit < channels ? fit : channels;
 }
 
-/* What is left of a stream of trits, 5 a byte: `left` trits as a fraction of 256, see tr_unpack_trit. */
-typedef struct {
-    const uint8_t *next;
-    uint32_t fraction, left;
-} tr_stream;
-
-/* The next `count` trits, from one to three, as one number; first trit most significant. */
-TR_INLINE uint32_t take(tr_stream *stream, uint32_t count)
+/* The trits of `outputs` outputs from `first` on as indices into the entries of TABLES tables. Rows are padded to `width`
+ * threes of trits, so that three bytes hold five threes; see tr_unpack_trit for a byte. Overwrites up to SLACK bytes before and
+ * after the indices. */
+TR_NOINLINE static void decode(const uint8_t *next, uint32_t first, uint32_t outputs, uint32_t width, uint8_t *indices)
 {
-    static const uint8_t powers[] = {1, 3, 9, 27};
-    uint32_t number = 0;
-    if (count > stream->left) {
-        /* A fraction of no trits is 0, and so is what this makes of it. */
-        count -= stream->left;
-        number = (stream->fraction * powers[stream->left] >> 8) * powers[count];
-        stream->fraction = *stream->next++;
-        stream->left = 5;
+    const uint8_t *const end = indices + outputs * width;
+    next += first * width / 5U * 3U;
+    for (uint8_t *index = indices - first * width % 5U; index < end; index += 5, next += 3) {
+        uint32_t a = 27U * next[0], b = 3U * next[1], c = 9U * next[2];
+        index[0] = (uint8_t)(a >> 8);
+        a = 9U * (a & 255U);
+        index[1] = (uint8_t)(3U * (a >> 8) + (b >> 8));
+        b = 27U * (b & 255U);
+        index[2] = (uint8_t)(b >> 8);
+        b = 3U * (b & 255U);
+        index[3] = (uint8_t)(9U * (b >> 8) + (c >> 8));
+        c = 27U * (c & 255U);
+        index[4] = (uint8_t)(c >> 8);
     }
-    stream->fraction *= powers[count];
-    number += stream->fraction >> 8;
-    stream->fraction &= 255U;
-    stream->left -= count;
-    return number;
-}
-
-/* The trits of `outputs` outputs as indices into tables; zeros fill up the last index of an output. */
-static void decode(tr_stream *from, uint32_t outputs, uint32_t taps, uint8_t *indices)
-{
-    const uint32_t rest = taps % 3U;
-    tr_stream stream = *from;
-    for (; outputs != 0U; outputs--) {
-        for (uint32_t tap = rest; tap < taps; tap += 3U) {
-            *indices++ = (uint8_t)take(&stream, 3U);
+    for (; indices < end; indices += width) {
+        uint32_t i = 0;
+        for (; i + TABLES <= width; i += TABLES) {
+            uint8_t *index = indices + i;
+            index[1] = (uint8_t)(index[1] + SUMS);
+            index[2] = (uint8_t)(index[2] + 2U * SUMS);
+            index[3] = (uint8_t)(index[3] + 3U * SUMS);
+            index[4] = (uint8_t)(index[4] + 4U * SUMS);
         }
-        if (rest != 0U) {
-            const uint32_t number = take(&stream, rest);
-            *indices++ = (uint8_t)(rest == 1U ? 9U * number + 4U : 3U * number + 1U);
+        for (uint32_t entry = 0; i < width; i++, entry += SUMS) {
+            indices[i] = (uint8_t)(indices[i] + entry);
         }
     }
-    *from = stream;
 }
 
 /* Input `tap` of two windows as first + 65536 * second; what lies beyond `taps` counts as 0. */
@@ -76,17 +71,16 @@ TR_INLINE uint32_t pair_at(const int8_t *const *windows, uint32_t tap, uint32_t 
 }
 
 #ifdef FAST
-/* Stores an entry and steps to the next. */
-#define ENTRY(step)                            \
-    "strd   %[sum0], %[sum1], [%[entry]], #8\n" \
+/* Stores half an entry and steps to the next. */
+#define ENTRY(step)                               \
+    "strd   %[sum0], %[sum1], [%[entry]], #16\n" \
     "add    %[sum0], %[sum0], %[" #step "0]\n"   \
     "add    %[sum1], %[sum1], %[" #step "1]\n"
 #endif
 
-/* The table of inputs `tap` to `tap + 2` of four windows. */
-TR_NOINLINE static void build(const int8_t *const *windows, uint32_t tap, uint32_t taps, tr_table *table)
+/* Two words of each entry of a table, from `entry` on: inputs `tap` to `tap + 2` of four windows. */
+TR_NOINLINE static void build(const int8_t *const *windows, uint32_t tap, uint32_t taps, uint32_t *entry)
 {
-    uint32_t (*entry)[2] = table->pair;
     const uint32_t z0 = pair_at(windows, tap + 2U, taps), z1 = pair_at(windows + 2, tap + 2U, taps);
     uint32_t y0 = pair_at(windows, tap + 1U, taps), y1 = pair_at(windows + 2, tap + 1U, taps);
     uint32_t x0 = pair_at(windows, tap, taps), x1 = pair_at(windows + 2, tap, taps);
@@ -97,7 +91,7 @@ TR_NOINLINE static void build(const int8_t *const *windows, uint32_t tap, uint32
     y0 -= 2U * z0;
     y1 -= 2U * z1;
 #ifdef FAST
-    const tr_table *end = table + 1;
+    const uint32_t *end = entry + PAIRS * SUMS;
     __asm__ volatile(
         "1:\n"
         ENTRY(z) ENTRY(z) ENTRY(y) ENTRY(z) ENTRY(z) ENTRY(y) ENTRY(z) ENTRY(z) ENTRY(x)
@@ -107,9 +101,9 @@ TR_NOINLINE static void build(const int8_t *const *windows, uint32_t tap, uint32
         : [x0] "r"(x0), [x1] "r"(x1), [y0] "r"(y0), [y1] "r"(y1), [z0] "r"(z0), [z1] "r"(z1), [end] "r"(end)
         : "cc", "memory");
 #else
-    for (uint32_t i = 1; i <= SUMS; i++, entry++) {
-        (*entry)[0] = sum0;
-        (*entry)[1] = sum1;
+    for (uint32_t i = 1; i <= SUMS; i++, entry += PAIRS) {
+        entry[0] = sum0;
+        entry[1] = sum1;
         sum0 += i % 9U == 0U ? x0 : i % 3U == 0U ? y0 : z0;
         sum1 += i % 9U == 0U ? x1 : i % 3U == 0U ? y1 : z1;
     }
@@ -117,74 +111,150 @@ TR_NOINLINE static void build(const int8_t *const *windows, uint32_t tap, uint32
 }
 
 #ifdef FAST
-/* The 14 bytes for one table: r4 takes the index and then the place of its sums, r5 and r6 the sums, r9 and lr the totals. */
-#define LOOK_UP(index, base, offset)       \
-    "ldrb.n r4, [%[row], #" #index "]\n"   \
-    "add.w  r4, %[" #base "], r4, lsl #3\n" \
-    "ldrd   r5, r6, [r4, #" #offset "]\n"  \
-    "add.n  r9, r5\n"                      \
-    "add.n  lr, r6\n"
+/* The 18 bytes for one table: r4 takes the index, then the place of its sums, then they r4, r5, r6 and r8. */
+#define LOOK_UP(index)                      \
+    "ldrb.n r4, [%[row], #" #index "]\n"    \
+    "add.w  r4, %[tables], r4, lsl #4\n"    \
+    "ldm.w  r4, {r4, r5, r6, r8}\n"         \
+    "add.n  r9, r4\n"                       \
+    "add.n  r10, r5\n"                      \
+    "add.n  r11, r6\n"                      \
+    "add.n  lr, r8\n"
 
-/* Adds to the four sums of each of `outputs` outputs what `count` tables give it; their rows of indices lie `stride` bytes
+/* Adds to the eight sums of each of `outputs` outputs what `count` tables give it; their rows of indices lie `stride` bytes
  * apart. Compilers spill what this keeps in registers, and make it half as slow again. */
 TR_NOINLINE static void look_up(const uint8_t *row, uint32_t stride, uint32_t outputs, const tr_table *tables,
-                                              uint32_t count, int32_t *sums)
+                                uint32_t count, uint32_t *lanes)
 {
-    const int32_t *end = sums + TR_FAST_PIXELS * outputs;
-    uint32_t enter = 14U * count;
+    const uint32_t *end = lanes + PAIRS * outputs;
+    uint32_t enter = 18U * count;
+    uint32_t place;
     __asm__ volatile(
         ".balign 4\n" /* ADR counts from a multiple of 4, which -Os does not align functions to */
         "adr.w  r4, 2f\n"
-        "sub    %[enter], r4, %[enter]\n"
-        "adds   %[enter], #1\n"
+        "ldr    r5, %[enter]\n"
+        "sub    r4, r4, r5\n"
+        "adds   r4, #1\n"
+        "str    r4, %[place]\n"
         "1:\n"
-        "mov    r9, #0x8000\n"
-        "mov    lr, #0x8000\n"
-        "bx     %[enter]\n"
-        LOOK_UP(10, high, 432)
-        LOOK_UP(9, high, 216)
-        LOOK_UP(8, high, 0)
-        LOOK_UP(7, high, -216)
-        LOOK_UP(6, high, -432)
-        LOOK_UP(5, high, -648)
-        LOOK_UP(4, low, 864)
-        LOOK_UP(3, low, 648)
-        LOOK_UP(2, low, 432)
-        LOOK_UP(1, low, 216)
-        LOOK_UP(0, low, 0)
+        "ldm    %[lanes], {r9, r10, r11, lr}\n"
+        "ldr.w  pc, %[place]\n"
+        LOOK_UP(4)
+        LOOK_UP(3)
+        LOOK_UP(2)
+        LOOK_UP(1)
+        LOOK_UP(0)
         "2:\n"
-        "ldm    %[sums], {r4, r5, r6, r10}\n"
-        "add    r5, r5, r9, asr #16\n"
-        "uxth   r9, r9\n"
-        "add    r4, r4, r9\n"
-        "add    r10, r10, lr, asr #16\n"
-        "uxth   lr, lr\n"
-        "add    r6, r6, lr\n"
-        "stm    %[sums]!, {r4, r5, r6, r10}\n"
+        "stm    %[lanes]!, {r9, r10, r11, lr}\n"
         "add    %[row], %[row], %[stride]\n"
-        "cmp    %[sums], %[end]\n"
+        "cmp    %[lanes], %[end]\n"
         "bne    1b\n"
-        : [row] "+&l"(row), [sums] "+&r"(sums), [enter] "+&r"(enter)
-        : [stride] "r"(stride), [low] "r"(tables), [high] "r"(tables + 8), [end] "r"(end)
-        : "r4", "r5", "r6", "r9", "r10", "lr", "cc", "memory");
+        : [row] "+&l"(row), [lanes] "+&r"(lanes), [place] "=m"(place)
+        : [stride] "r"(stride), [tables] "r"(tables), [end] "r"(end), [enter] "m"(enter)
+        : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "lr", "cc", "memory");
 }
 #else
 static void look_up(const uint8_t *row, uint32_t stride, uint32_t outputs, const tr_table *tables, uint32_t count,
-                    int32_t *sums)
+                    uint32_t *lanes)
 {
     for (; outputs != 0U; outputs--) {
-        for (uint32_t half = 0; half < 2U; half++, sums += 2) {
-            uint32_t pair = LIFT;
+        for (uint32_t pair = 0; pair < PAIRS; pair++) {
             for (uint32_t i = 0; i < count; i++) {
-                pair += tables[i].pair[row[i]][half];
+                *lanes += tables->pairs[row[i]][pair];
             }
-            sums[0] += (int32_t)(pair & 0xFFFFU);
-            sums[1] += (int32_t)pair >> 16;
+            lanes++;
         }
         row += stride;
     }
 }
 #endif
+
+/* The sums of `outputs` outputs out of their lanes, which are cleared, into `sums`, `step` apart; plus those in `more`, which
+ * lie PIXELS apart and may be `sums`, where it is not null. */
+TR_NOINLINE static void widen(uint32_t *lanes, uint32_t outputs, const int32_t *more, int32_t *sums, uint32_t step)
+{
+    for (const uint32_t *end = lanes + PAIRS * outputs; lanes != end; sums += step) {
+        for (uint32_t i = 0; i < PIXELS; i += 2U) {
+            const uint32_t both = *lanes;
+            int32_t first = (int16_t)(both & 0xFFFFU);
+            int32_t second = (int32_t)(both - (uint32_t)first) >> 16;
+            *lanes++ = 0;
+            if (more != NULL) {
+                first += *more++;
+                second += *more++;
+            }
+            sums[i] = first;
+            sums[i + 1U] = second;
+        }
+    }
+}
+
+#ifdef FAST
+/* Two sums as they lie in a word, see apply_shared, to two outputs. */
+#define PAIR(word)                                          \
+    "add    " #word ", " #word ", #0x8000\n"                \
+    "uxth   r6, " #word "\n"                                \
+    "asr    " #word ", " #word ", #16\n"                    \
+    "mla    r6, r6, %[multiplier], %[lifted]\n"             \
+    "mla    " #word ", " #word ", %[multiplier], %[bias]\n" \
+    "asr    r6, r6, %[shift]\n"                             \
+    "asr    " #word ", " #word ", %[shift]\n"               \
+    "ssat   r6, #8, r6\n"                                   \
+    "ssat   " #word ", #8, " #word "\n"                     \
+    "strb   r6, [%[out]]\n"                                 \
+    "strb   " #word ", [%[out], %[stride]]\n"               \
+    "add    %[out], %[out], %[stride], lsl #1\n"
+#define TWO_PAIRS             \
+    "ldrd   r4, r5, [%[lanes]]\n" \
+    PAIR(r4) PAIR(r5)         \
+    "movs   r6, #0\n"         \
+    "strd   r6, r6, [%[lanes]], #8\n"
+
+/* tr_requant_shared of whole groups, straight from their lanes, which are cleared. 0x8000 on the first of two sums keeps it
+ * from borrowing from the second, and is taken out of its bias again. */
+TR_NOINLINE static void apply_shared(const tr_requant *requant, uint32_t channel, uint32_t outputs, uint32_t *lanes,
+                                     int8_t *out, uint32_t stride)
+{
+    const uint8_t *bytes = requant->bytes + 3U * channel;
+    const int32_t multiplier = requant->multiplier;
+    const uint32_t shift = requant->shift, bias_shift = requant->bias_shift;
+    for (const uint32_t *end = lanes + PAIRS * outputs; lanes != end; bytes += 3, out++) {
+        const int32_t three = (int32_t)(bytes[0] | (uint32_t)bytes[1] << 8) + (int8_t)bytes[2] * 0x10000;
+        const uint32_t bias = (uint32_t)three << bias_shift;
+        const uint32_t lifted = bias - ((uint32_t)multiplier << 15);
+        int8_t *next = out;
+        __asm__ volatile(
+            TWO_PAIRS TWO_PAIRS
+            : [lanes] "+&r"(lanes), [out] "+&r"(next)
+            : [multiplier] "r"(multiplier), [bias] "r"(bias), [lifted] "r"(lifted), [shift] "r"(shift), [stride] "r"(stride)
+            : "r4", "r5", "r6", "cc", "memory");
+    }
+}
+#endif
+
+/* Requantizes a group of `pixels` pixels, by way of `room` words at `sums`, which are no fewer than PIXELS. */
+static void finish(const tr_conv *layer, uint32_t channel, uint32_t outputs, uint32_t *lanes, const int32_t *more,
+                   uint32_t pixels, int8_t *out, int32_t *sums, uint32_t room)
+{
+    const tr_requant *requant = &layer->requant;
+    const uint32_t stride = layer->window.out.channels;
+#ifdef FAST
+    /* Only the shared form has no words. */
+    if (requant->words == NULL && more == NULL && pixels == PIXELS && requant->high - requant->low == UINT8_MAX) {
+        apply_shared(requant, channel, outputs, lanes, out, stride);
+        return;
+    }
+#endif
+    for (uint32_t count; outputs != 0U; outputs -= count) {
+        count = outputs < room / PIXELS ? outputs : room / PIXELS;
+        widen(lanes, count, more, sums, pixels);
+        requant->apply(requant, channel, count, sums, pixels, out, stride);
+        lanes += PAIRS * count;
+        more = more == NULL ? NULL : more + PIXELS * count;
+        channel += count;
+        out += count;
+    }
+}
 
 void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
 {
@@ -195,35 +265,39 @@ void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, v
     const uint32_t width = (taps + 2U) / 3U;
     const uint32_t tile = tile_of(channels, width);
     tr_table *tables = scratch;
-    int32_t *sums = (int32_t *)(tables + (width < TABLES ? width : TABLES));
-    uint8_t *indices = (uint8_t *)(sums + TR_FAST_PIXELS * tile);
-    int8_t *buffer = (int8_t *)(indices + tile * width);
-    tr_stream stream = {layer->weights, 0, 0};
-    const int32_t lifted = -(int32_t)((width + TABLES - 1U) / TABLES * LIFT);
+    uint32_t *lanes = (uint32_t *)(tables + (width < TABLES ? width : TABLES));
+    int32_t *carried = (int32_t *)(lanes + PAIRS * tile);
+    uint8_t *indices = (uint8_t *)(width > CARRIED ? carried + PIXELS * tile : carried) + SLACK;
+    int8_t *buffer = (int8_t *)(indices + tile * width + SLACK);
+    int32_t *more = width > CARRIED ? carried : NULL;
+    const uint32_t room = (uint32_t)(lanes - (uint32_t *)scratch);
 
+    memset(lanes, 0, sizeof *lanes * PAIRS * tile);
     for (uint32_t channel = 0; channel < channels; channel += tile) {
         const uint32_t outputs = channels - channel < tile ? channels - channel : tile;
-        decode(&stream, outputs, taps, indices);
-        for (uint32_t pixel = 0; pixel < total; pixel += TR_FAST_PIXELS) {
-            const uint32_t pixels = total - pixel < TR_FAST_PIXELS ? total - pixel : TR_FAST_PIXELS;
-            const int8_t *windows[TR_FAST_PIXELS];
-            for (uint32_t i = 0; i < TR_FAST_PIXELS; i++) {
-                windows[i] = i < pixels ? tr_window_at(layer, in, pixel + i, buffer + i * taps) : windows[0];
+        decode(layer->weights, channel, outputs, width, indices);
+        for (uint32_t pixel = 0; pixel < total; pixel += PIXELS) {
+            const uint32_t pixels = total - pixel < PIXELS ? total - pixel : PIXELS;
+            const int8_t *const window = tr_window_at(layer, in, pixel, buffer);
+            const int8_t *windows[PIXELS];
+            for (uint32_t i = 0; i < PIXELS; i++) {
+                windows[i] = i == 0U || i >= pixels ? window : tr_window_at(layer, in, pixel + i, buffer + i * taps);
             }
-            for (int32_t *sum = sums; sum != sums + TR_FAST_PIXELS * outputs; sum += TR_FAST_PIXELS) {
-                sum[0] = lifted;
-                sum[1] = 0;
-                sum[2] = lifted;
-                sum[3] = 0;
+            if (more != NULL) {
+                memset(more, 0, sizeof *more * PIXELS * outputs);
             }
             for (uint32_t first = 0; first < width; first += TABLES) {
                 const uint32_t count = width - first < TABLES ? width - first : TABLES;
-                for (uint32_t i = 0; i < count; i++) {
-                    build(windows, 3U * (first + i), taps, &tables[i]);
+                if (first != 0U && first % CARRIED == 0U) {
+                    widen(lanes, outputs, carried, carried, PIXELS);
                 }
-                look_up(indices + first, width, outputs, tables, count, sums);
+                for (uint32_t i = 0; i < count; i++) {
+                    build(windows, 3U * (first + i), taps, tables[i].pairs[0]);
+                    build(windows + 4, 3U * (first + i), taps, tables[i].pairs[0] + 2);
+                }
+                look_up(indices + first, width, outputs, tables, count, lanes);
             }
-            tr_finish(layer, channel, outputs, sums, pixels, out + pixel * channels + channel);
+            finish(layer, channel, outputs, lanes, more, pixels, out + pixel * channels + channel, scratch, room);
         }
     }
 }

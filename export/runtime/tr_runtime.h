@@ -109,7 +109,8 @@ void tr_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scr
 /* The fast ones: a few lines of assembly where the processor has what it takes, plain C everywhere else, the same results.
  * They need `groups` 1; scratch and overlap are in the generator's fast.py.
  * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end.
- * tr_fast_conv_ternary, tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1.
+ * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with zeros and the stream to threes of bytes.
+ * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1.
  * tr_fast_depthwise and tr_fast_depthwise_ternary: dilation_w 1. */
 void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);

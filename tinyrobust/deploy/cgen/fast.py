@@ -1,11 +1,14 @@
 """Which layers the fast kernels run, and in how much scratch: the figures of their C."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tinyrobust.deploy.cgen.calls import APART, Overlap, distance
 from tinyrobust.deploy.cgen.layers import Conv
-from tinyrobust.deploy.cgen.packing import Packed
+from tinyrobust.deploy.cgen.packing import Packed, pack
 
 _PIXELS = 4  # TR_FAST_PIXELS of tr_window.h
-_TABLES, _INDICES = 11, 2048  # TABLES and INDICES of tr_fast_conv_ternary.c
+_TERNARY_PIXELS, _TABLES, _CARRIED, _INDICES, _SLACK = 8, 5, 85, 2048, 4  # PIXELS and so on of tr_fast_conv_ternary.c
 _SUMS = 128  # SUMS of tr_fast_depthwise.c
 
 
@@ -30,10 +33,18 @@ def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
 
 
 def ternary_conv_scratch(conv: Conv) -> int:
-    """Bytes of scratch of `tr_fast_conv_ternary`: tables, sums, decoded weights, windows."""
+    """Bytes of scratch of `tr_fast_conv_ternary`: tables, sums in 16 and, where they need them, 32 bits, weights, windows."""
     width = -(-_taps(conv) // 3)
     tile = _tile(conv)
-    return 216 * min(width, _TABLES) + 16 * tile + tile * width + _gathered(conv, _PIXELS)
+    sums = (48 if width > _CARRIED else 16) * tile
+    return 432 * min(width, _TABLES) + sums + tile * width + 2 * _SLACK + _gathered(conv, _TERNARY_PIXELS)
+
+
+def ternary_conv_weights(conv: Conv, packed: Packed) -> NDArray[np.uint8]:
+    """Weights of `tr_fast_conv_ternary`: rows padded to threes of trits, the whole to threes of bytes."""
+    rows = packed.unpacked.reshape(conv.window.out.channels, -1)
+    data = pack(np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3))), packed.format).data
+    return np.pad(data, (0, -data.size % 3))
 
 
 def conv_scratch(conv: Conv) -> int:
@@ -52,12 +63,16 @@ def depthwise_scratch(conv: Conv) -> int:
 
 def ternary_conv_overlap(conv: Conv) -> Overlap:
     """Every tile of outputs reads the whole input."""
-    return conv_overlap(conv) if _tile(conv) == conv.window.out.channels else APART
+    return _overlap(conv, _TERNARY_PIXELS) if _tile(conv) == conv.window.out.channels else APART
 
 
 def conv_overlap(conv: Conv) -> Overlap:
     """A group of pixels is read before it is written."""
-    return Overlap(True, distance(conv.window, _PIXELS))
+    return _overlap(conv, _PIXELS)
+
+
+def _overlap(conv: Conv, pixels: int) -> Overlap:
+    return Overlap(True, distance(conv.window, pixels))
 
 
 def _taps(conv: Conv) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen import fast
 from tinyrobust.deploy.cgen.calls import APART, SAME_START, Call, Overlap, Table, distance, window_fields
@@ -26,7 +27,7 @@ class Kernel:
         accepts: Whether it runs a layer with these weights.
         scratch: Bytes of scratch.
         overlap: How the output may lie over the input.
-        overread: Bytes past the end of the weights that it may read.
+        weights: The bytes of its weights, as they are packed unless it has another order.
     """
 
     function: str
@@ -34,7 +35,7 @@ class Kernel:
     accepts: Callable[[Conv, Packed], bool]
     scratch: Callable[[Conv], int]
     overlap: Callable[[Conv], Overlap]
-    overread: int = 0
+    weights: Callable[[Conv, Packed], NDArray[np.uint8]] = lambda _, packed: packed.data
 
 
 def _depthwise_overlap(conv: Conv) -> Overlap:
@@ -51,6 +52,7 @@ _KERNELS = (
         fast.takes_ternary_conv,
         fast.ternary_conv_scratch,
         fast.ternary_conv_overlap,
+        fast.ternary_conv_weights,
     ),
     Kernel(
         "tr_fast_conv",
@@ -58,7 +60,7 @@ _KERNELS = (
         fast.takes_conv,
         fast.conv_scratch,
         fast.conv_overlap,
-        overread=3,
+        lambda _, packed: np.pad(packed.data, (0, 3)),  # it reads that far past the end
     ),
     Kernel(
         "tr_fast_depthwise_ternary",
@@ -105,8 +107,7 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
     """The call of a layer with weights."""
     requant = cheapest(rule(conv, packed))
     kernel = next(kernel for kernel in _KERNELS if kernel.accepts(conv, packed))
-    weights = np.concatenate([packed.data, np.zeros(kernel.overread, np.uint8)])
-    tables = {"weights": Table("uint8_t", weights)}
+    tables = {"weights": Table("uint8_t", kernel.weights(conv, packed))}
     requant_fields: dict[str, Any] = {"apply": f"tr_requant_{requant.form}"}
     if requant.words is not None:
         tables["words"] = Table("int32_t", requant.words)
