@@ -56,6 +56,24 @@ def digits_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
 
 
 @pytest.fixture(scope="session")
+def robust_net(digits_net: DigitsNet, tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
+    """The architecture of `digits_net` after fast adversarial training at epsilon 0.15: about 98 % right; three seconds."""
+    import keras
+
+    from tinyrobust.recipe import Train
+    from tinyrobust.training.adversarial import FastAdversarial
+    from tinyrobust.training.learner import compiled
+
+    x, y, images = _digits()
+    keras.utils.set_random_seed(0)
+    model = keras.models.clone_model(digits_net.model)
+    settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0)
+    learner = compiled(model, [FastAdversarial(0.15)], settings, 15 * 19)
+    learner.fit(x[:1200], y[:1200], batch_size=64, epochs=15, verbose=0)
+    return DigitsNet(model, _int8(model, x, tmp_path_factory), images[1200:], y[1200:])
+
+
+@pytest.fixture(scope="session")
 def distilled_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
     """Defensively distilled at T = 50 (Papernot et al. 2016), with ReLU6: undefended in truth, but its gradients vanish."""
     import keras

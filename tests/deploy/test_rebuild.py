@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tinyrobust.attacks.estimator import CompiledClassifier
+from tinyrobust.attacks.repair import smoothed
 from tinyrobust.data.sources import load
 from tinyrobust.deploy import artefact
 from tinyrobust.deploy.interpreter import Int8Model
@@ -107,17 +108,45 @@ def test_activations_stay_on_the_files_grid(digits_net) -> None:
         assert len(np.unique(np.round(steps))) <= 256
 
 
-@pytest.mark.parametrize("activation", ["tanh", "softmax"])
-def test_an_operator_without_a_twin_is_named(activation, converted) -> None:
+def test_curves_and_other_ways_to_reduce(converted, images) -> None:
+    """What networks of strangers bend and reduce with; the twin of the float file is exact, and clipped like the network."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    image = keras.Input((8, 8, 1))
+    bent = [layers.Activation(name)(layers.Conv2D(4, 3)(image)) for name in ("hard_silu", "sigmoid", "tanh", "elu", "gelu")]
+    bent += [layers.LeakyReLU(0.1)(layers.Conv2D(4, 3)(image)), layers.PReLU("uniform")(layers.Conv2D(4, 3)(image))]
+    bent += [layers.Maximum()(bent[:2]), layers.Minimum()(bent[2:4]), layers.Subtract()(bent[4:6]), 1 - bent[0]]
+    bent += [layers.ReLU(0.4)(layers.Conv2D(4, 3)(image))]
+    turned = layers.Permute((3, 1, 2))(layers.Concatenate()(bent))
+    long = layers.Conv1D(8, 3)(layers.Reshape((36, 48))(layers.Permute((2, 3, 1))(turned)))
+    pooled = [layers.GlobalMaxPooling2D()(turned), layers.GlobalMaxPooling1D()(long), layers.GlobalAveragePooling1D()(long)]
+    scores = layers.Dense(5)(layers.Concatenate()(pooled))
+    float_file = converted(keras.Model(image, layers.Activation("sigmoid")(scores)), None)
+    names = {operator.name for operator in artefact.read(float_file).operators}
+    assert names >= {
+        "HARD_SWISH", "LOGISTIC", "TANH", "ELU", "GELU", "LEAKY_RELU", "PRELU", "MAXIMUM", "MINIMUM", "SUB", "TRANSPOSE",
+        "REDUCE_MAX", "MEAN",
+    }  # fmt: skip
+    network, twin = keras.Model(image, scores), rebuild(float_file)
+    # A sigmoid at the end is left out, as a softmax is: scores that saturate have no slope.
+    np.testing.assert_allclose(twin(images), network(images), atol=1e-4)
+    np.testing.assert_array_equal(smoothed(twin)(images), twin(images))
+    agreement, steps = _compared(converted(network, images), images)
+    assert agreement >= 0.9
+    assert steps <= 2
+
+
+@pytest.mark.parametrize(("activation", "operator"), [("exponential", "EXP"), ("softmax", "SOFTMAX")])
+def test_an_operator_without_a_twin_is_named(activation, operator, converted) -> None:
     image = keras.Input((8, 8, 1))
     flat = keras.layers.Flatten()(keras.layers.Conv2D(3, 3, activation=activation)(image))
     path = converted(keras.Model(image, keras.layers.Dense(3)(flat)), None)
-    with pytest.raises(ModelFileError, match=f"Received: {activation.upper()}") as caught:
+    with pytest.raises(ModelFileError, match=f"Received: {operator}") as caught:
         rebuild(path)
     assert "black box" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("scheme", ["dynamic range", "float16", "int16 activations"])
+@pytest.mark.parametrize("scheme", ["dynamic range", "float16", "int16 activations", "uint8", "per tensor"])
 def test_other_schemes_of_quantization(scheme, digits_net, tmp_path) -> None:
     image = keras.Input((8, 8, 1), batch_size=1)
     x = digits_net.x[:60].astype(np.float32) / 255
@@ -129,6 +158,11 @@ def test_other_schemes_of_quantization(scheme, digits_net, tmp_path) -> None:
         converter.representative_dataset = lambda: ([row[np.newaxis]] for row in x)
         mixed = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [mixed]
+    elif scheme != "dynamic range":
+        converter.representative_dataset = lambda: ([row[np.newaxis]] for row in x)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8 if scheme == "uint8" else tf.int8
+        converter._experimental_disable_per_channel = scheme == "per tensor"
     path = tmp_path / "model.tflite"
     path.write_bytes(converter.convert())
     theirs, ours = Int8Model(path).predict(x), np.asarray(rebuild(path)(x, training=False))

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from tinyrobust.reports import formats
+from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.robustness.record import RobustnessRecord
@@ -59,7 +60,7 @@ def test_the_c_is_on_the_card(folder: Path, facts: RunFacts) -> None:
 
 def test_warnings_are_on_the_card(folder: Path, facts: RunFacts, doubted: str) -> None:
     front, body = card(folder, facts)
-    assert f"> - {doubted}" in body
+    assert f"> - {doubted} *{ADVICE['softmax']}*\n" in body
     assert "> **Unreliable" in body
     assert "**unreliable** |" in body
     assert "1 raised: softmax. No robustness can be claimed" in body

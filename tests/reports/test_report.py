@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from tinyrobust.errors import RunFolderError
+from tinyrobust.files import sha256
 from tinyrobust.footprint.record import FootprintRecord
 from tinyrobust.reports import formats
+from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.report import render
 from tinyrobust.robustness.record import RobustnessRecord
@@ -163,6 +165,35 @@ def test_an_unreliable_figure_says_so_wherever_it_stands(folder: Path, facts: Ru
         assert words in page.words
     assert "#check-softmax" in page.values("href")
     assert "check-softmax" in page.values("id")
+
+
+@pytest.mark.usefixtures("doubted")
+def test_a_raised_check_says_what_to_do(folder: Path, facts: RunFacts) -> None:
+    assert rendered(folder, facts).words.count(ADVICE["softmax"]) == 1
+
+
+def test_other_evaluations_of_the_same_file_are_shown(folder: Path, facts: RunFacts, doubted: str) -> None:
+    (folder / "model.tflite").write_bytes(b"the file")
+    record = RobustnessRecord.load(folder / "robustness.json")
+    same = {"model_sha256": sha256(folder / "model.tflite"), "protocol": "paper"}
+    for name, changes in (("paper", same), ("older", {"protocol": "of another file"})):
+        (folder / f"attack-{name}").mkdir()
+        record.model_copy(update=changes).save(folder / f"attack-{name}" / "robustness.json")
+    page = rendered(folder, facts)
+    assert "The same file under the protocol paper unreliable Evaluated apart" in page.words
+    assert "of another file" not in page.words
+    assert page.words.count(doubted) == 3  # above, among the checks, and at the other evaluation
+    assert page.words.count("Robust accuracy in L∞") == 2
+    assert len(page.values("id")) == len(set(page.values("id")))
+
+
+def test_a_cascade_says_so(folder: Path, facts: RunFacts) -> None:
+    said = "a row says what stands after it"
+    assert said not in rendered(folder, facts).words
+    record = RobustnessRecord.load(folder / "robustness.json")
+    last = record.attacks[3].model_copy(update={"given": 77})
+    record.model_copy(update={"attacks": [*record.attacks[:3], last]}).save(folder / "robustness.json")
+    assert said in rendered(folder, facts).words
 
 
 def test_checks_distances_and_passes_are_shown(folder: Path, facts: RunFacts) -> None:

@@ -37,9 +37,14 @@ def test_chance_other_targets_and_other_epsilons_are_not_reported() -> None:
 
 
 def test_rising_accuracy_is_reported() -> None:
-    found = checks.rising([_outcome("fgsm", 0.1, 10), _outcome("fgsm", 0.2, 30), _outcome("fgsm", 0.3, 31)])
+    found = checks.rising([_outcome("pgd", 0.1, 10), _outcome("pgd", 0.2, 30), _outcome("pgd", 0.3, 31)])
     assert found.raised
     assert "rises from 10.0% at epsilon 0.1 to 30.0% at 0.2" in found.explanation
+
+
+def test_one_step_may_overshoot_and_a_transfer_may_fail() -> None:
+    assert not checks.rising([_outcome("fgsm", 0.1, 10), _outcome("fgsm", 0.2, 30)]).raised
+    assert not checks.rising([_outcome("pgd", 0.1, 10, "int8"), _outcome("pgd", 0.2, 30, "int8")]).raised
 
 
 def test_saturated_scores_are_reported() -> None:

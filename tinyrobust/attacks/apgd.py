@@ -1,7 +1,8 @@
 """Auto-PGD: projected gradient descent that sets its own step size (Croce & Hein 2020, algorithm 1), and its targeted form.
 
 L-inf and L2 follow the paper. L1 follows Croce & Hein 2021 ("Mind the box", algorithm 1): sparse steps, and a ball that shrinks
-from 3 epsilon over 2 epsilon to epsilon. Where the papers leave a choice, AutoAttack's code decides.
+from 3 epsilon over 2 epsilon to epsilon. Where the papers leave a choice, AutoAttack's code decides; but the part of an L1 step
+that would leave the box goes to other entries.
 """
 
 import math
@@ -15,7 +16,8 @@ import tensorflow as tf
 from tinyrobust.attacks import losses
 from tinyrobust.attacks.base import FloatArray, IntArray
 from tinyrobust.attacks.graph import compiled
-from tinyrobust.attacks.norms import Norm, largest, length, like, project, random_directions, steepest
+from tinyrobust.attacks.hyperplanes import farthest_in_l1
+from tinyrobust.attacks.norms import Norm, like, project, random_directions, steepest
 from tinyrobust.attacks.walk import Best, GradientAttack, Slope, repeat, slope
 from tinyrobust.errors import RecipeError
 
@@ -138,15 +140,15 @@ class AutoProjectedGradient(GradientAttack):
         x = project(start, centre, epsilon, self.norm, self._bounds)
         here = slope(self._target, self._loss(), x, label, goal)
         zeros = tf.zeros_like(here.value)
-        entries = float(np.prod(x.shape[1:]))
+        changed = _changed(x, centre)
         step = _Step(
             length=zeros + epsilon * (1.0 if self.norm == "l1" else 2.0),
-            share=zeros + 0.2,
+            share=changed / float(np.prod(x.shape[1:])) / _SHRINK,
             value=here.value,
             rises=tf.zeros_like(label),
             before=here.value,
             reduced=tf.ones_like(label, tf.bool),
-            changed=zeros + entries,
+            changed=changed,
         )
         best = Best(x, here.value, self._is_broken(here.logits, label))
         return _State(centre, label, goal, x, x, here.gradient, x, here.gradient, here.value, step, best)
@@ -167,10 +169,9 @@ class AutoProjectedGradient(GradientAttack):
     def _moved(self, now: _State, index: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
         by = like(now.step.length, now.x)
         if self.norm == "l1":
-            direction = tf.sign(largest(now.gradient, now.step.share))
-            moved = now.x + by * direction / tf.maximum(length(direction, "l1"), 1.0)
+            moved = now.x + farthest_in_l1(now.x, now.gradient, now.step.length, self._bounds, now.step.share)
             return project(moved, now.centre, epsilon, "l1", self._bounds)
-        moved = now.x + by * steepest(now.gradient, now.x, self.norm, self._bounds)
+        moved = now.x + by * steepest(now.gradient, self.norm)
         moved = project(moved, now.centre, epsilon, self.norm, self._bounds)
         new = tf.where(index > 0, _MOMENTUM, 1.0)
         moved = now.x + new * (moved - now.x) + (1 - new) * (now.x - now.last)
@@ -245,13 +246,17 @@ def _check(now: _State, window: tf.Tensor, epsilon: tf.Tensor) -> _State:  # noq
 
 def _check_l1(now: _State, window: tf.Tensor, epsilon: tf.Tensor) -> _State:  # noqa: ARG001 - one signature for both
     """A checkpoint in L1: where the best point became sparser, start again from it with long steps; else shorten them."""
-    entries = tf.reshape(tf.abs(now.top - now.centre) > 0, (tf.shape(now.x)[0], -1))
-    changed = tf.reduce_sum(tf.cast(entries, tf.float32), axis=1)
+    changed = _changed(now.top, now.centre)
     sparser = changed < 0.95 * now.step.changed
     shorter = tf.maximum(now.step.length / _SHRINK, epsilon / _FEWEST)
-    share = changed / tf.cast(tf.shape(entries)[1], tf.float32) / _SHRINK
+    share = changed / float(np.prod(now.x.shape[1:])) / _SHRINK
     step = now.step._replace(length=tf.where(sparser, epsilon, shorter), share=share, changed=changed)
     return _sent_to_top(now, sparser)._replace(step=step)
+
+
+def _changed(x: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
+    """How many entries [n] differ."""
+    return tf.reduce_sum(tf.cast(tf.not_equal(x, centre), tf.float32), list(range(1, x.shape.rank)))
 
 
 def _sent_to_top(now: _State, who: tf.Tensor) -> _State:

@@ -5,6 +5,7 @@ its neighbours in the batch are: random numbers belong to the image, not to its 
 """
 
 import abc
+import math
 import zlib
 from typing import Any, ClassVar
 
@@ -73,9 +74,9 @@ class BatchedAttack(EvasionAttack):
         super()._check_params()
         if self.norm not in self.norms:
             raise RecipeError(f"Expected norm to be one of {', '.join(self.norms)}. Received: {self.norm!r}")
-        if not self.epsilon > 0 or self.batch_size < 1:
+        if not self.epsilon > 0 or (math.isinf(self.epsilon) and not self.minimal) or self.batch_size < 1:
             received = f"epsilon={self.epsilon}, batch_size={self.batch_size}"
-            raise RecipeError(f"Expected epsilon > 0 and batch_size >= 1. Received: {received}")
+            raise RecipeError(f"Expected epsilon > 0 (and finite) and batch_size >= 1. Received: {received}")
 
     def generate(self, x: npt.NDArray[Any], y: npt.NDArray[Any] | None = None, **kwargs: Any) -> FloatArray:  # noqa: ARG002
         """Adversarial examples.
@@ -91,7 +92,7 @@ class BatchedAttack(EvasionAttack):
             broken comes back as the best attempt; from an attack that is `minimal`, as it is.
 
         Raises:
-            DataError: `x` and `y` do not fit together, or a targeted attack got no `y`.
+            DataError: `x` and `y` do not fit together, `y` names a class that there is not, or a targeted attack got no `y`.
         """
         x = np.ascontiguousarray(x, dtype=np.float32)
         predicted = np.argmax(self.estimator.predict(x), axis=1) if y is None or self.drop else None
@@ -133,4 +134,7 @@ class BatchedAttack(EvasionAttack):
         labels = np.argmax(labels, axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
         if len(labels) != len(x):
             raise DataError(f"Expected a label for each of {len(x)} inputs. Received: {len(labels)} labels")
+        classes = self.estimator.nb_classes
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise DataError(f"Expected labels from 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}")
         return labels.astype(np.int64)

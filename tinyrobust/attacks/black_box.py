@@ -5,10 +5,7 @@ as success; in ZOO, finite differences far below a step of the sensor's grid, an
 """
 
 import abc
-import contextlib
 import math
-import random
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,21 +15,8 @@ from art.attacks.evasion import HopSkipJump as ArtHopSkipJump
 from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
 from tinyrobust.attacks.nearer import BoolArray, nearer
 from tinyrobust.attacks.norms import Norm, distance
+from tinyrobust.attacks.seeds import seeded
 from tinyrobust.errors import RecipeError
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seeds the global generators that ART draws from, and puts them back afterwards."""
-    # ART knows no other generators.
-    before = np.random.get_state(), random.getstate()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(before[0])  # noqa: NPY002
-        random.setstate(before[1])
 
 
 class _OneByOne(BatchedAttack):

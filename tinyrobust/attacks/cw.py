@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tinyrobust.attacks import losses
 from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.graph import compiled, graph_target
+from tinyrobust.attacks.graph import compiled, graph_target, named
 from tinyrobust.attacks.nearer import BoolArray, nearer
 from tinyrobust.attacks.norms import Norm, length, like
 from tinyrobust.attacks.scores import Lowest
@@ -21,7 +21,7 @@ _TINY = 1e-12
 
 
 class _Task(NamedTuple):
-    """What a descent is given for every sample: image, class, box, the weight of the margin, Adam's first step."""
+    """What a descent is given for every sample: image, class, box, weight of the margin, Adam's first step, unit of slopes."""
 
     x: Any
     label: Any
@@ -29,6 +29,7 @@ class _Task(NamedTuple):
     high: Any
     weight: Any
     rate: Any
+    unit: Any
 
 
 class _Path(NamedTuple):
@@ -105,14 +106,14 @@ class CarliniWagner(BatchedAttack):
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
         key = ("carlini-wagner", self.norm, self.targeted)
         descend = compiled(self._target, key, self._descend)
-        rise, gradient = self._slope(x, y)
-        search = SEARCHES[self.norm](x, self._bounds, self.confidence - rise, gradient)
+        gap, gradient, unit = self._in_units(*self._slope(x, y))
+        search = SEARCHES[self.norm](x, self._bounds, gap, gradient)
         nearest, far = x.copy(), np.full(len(x), np.inf, np.float32)
         steps, confidence = tf.constant(self.steps), tf.constant(self.confidence, tf.float32)
         for _ in range(self.searches):
             low, high = search.box()
             numbers = (search.weight.astype(np.float32), np.float32(self.learning_rate) * search.change.astype(np.float32))
-            task = _Task(*(tf.constant(value) for value in (x, y, low, high, *numbers)))
+            task = _Task(*(tf.constant(value) for value in (x, y, low, high, *numbers, unit)))
             self._target.count((self.steps + 1) * len(x), self.steps * len(x))
             path = descend(task, tf.constant(np.clip(search.start(nearest), low, high)), steps, confidence)
             found, reached = path.nearest.numpy(), path.far.numpy()
@@ -121,6 +122,20 @@ class CarliniWagner(BatchedAttack):
             search.learn(np.isfinite(reached), nearest, far, lambda: self._slope(nearest, y)[1])
         self._take_back(x, y, nearest, np.flatnonzero(np.isfinite(far)))
         return nearest
+
+    def _in_units(self, rise: FloatArray, gradient: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """What the margin has to rise by [n] and its slopes [n, ...], both in units of the largest slope [n], and these.
+
+        Squares of slopes, which Adam averages, then fit into single precision whatever the scale of the logits. A margin that
+        is not finite says nothing about the way: as if there were no slope.
+        """
+        axes = tuple(range(1, gradient.ndim))
+        unit = np.abs(gradient).max(axis=axes, keepdims=True)
+        unit[unit == 0] = 1
+        known = np.isfinite(rise)
+        gap = np.where(known, self.confidence - rise, 0) / unit.ravel()
+        slope = np.where(known.reshape(unit.shape), gradient / unit, 0)
+        return gap.astype(np.float32), slope.astype(np.float32), unit.ravel()
 
     def _descend(self, task: _Task, start: tf.Tensor, steps: tf.Tensor, confidence: tf.Tensor) -> _Path:
         """One descent."""
@@ -131,7 +146,7 @@ class CarliniWagner(BatchedAttack):
             here = slope(self._target, self._margin, now.point, task.label, task.label)
             now = self._kept(now, task, here.logits, here.value, confidence)
             pull = like(tf.where(here.value < confidence, task.weight, 0.0), start)
-            downhill = -pull * here.gradient
+            downhill = -pull * (here.gradient / like(task.unit, start))
             if self.norm == "l2":
                 downhill += 2 * (now.point - task.x)
             return self._moved(now, task, downhill, tf.cast(step, tf.float32), tf.cast(steps, tf.float32))
@@ -151,8 +166,8 @@ class CarliniWagner(BatchedAttack):
 
     def _kept(self, path: _Path, task: _Task, logits: tf.Tensor, value: tf.Tensor, confidence: tf.Tensor) -> _Path:
         """Takes over the point where it is adversarial and nearer."""
-        named = tf.argmax(logits, axis=1) == task.label
-        broken = (named if self.targeted else ~named) & (value >= confidence)
+        reached = named(logits) == task.label
+        broken = (reached if self.targeted else ~reached) & (value >= confidence)
         difference = path.point - task.x
         changed = tf.cast(tf.abs(difference) > CHANGED, tf.float32)
         norm = length(changed, "l1") if self.norm == "l0" else length(difference, self.norm)

@@ -12,7 +12,6 @@ from tinyrobust.attacks.nearer import nearer
 from tinyrobust.attacks.norms import Norm, length, like
 from tinyrobust.errors import RecipeError
 
-_TINY = 1e-12
 # A step goes beyond the boundary by this distance: exactly on it nothing would be broken.
 _BEYOND = 1e-6
 
@@ -106,8 +105,9 @@ class DeepFool(BatchedAttack):
             size = length(slope, dual)
             # A flat logit difference has no boundary in sight.
             steepness = tf.reshape(size, [-1])
-            far = tf.where(steepness > 0, tf.abs(gap) / (steepness + _TINY) + _BEYOND, float("inf"))
-            way = slope / (size + _TINY) if self.norm == "l2" else tf.sign(slope)
+            seen = (steepness > 0) & tf.math.is_finite(gap)
+            far = tf.where(seen, tf.math.divide_no_nan(tf.abs(gap), steepness) + _BEYOND, float("inf"))
+            way = tf.math.divide_no_nan(slope, size) if self.norm == "l2" else tf.sign(slope)
             best = tf.where(like(far < shortest, point), like(far, point) * way, best)
             shortest = tf.minimum(far, shortest)
         return tf.clip_by_value(point + reach * best, low, high)

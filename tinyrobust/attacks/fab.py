@@ -13,6 +13,7 @@ import tensorflow as tf
 from tinyrobust.attacks.base import FloatArray, IntArray
 from tinyrobust.attacks.graph import compiled
 from tinyrobust.attacks.hyperplanes import way_to
+from tinyrobust.attacks.nearer import nearer
 from tinyrobust.attacks.norms import Norm, distance, length, like, random_directions
 from tinyrobust.attacks.walk import Best, GradientAttack, repeat, slope
 from tinyrobust.errors import RecipeError
@@ -21,7 +22,6 @@ _TOWARDS_INPUT = 0.1  # alpha_max: the largest weight of the way from the input 
 _OVERSHOOT = 1.05  # eta: a little beyond the linear boundary
 _BACK = 0.9  # beta: an adversarial example is drawn back towards the input by this factor (eq. 10)
 _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
-_TINY = 1e-12
 
 
 class _State(NamedTuple):
@@ -77,7 +77,8 @@ class FastAdaptiveBoundary(GradientAttack):
     def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:
         start = x
         if run % self.restarts:
-            reach = np.minimum(-best.score, np.float32(self.epsilon)) / 2
+            across = distance(np.full_like(x, self._bounds[1] - self._bounds[0]), self.norm)
+            reach = np.minimum(np.minimum(-best.score, across), np.float32(self.epsilon)) / 2
             away = random_directions(x.shape[1:], self.norm, self._generators(x, run))
             start = np.clip(x + reach.reshape(-1, *[1] * (x.ndim - 1)) * away, *self._bounds)
         advance = compiled(self._target, ("fab", self.norm, self.targets is None), self._advance)
@@ -86,14 +87,21 @@ class FastAdaptiveBoundary(GradientAttack):
         gradients = 1 if self.targets is not None else self.estimator.nb_classes
         self._target.count(2 * self.steps * len(x), gradients * self.steps * len(x))
         found = advance(state, tf.constant(0), tf.constant(self.steps)).best
-        example = found.example.numpy()
+        example = self._drawn_back(x, y, found.example.numpy(), np.flatnonzero(found.broken))
         # The loop's distances are single precision sums; success is decided on those that the caller will measure.
         away_by = np.where(found.broken.numpy(), distance(example - x, self.norm), np.float32(np.inf))
         return Best(example, -away_by, away_by <= self.epsilon)
 
+    def _drawn_back(self, x: FloatArray, y: IntArray, example: FloatArray, rows: IntArray) -> FloatArray:
+        """Algorithm 1's final search, by bisection: the samples `rows`, which have an example, go back to the boundary."""
+        if len(rows):
+            example[rows] = nearer(x[rows], example[rows], lambda tried: self.estimator.predict(tried).argmax(1) != y[rows])
+        return example
+
     def _advance(self, state: _State, first: tf.Tensor, last: tf.Tensor) -> _State:
         def body(_: tf.Tensor, now: _State) -> _State:
             value, normal = self._boundary(now)
+            value = tf.where(tf.math.is_finite(value), value, 0.0)  # no boundary to go to: a little towards the input
             from_here = way_to(now.x, normal, -value, self.norm, self._bounds)
             # The same hyperplane, seen from the input.
             apart = tf.reduce_sum(normal * (now.x - now.centre), list(range(1, normal.shape.rank)))
@@ -130,9 +138,10 @@ class FastAdaptiveBoundary(GradientAttack):
         normals = tf.where(tf.math.is_finite(normals), normals, 0.0)
         flat = tf.reshape(normals, (-1, *normals.shape[2:]))
         steepness = tf.reshape(length(flat, _DUAL[self.norm]), tf.shape(values))
-        away = tf.abs(values) / (_TINY + steepness)
         own = tf.one_hot(now.label, classes, on_value=True, off_value=False)
-        nearest = tf.argmin(tf.where(own, np.inf, away), axis=1)
+        # A flat difference of logits has no boundary in sight.
+        seen = ~own & (steepness > 0) & tf.math.is_finite(values)
+        nearest = tf.argmin(tf.where(seen, tf.math.divide_no_nan(tf.abs(values), steepness), np.inf), axis=1)
         return tf.gather(values, nearest, batch_dims=1), tf.gather(normals, nearest, batch_dims=1)
 
 

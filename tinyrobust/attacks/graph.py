@@ -43,15 +43,26 @@ class _Bridge:
         pass
 
     def logits(self, x: tf.Tensor) -> tf.Tensor:
+        # Asked outside of the custom gradient, which would take the network's variables for its own.
+        scores = tf.constant(np.asarray(self._estimator.predict(x.numpy()), dtype=np.float32))
+
         @tf.custom_gradient
         def called(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
             def backward(upstream: tf.Tensor) -> tf.Tensor:
-                jacobian = self._estimator.class_gradient(inputs.numpy()).astype(np.float32)
+                jacobian = np.asarray(self._estimator.class_gradient(inputs.numpy()), dtype=np.float32)
                 return tf.einsum("nc,nc...->n...", upstream, tf.constant(jacobian))
 
-            return tf.constant(self._estimator.predict(inputs.numpy()).astype(np.float32)), backward
+            return scores, backward
 
         return called(x)
+
+
+def named(logits: tf.Tensor) -> tf.Tensor:
+    """The classes [n] that logits [n, classes] name, as NumPy's `argmax` has it: the first that is not a number, if one is.
+
+    TensorFlow's own passes over what is not a number, and an attack would take for broken what its judge does not.
+    """
+    return tf.argmax(tf.where(tf.math.is_nan(logits), np.float32(np.inf), logits), axis=1)
 
 
 def graph_target(estimator: Any) -> GraphTarget:
@@ -94,7 +105,7 @@ def _any_size(function: Callable[..., Any]) -> Callable[..., Any]:
             specs = tf.nest.map_structure(
                 lambda tensor: tf.TensorSpec((None, *tensor.shape[1:]) if tensor.shape.rank else (), tensor.dtype), arguments
             )
-            traced.append(tf.function(function, input_signature=specs, autograph=False))
+            traced.append(tf.function(function, autograph=False).get_concrete_function(*specs))
         return traced[0](*arguments)
 
     return call

@@ -1,7 +1,8 @@
 """What gradient attacks maximise, as functions of the logits: one value a sample.
 
 A loss that divides by differences of logits does not change when the logits are scaled, so a network cannot hide behind large
-ones; the cross-entropy can saturate (Croce & Hein 2020, section 4).
+ones; the cross-entropy can saturate (Croce & Hein 2020, section 4). The papers' ratios need three or four classes; what stands
+in for them below that is said with each.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,6 @@ NAMES: tuple[Loss, ...] = get_args(Loss)
 Function = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 _TINY = 1e-12
-_NEEDED = {"ce": 2, "margin": 2, "dlr": 3, "targeted-dlr": 4}  # classes
 
 
 def cross_entropy(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:  # noqa: ARG001 - one signature for all
@@ -31,16 +31,27 @@ def margin(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:  
 
 
 def dlr(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:  # noqa: ARG001 - one signature for all
-    """Difference of logits ratio [n] (Croce & Hein 2020, eq. 6): the margin over the gap of first and third logit."""
+    """Difference of logits ratio [n] (Croce & Hein 2020, eq. 6): the margin over the gap of first and third logit.
+
+    With two classes, the margin itself: over its own size it would be constant.
+    """
+    ahead = _highest_other(logits, label) - _of(logits, label)
+    if logits.shape[-1] < 3:
+        return ahead
     highest = tf.math.top_k(logits, 3).values
-    return (_highest_other(logits, label) - _of(logits, label)) / (highest[:, 0] - highest[:, 2] + _TINY)
+    return ahead / (highest[:, 0] - highest[:, 2] + _TINY)
 
 
 def targeted_dlr(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Tensor:
-    """Targeted difference of logits ratio [n] (Croce & Hein 2020, eq. 7): from the label towards one other class."""
-    highest = tf.math.top_k(logits, 4).values
-    gap = highest[:, 0] - 0.5 * (highest[:, 2] + highest[:, 3])
-    return (_of(logits, goal) - _of(logits, label)) / (gap + _TINY)
+    """Targeted difference of logits ratio [n] (Croce & Hein 2020, eq. 7): from the label towards one other class.
+
+    With three classes over the gap of first and third logit, with two the difference itself; see `dlr`.
+    """
+    ahead = _of(logits, goal) - _of(logits, label)
+    if logits.shape[-1] < 3:
+        return ahead
+    highest = tf.math.top_k(logits, min(4, logits.shape[-1])).values
+    return ahead / (highest[:, 0] - tf.reduce_mean(highest[:, 2:], axis=1) + _TINY)
 
 
 def function(name: str, classes: int, *, targeted: bool = False) -> Function:
@@ -52,15 +63,12 @@ def function(name: str, classes: int, *, targeted: bool = False) -> Function:
         targeted: The labels are classes to reach: the loss is turned around.
 
     Raises:
-        RecipeError: There is no such loss, or it needs more classes.
+        RecipeError: There is no such loss, or a single class.
     """
     if name not in NAMES:
         raise RecipeError(f"Expected loss to be one of {', '.join(NAMES)}. Received: {name!r}")
-    if classes < _NEEDED[name]:
-        raise RecipeError(
-            f"Expected at least {_NEEDED[name]} classes for loss {name!r}. Received: {classes}",
-            hint="With two classes use 'ce' or 'margin'.",
-        )
+    if classes < 2:
+        raise RecipeError(f"Expected a network of at least two classes. Received: {classes}")
     chosen = {"ce": cross_entropy, "dlr": dlr, "margin": margin, "targeted-dlr": targeted_dlr}[name]
     return (lambda logits, label, goal: -chosen(logits, label, goal)) if targeted else chosen
 

@@ -15,7 +15,8 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 FloatArray = npt.NDArray[np.float32]
 
 _CHANGED = 1e-6  # a value that moved by less has been rounded, not changed
-_TINY = 1e-12  # keeps a division by the norm of a zero gradient finite
+_ROUNDS = 50  # about five are needed, as a rule; fewer than needed end inside of the ball
+_TINY = 1e-12  # keeps a division by the length of no way at all finite
 
 
 def distance(difference: FloatArray, norm: Norm) -> FloatArray:
@@ -36,14 +37,17 @@ def length(rows: tf.Tensor, norm: Norm) -> tf.Tensor:
     if norm == "linf":
         return tf.reduce_max(tf.abs(rows), axes, keepdims=True)
     if norm == "l2":
-        return tf.sqrt(tf.reduce_sum(tf.square(rows), axes, keepdims=True))
+        # Relative to the largest entry: the squares of the tiny gradients of a saturated loss would all be zero.
+        most = tf.reduce_max(tf.abs(rows), axes, keepdims=True)
+        return most * tf.sqrt(tf.reduce_sum(tf.square(tf.math.divide_no_nan(rows, most)), axes, keepdims=True))
     return tf.reduce_sum(tf.abs(rows), axes, keepdims=True)
 
 
 def project(x: tf.Tensor, centre: tf.Tensor, epsilon: tf.Tensor, norm: Norm, bounds: tuple[float, float]) -> tf.Tensor:
-    """Points of the ball around `centre` and of the box, near `x`.
+    """The points of the ball around `centre` and of the box that are nearest to `x`.
 
-    L-inf and L1: the nearest such points. L2: nearest in the ball, then clipped to the box, as in AutoAttack.
+    AutoAttack projects onto the L2 ball, then clips to the box: what the box takes away is lost from the budget. With black and
+    white images that is much of it; here other entries get it.
 
     Args:
         x: Points [n, ...].
@@ -56,42 +60,16 @@ def project(x: tf.Tensor, centre: tf.Tensor, epsilon: tf.Tensor, norm: Norm, bou
     if norm == "linf":
         return tf.clip_by_value(tf.clip_by_value(x, centre - epsilon, centre + epsilon), low, high)
     if norm == "l2":
-        difference = x - centre
-        shrink = tf.minimum(1.0, epsilon / tf.maximum(length(difference, "l2"), _TINY))
-        return tf.clip_by_value(centre + difference * shrink, low, high)
+        return _onto_l2(x, centre, epsilon, bounds)
     return _onto_l1(x, centre, epsilon, bounds)
 
 
-def steepest(gradient: tf.Tensor, x: tf.Tensor, norm: Norm, bounds: tuple[float, float], share: float = 0.01) -> tf.Tensor:
-    """Steps of norm 1 along which a loss with this gradient rises most.
+def steepest(gradient: tf.Tensor, norm: Norm) -> tf.Tensor:
+    """Steps of norm 1 along which a loss with this gradient [n, ...] rises most: the sign in L-inf, the direction in L2.
 
-    L-inf: the sign. L2: the direction. L1: the sign on the `share` of the entries with the largest gradients that can move
-    (Tramer & Boneh 2019, section 3.2: a single entry, the steepest in theory, leaves the box at once).
-
-    Args:
-        gradient: [n, ...].
-        x: Where it was taken [n, ...].
-        norm: The norm of the steps.
-        bounds: Lowest and highest value of an input.
-        share: Share of the entries that move, for L1.
+    In L1 that depends on the box: see `hyperplanes.farthest_in_l1`.
     """
-    if norm == "linf":
-        return tf.sign(gradient)
-    if norm == "l2":
-        return gradient / tf.maximum(length(gradient, "l2"), _TINY)
-    blocked = ((x <= bounds[0]) & (gradient < 0)) | ((x >= bounds[1]) & (gradient > 0))
-    free = tf.where(blocked, tf.zeros_like(gradient), gradient)
-    moved = tf.sign(largest(free, tf.fill(tf.shape(free)[:1], share)))
-    return moved / tf.maximum(length(moved, "l1"), 1.0)
-
-
-def largest(gradient: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """The given share [n] of the entries of every row [n, ...], those largest in size; the others 0. At least one is left."""
-    flat = tf.sort(tf.abs(tf.reshape(gradient, (tf.shape(gradient)[0], -1))), axis=1)
-    entries = int(np.prod(gradient.shape[1:]))
-    place = tf.cast((1.0 - share) * entries, tf.int32)
-    least = tf.gather(flat, tf.clip_by_value(place, 0, entries - 1), axis=1, batch_dims=1)
-    return tf.where(tf.abs(gradient) >= like(least, gradient), gradient, 0.0)
+    return tf.sign(gradient) if norm == "linf" else tf.math.divide_no_nan(gradient, length(gradient, "l2"))
 
 
 def random_points(shape: tuple[int, ...], norm: Norm, generators: Sequence[np.random.Generator]) -> FloatArray:
@@ -121,6 +99,32 @@ def random_directions(shape: tuple[int, ...], norm: Norm, generators: Sequence[n
     return draws / distance(draws, norm).reshape(-1, *[1] * len(shape))
 
 
+def _onto_l2(x: tf.Tensor, centre: tf.Tensor, epsilon: tf.Tensor, bounds: tuple[float, float]) -> tf.Tensor:
+    """The nearest point of the L2 ball and the box together.
+
+    Each entry moves by min(t u, b), where u is the wish, b the room up to the box, and t <= 1 the largest factor at which the
+    moves are no longer than epsilon (the multiplier of the ball is 1 / t - 1). Entries found at the box leave the others more
+    of the budget, and t rises, never beyond its value, until no more of them get there.
+    """
+    difference = x - centre
+    shape = tf.shape(difference)
+    wish = tf.reshape(tf.abs(difference), (shape[0], -1))
+    room = tf.maximum(tf.reshape(tf.where(difference > 0, bounds[1] - centre, centre - bounds[0]), (shape[0], -1)), 0.0)
+
+    def further(count: tf.Tensor, factor: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        free = factor * wish < room
+        left = tf.square(epsilon) - tf.reduce_sum(tf.square(tf.where(free, 0.0, room)), axis=1, keepdims=True)
+        needed = tf.reduce_sum(tf.square(tf.where(free, wish, 0.0)), axis=1, keepdims=True)
+        larger = tf.minimum(1.0, tf.sqrt(tf.maximum(tf.math.divide_no_nan(left, needed), 0.0)))
+        return count + 1, tf.maximum(factor, larger), tf.reduce_any(larger > factor * (1 + 1e-6))
+
+    start = (tf.constant(0), tf.zeros((shape[0], 1)), tf.constant(True))
+    factor = tf.while_loop(lambda count, _, going: (count < _ROUNDS) & going, further, start)[1]
+    moves = tf.minimum(factor * wish, room)
+    moves *= tf.minimum(1.0, epsilon / tf.maximum(length(moves, "l2"), _TINY))  # rounding
+    return centre + tf.reshape(tf.sign(difference), shape) * tf.reshape(moves, shape)
+
+
 def _onto_l1(x: tf.Tensor, centre: tf.Tensor, epsilon: tf.Tensor, bounds: tuple[float, float]) -> tf.Tensor:
     """The nearest point of the L1 ball and the box together (Croce & Hein 2021, "Mind the box", proposition 2.1).
 
@@ -140,9 +144,11 @@ def _onto_l1(x: tf.Tensor, centre: tf.Tensor, epsilon: tf.Tensor, bounds: tuple[
     slopes, totals = tf.cumsum(slope, axis=1), tf.cumsum(slope * points, axis=1)
     within = tf.cast(totals - slopes * points <= epsilon, tf.int32)
     last = tf.maximum(tf.reduce_sum(within, axis=1, keepdims=True) - 1, 0)
-    slope_there, total_there = (tf.gather(values, last, batch_dims=1) for values in (slopes, totals))
-    threshold = tf.maximum((total_there - epsilon) / tf.maximum(slope_there, 1.0), 0.0)
-    moves = tf.clip_by_value(wish - threshold, 0.0, tf.maximum(room, 0.0))
+    here, slope_here, total_here = (tf.gather(values, last, batch_dims=1) for values in (points, slopes, totals))
+    # Without slope the sum does not change down to the next breakpoint.
+    threshold = tf.where(slope_here > 0, (total_here - epsilon) / tf.maximum(slope_here, 1.0), here)
+    moves = tf.clip_by_value(wish - tf.maximum(threshold, 0.0), 0.0, tf.maximum(room, 0.0))
+    moves *= tf.minimum(1.0, epsilon / tf.maximum(tf.reduce_sum(moves, axis=1, keepdims=True), _TINY))  # rounding
     return centre + tf.reshape(tf.sign(flat) * moves, shape)
 
 

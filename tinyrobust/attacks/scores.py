@@ -14,7 +14,8 @@ def margin(scores: FloatArray, label: IntArray) -> FloatArray:
     rows = np.arange(len(label))
     others = scores.copy()
     others[rows, label] = -np.inf
-    return np.asarray(scores[rows, label] - others.max(axis=1), dtype=np.float32)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(scores[rows, label] - others.max(axis=1), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Lowest:
         """What the target says to x [n, ...], with the classes [n] to leave (or with `targeted` to reach)."""
         scores = estimator.predict(x)
         height, named = margin(scores, label), np.argmax(scores, axis=1) == label
-        return cls(x, -height, named) if targeted else cls(x, height, ~named)
+        # Infinite scores may have no difference: nothing is worse.
+        low = np.where(np.isnan(height), np.float32(np.inf), -height if targeted else height)
+        return cls(x, low, named if targeted else ~named)
 
     def standing(self, drop: bool) -> IntArray:
         """The samples that an attack goes on with: with `drop`, those that are not broken."""

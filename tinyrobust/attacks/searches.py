@@ -26,8 +26,8 @@ class Search:
     Args:
         x: Images [n, ...].
         bounds: Lowest and highest value of an input.
-        gap: What the margin has to rise by, in logits [n].
-        gradient: Of the margin at x [n, ...].
+        gap: What the margin has to rise by [n], in units of the largest slope.
+        gradient: Of the margin at x [n, ...], in the same units.
 
     Attributes:
         weight: Of the margin in the loss [n].
@@ -137,7 +137,7 @@ class CountSearch(Search):
         difference = nearest - self._x
         effect = np.abs(gradient() * difference).reshape(len(self._x), -1)
         # A changed value on a flat spot still goes before one that is not changed.
-        rank = np.where(np.abs(difference).reshape(effect.shape) > CHANGED, effect + _TINY, 0)
+        rank = np.where(np.abs(difference).reshape(effect.shape) > CHANGED, effect, -1)
         self._importance = np.where(success[:, np.newaxis], rank, self._importance)
         self._fails = np.where(success, 0.0 * self._now, np.maximum(self._fails, self._now))
         middle = np.floor((self._fails + far) / 2)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.graph import GraphTarget, graph_target
+from tinyrobust.attacks.graph import GraphTarget, graph_target, named
 from tinyrobust.attacks.losses import Function
 from tinyrobust.attacks.norms import like
 
@@ -48,13 +48,18 @@ class Slope(NamedTuple):
 
 
 def slope(target: GraphTarget, loss: Function, x: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> Slope:
-    """The loss and its gradient; entries of the gradient that are not finite count as zero."""
+    """The loss and its gradient; entries of the gradient that are not finite count as zero, a loss that is none as -inf."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         logits = target.logits(x)
         value = loss(logits, label, goal)
     gradient = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return Slope(logits, value, tf.where(tf.math.is_finite(gradient), gradient, 0.0))
+    return Slope(logits, ranked(value), tf.where(tf.math.is_finite(gradient), gradient, 0.0))
+
+
+def ranked(value: tf.Tensor) -> tf.Tensor:
+    """Losses [n] that can be compared: what is not a number is lower than everything, or no later point would replace it."""
+    return tf.where(tf.math.is_nan(value), -np.float32(np.inf), value)
 
 
 def repeat(body: Callable[[tf.Tensor, Any], Any], state: Any, first: tf.Tensor, last: tf.Tensor) -> Any:
@@ -105,7 +110,7 @@ class GradientAttack(BatchedAttack):
         return np.ascontiguousarray(order[:, : min(count, logits.shape[1] - 1)].T, dtype=np.int64)
 
     def _is_broken(self, logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-        reached = tf.argmax(logits, axis=1) == label
+        reached = named(logits) == label
         return reached if self.targeted else ~reached
 
     def _steps(self, advance: Callable[[Any, tf.Tensor, tf.Tensor], Any], state: Any, steps: int) -> Any:

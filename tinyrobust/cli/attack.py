@@ -1,6 +1,6 @@
 """`tinyrobust attack`: how robust is exactly the file that is flashed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import percent, radius, table
+from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
     from tinyrobust.robustness.record import RobustnessRecord
@@ -36,11 +37,24 @@ def attack(
         float | None, typer.Option(min=1, help="That the network was distilled at; the recipe's, or estimated.")
     ] = None,
     surrogate: Annotated[
-        Path | None, typer.Option(help="A .keras network trained apart, whose adversarial examples are transferred.")
+        Path | None,
+        typer.Option(metavar="RUN", help="A run (or .keras) trained apart, whose adversarial examples are transferred."),
     ] = None,
+    member: Annotated[
+        list[Path], typer.Option(metavar="RUN", help="A run (or .keras) that answers together with MODEL. Repeatable.")
+    ] = [],  # noqa: B006
     input_range: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="What the file's inputs are for black and white; recognised when absent."),
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="What the inputs are for black and white, like -128 127, or per channel; recognised when absent.",
+        ),
+    ] = None,
+    normalised: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="MEAN STD", help="The same for inputs (x - mean) / std, x from 0 to 1, like 0.5,0.4,0.4 0.2,0.2,0.2."
+        ),
     ] = None,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
@@ -59,9 +73,14 @@ def attack(
         tinyrobust attack runs/digits-stq-1a2b3c4d --protocol adaptive
 
         tinyrobust attack somebodys.tflite --data cifar10 --samples 100
+
+        tinyrobust attack somebodys.tflite --data cifar10 --input-range -128 127
     """
+    units = _units(input_range, normalised)
     with console.quiet_imports():
         from tinyrobust.pipeline.attack import attack as execute
+        from tinyrobust.robustness.targets import ranges
+    made = None if units is None else ranges.normalised(*units[:2]) if units[2] else ranges.checked(*units[:2])
     with console.progress(not as_json) as progress:
         record = execute(
             model,
@@ -74,9 +93,10 @@ def attack(
             seed=seed,
             data_dir=data_dir,
             output=output,
-            input_range=input_range,
+            input_range=made,
             temperature=temperature,
             surrogate=surrogate,
+            members=member,
             grid=grid or None,
             fresh=fresh,
             progress=progress,
@@ -84,7 +104,7 @@ def attack(
     if as_json:
         console.print_json(record.to_json())
         return
-    console.OUT.print(table(record.model, "llrl", list(_rows(record)), _HEADER))
+    console.OUT.print(table(record.model, "ltrl", list(_rows(record)), _HEADER))
     trust = "" if record.reliable else " [red]unreliable[/]"
     headline = f"Worst case over all attacks and targets at epsilon {record.headline_epsilon:.4g}: {percent(record.headline)}"
     console.OUT.print(f"[bold]{headline}[/]{trust}", highlight=False)
@@ -96,12 +116,29 @@ def attack(
             console.OUT.print(line)
 
 
+def _units(
+    input_range: tuple[str, str] | None, normalised: tuple[str, str] | None
+) -> tuple[Sequence[float], Sequence[float], bool] | None:
+    """The two options as numbers per channel; whether they are means and deviations."""
+    given = input_range or normalised
+    if given is None:
+        return None
+    if input_range and normalised:
+        raise RecipeError("Expected one of --input-range and --normalised. Received: both")
+    try:
+        first, second = ([float(number) for number in text.split(",")] for text in given)
+    except ValueError:
+        raise RecipeError(f"Expected two numbers, or two lists like 0.5,0.4,0.4. Received: {' '.join(given)}") from None
+    return first, second, normalised is not None
+
+
 def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
     for clean in record.clean:
         yield clean.target, "no attack, whole test set", "", percent(clean.test)
     for row in record.attacks:
         made = row.attack if row.crafted_on == row.target else f"{row.attack} on {row.crafted_on}"
-        yield row.target, made, radius(row.norm, row.epsilon), percent(row.robust)
+        grid = f", {row.on_grid.value:.1%} of the examples survive 8 bits" if row.on_grid else ""
+        yield row.target, made, radius(row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
     for worst in record.worst:
         trust = "" if record.reliable else ", unreliable"
         yield worst.target, f"worst case{trust}", radius(worst.norm, worst.epsilon), percent(worst.robust)

@@ -8,7 +8,7 @@ import keras
 from tinyrobust import toml
 from tinyrobust.data.sources import load
 from tinyrobust.errors import ModelFileError, RecipeError
-from tinyrobust.pipeline.folder import locked
+from tinyrobust.pipeline.folder import locked, read
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.layers import freeze
@@ -16,6 +16,7 @@ from tinyrobust.recipe import Recipe, Robustness
 from tinyrobust.robustness import protocol as protocols
 from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.targets import InputRange
 from tinyrobust.training.fit import seed_everything
 
 
@@ -32,9 +33,10 @@ def attack(
     seed: int = 7,
     data_dir: str | Path | None = None,
     output: str | Path | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: InputRange | None = None,
     temperature: float | None = None,
     surrogate: str | Path | None = None,
+    members: Sequence[str | Path] = (),
     grid: bool | None = None,
     fresh: bool = False,
     progress: Progress = silent,
@@ -55,10 +57,13 @@ def attack(
         data_dir: Where data sets are stored.
         output: Folder for robustness.json, per_sample.npz and the pieces that an interrupted evaluation goes on from;
             `attack-<model>` in the current folder when absent.
-        input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
+        input_range: What pixel values 0 and 255 become in the file's input units, for all channels or for each; recognised
+            when absent. `normalised` makes it from means and deviations.
         temperature: That the network was distilled at; the recipe's, or estimated from its logits.
-        surrogate: A `.keras` network trained apart, whose adversarial examples are transferred; without it, protocols leave
-            such attacks out.
+        surrogate: The folder of a run, or a `.keras` network, trained apart: its adversarial examples are transferred. The
+            record says how it relates to the model. Without it, protocols leave such attacks out.
+        members: Other networks, as for `surrogate`, that answer together with the one of the run: an ensemble. The file that
+            is attacked beside it is that of the run alone.
         grid: Try every example rounded to the sensor's 8 bits too; as the recipe says when absent.
         fresh: Throw away what another evaluation left in `output`; it is refused otherwise.
         progress: Called with a label, what is done and how much there is.
@@ -73,10 +78,16 @@ def attack(
     chosen = protocols.load(settings.protocol)
     dataset = load(source, recipe.seed if recipe else seed, None if data_dir is None else Path(data_dir), progress)
     folder = Path(output) if output else Path(f"attack-{recipe.run_name if recipe else flashed.stem}")
+    network = freeze(keras.models.load_model(flashed.with_name("model.keras"), compile=False)) if recipe else None
+    if members and network is None:
+        raise ModelFileError(
+            f"Expected a run whose network the members join. Received: {flashed}, of which only the file is known"
+        )
+    apart = None if surrogate is None else _network(Path(surrogate))
     seed_everything(recipe.seed if recipe else seed)
     with locked(folder):
         return evaluate(
-            keras_model=freeze(keras.models.load_model(flashed.with_name("model.keras"), compile=False)) if recipe else None,
+            keras_model=[network, *(_network(Path(member))[0] for member in members)] if members else network,
             tflite=flashed,
             dataset_name=dataset.name,
             fingerprint=dataset.fingerprint,
@@ -86,18 +97,39 @@ def attack(
             protocol=chosen,
             seed=recipe.seed if recipe else seed,
             output=folder,
-            surrogate=None if surrogate is None else _network(Path(surrogate)),
+            surrogate=apart and apart[0],
             temperature=temperature or (recipe.temperature if recipe else None),
             input_range=input_range,
+            remarks=[] if apart is None else [_relation(str(surrogate), apart[1], recipe)],
             fresh=fresh,
             progress=progress,
         )
 
 
-def _network(path: Path) -> keras.Model:
-    if not path.is_file() or path.suffix != ".keras":
-        raise ModelFileError(f"Expected a surrogate network in a .keras file. Received: {path}")
-    return freeze(keras.models.load_model(path, compile=False))
+def _network(path: Path) -> tuple[keras.Model, Recipe | None]:
+    """The network of a run's folder, or of a `.keras` file, and its recipe where that is known."""
+    run = (path / "run.json").is_file()
+    if not run and (not path.is_file() or path.suffix != ".keras"):
+        raise ModelFileError(f"Expected the folder of a run or a network in a .keras file. Received: {path}")
+    network = keras.models.load_model(path / "model.keras" if run else path, compile=False)
+    return freeze(network), read(path)[0] if run else None
+
+
+def _relation(name: str, surrogate: Recipe | None, recipe: Recipe | None) -> str:
+    """What an attacker who has the surrogate knows of the model."""
+    said = f"The surrogate is {Path(name).name}"
+    if surrogate is None or recipe is None:
+        return f"{said}; how it was trained, compared with the model, is not known."
+    parts = {"data": "data", "network": "architecture", "precision": "precision", "train": "training"}
+    differing = [word for part, word in parts.items() if getattr(surrogate, part) != getattr(recipe, part)]
+    if surrogate.seed == recipe.seed and not differing:
+        return f"{said}: trained as the model itself, from the same seed. These are white-box attacks, no transfer."
+    if {"data", "architecture"}.isdisjoint(differing):
+        other = f"; {' and '.join(differing)} differ" if differing else ", only the seed differs"
+        return (
+            f"{said}: a gray box. It has the model's architecture and data{other}; the weights are not known to the attacker."
+        )
+    return f"{said}: a black box. {' and '.join(differing).capitalize()} differ from the model's."
 
 
 def _settings(

@@ -2,10 +2,12 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from tinyrobust import files
 from tinyrobust.deploy.record import ParityRecord
 from tinyrobust.errors import RunFolderError
 from tinyrobust.footprint.record import FootprintRecord
@@ -35,7 +37,7 @@ class History:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about one run."""
+    """What is known about one run; `others` are further evaluations of the same file, from `attack-*` folders in the run's."""
 
     run: RunFacts
     recipe_toml: str
@@ -45,6 +47,7 @@ class Evidence:
     robustness: RobustnessRecord | None
     footprint: FootprintRecord | None
     examples: list[Example]
+    others: list[RobustnessRecord]
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
@@ -69,7 +72,18 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         robustness=robustness,
         footprint=_record(folder / "footprint.json", FootprintRecord),
         examples=read_examples(folder / "per_sample.npz") if robustness else [],
+        others=list(_others(folder)),
     )
+
+
+def _others(folder: Path) -> Iterator[RobustnessRecord]:
+    model = folder / "model.tflite"
+    digest = files.sha256(model) if model.is_file() else ""
+    for path in sorted(folder.glob("attack-*/robustness.json")):
+        record = RobustnessRecord.load(path)
+        # A network that was trained or exported anew since then is another one.
+        if record.model_sha256 == digest:
+            yield record
 
 
 def read_history(path: Path) -> History:

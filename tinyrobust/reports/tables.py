@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tinyrobust.footprint.record import DeviceFootprint, Quantity
 from tinyrobust.reports import formats
+from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
 from tinyrobust.robustness.record import Norm, Proportion, RobustnessRecord
 
@@ -51,6 +52,11 @@ def board_times(device: DeviceFootprint) -> dict[str, Quantity]:
     return {one.board: one.time for one in device.times}
 
 
+def advice(name: str) -> str:
+    """What to do when the check of that name is raised; empty for one that nothing is known about."""
+    return ADVICE.get(name, "")
+
+
 def targets(record: RobustnessRecord) -> list[str]:
     """The targets in the record's order."""
     return [row.target for row in record.clean]
@@ -69,6 +75,12 @@ def norm_name(norm: Norm) -> str:
 def some_are_slow(record: RobustnessRecord) -> bool:
     """Whether an attack was meant for fewer samples than the others."""
     return any(row.robust.n < record.samples for row in record.attacks)
+
+
+def in_turn(record: RobustnessRecord) -> bool:
+    """Whether an attack got only what the ones before it left standing (a cascade)."""
+    right = max(row.attacked.count for row in record.clean)
+    return any(row.robust.n == record.samples and row.given < right for row in record.attacks)
 
 
 def on_grid(record: RobustnessRecord) -> bool:

@@ -28,10 +28,15 @@ TITLES = {
     "rising": "Accuracy does not rise with epsilon",
     "no-examples": "Adversarial examples are such",
 }
+# Some dead samples are honest: a ReLU network can be flat around one. On undefended digits and CIFAR networks none was; on nets
+# distilled at T = 50 two thirds and more were. In between lies what would move a figure by more than its confidence interval.
 _SHARE = 0.1
-# Square leaves this much of the clean accuracy where others break more than `_OTHERS`.
+# Square "close to clean accuracy": it breaks less than this share, within a 95 % interval of none at 100 samples, although all
+# attacks together break at least `_OTHERS`, so that there was something to find.
 _CLOSE = 0.05
 _OTHERS = 0.2
+# Attacks that take one step or none: with a larger radius they may honestly find less, and nobody can run them longer.
+_ONE_STEP = ("fgsm", "noise")
 
 
 def check(name: str, raised: bool, explanation: str, **figures: float) -> Check:
@@ -40,13 +45,17 @@ def check(name: str, raised: bool, explanation: str, **figures: float) -> Check:
 
 
 def tolerance(n: int) -> float:
-    """One point, at least one sample: less is chance."""
+    """One point, at least one sample: what another seed of the same attack moves; smaller than any confidence interval here."""
     return max(1.0, 0.01 * n)
 
 
-def black_box_only(outcomes: Sequence[Outcome], targets: Sequence[str]) -> Check:
-    """Raised for every target that no attack on its own gradients was tried on, nor one on a network of the same weights."""
-    attacked = {outcome.target for outcome in outcomes if outcome.gradients}
+def black_box_only(attacked: set[str], targets: Sequence[str]) -> Check:
+    """Raised for every target that no attack on its own gradients was tried on, nor one on a network of the same weights.
+
+    Args:
+        attacked: Targets on which one was.
+        targets: All.
+    """
     alone = [target for target in targets if target not in attacked]
     if alone:
         return check(
@@ -92,7 +101,8 @@ def softmax(scores: Mapping[str, Floats], attacked: set[str]) -> Check:
     blind = []
     for target, rows in scores.items():
         sums = rows.sum(axis=1)
-        # Rows of integers that were probabilities add up to one give or take their rounding.
+        # Rows of integers that were probabilities add up to one give or take their rounding: half a step of 1/256 for each of
+        # ten classes. Logits that do so on every image by chance do not occur.
         if rows.min() >= 0 and rows.max() <= 1 and np.all(np.abs(sums - 1) < 0.02) and target not in attacked:
             blind.append(target)
     if blind:
@@ -161,6 +171,7 @@ def black_box_wins(outcomes: Sequence[Outcome]) -> Check:
         if not white or not black:
             continue
         extra = int((_union(black) & ~_union(white) & white[0].meant).sum())
+        # Two tolerances: both sides are random searches.
         if extra > max(2 * tolerance(int(white[0].meant.sum())), worst):
             best = max(black, key=lambda o: int((o.broken & ~_union(white)).sum()))
             worst = extra
@@ -186,7 +197,8 @@ def square_is_blind(outcomes: Sequence[Outcome], right: Mapping[str, Bools]) -> 
     for square in squares:
         tried = square.given & right[square.target]
         others = [o for o in outcomes if (o.target, o.norm, o.epsilon) == (square.target, square.norm, square.epsilon)]
-        if tried.sum() < 0.5 * right[square.target].sum():  # a cascade left it too few to tell
+        # A cascade left it the hard half: finding little says nothing.
+        if not tried.any() or tried.sum() < 0.5 * right[square.target].sum():
             continue
         found = float(square.broken.sum() / tried.sum())
         all_found = float((_union(others) & tried).sum() / tried.sum())
@@ -203,9 +215,13 @@ def square_is_blind(outcomes: Sequence[Outcome], right: Mapping[str, Bools]) -> 
 
 
 def rising(outcomes: Sequence[Outcome]) -> Check:
-    """Raised when an attack with a larger epsilon leaves more samples standing: it was not run to its end."""
-    for attack, target in dict.fromkeys((outcome.attack, outcome.target) for outcome in outcomes):
-        row = [outcome for outcome in outcomes if (outcome.attack, outcome.target) == (attack, target)]
+    """Raised when an attack with a larger epsilon leaves more samples standing: it was not run to its end.
+
+    Transfers are left out: what an example does to another network is not in the attack's hands.
+    """
+    searching = [outcome for outcome in outcomes if outcome.direct and outcome.parameters["kind"] not in _ONE_STEP]
+    for attack, target in dict.fromkeys((outcome.attack, outcome.target) for outcome in searching):
+        row = [outcome for outcome in searching if (outcome.attack, outcome.target) == (attack, target)]
         for near, far in pairwise(row):
             if int(far.robust.sum()) - int(near.robust.sum()) > tolerance(int(far.meant.sum())):
                 return check(
@@ -219,7 +235,7 @@ def rising(outcomes: Sequence[Outcome]) -> Check:
 
 
 def more_steps(name: str, epsilon: float, before: Bools, extra: Bools) -> Check:
-    """Raised when the strongest attack on gradients, run longer, breaks more than it and its peers did.
+    """Raised when the strongest attack on gradients, run longer, breaks more than it and its peers did, by over a point.
 
     Args:
         name: Of that attack.
@@ -245,7 +261,9 @@ def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, e
         attack: What was tried.
         standing: Samples that still stand.
         n: Of how many.
-        limit: The share that may stand.
+        limit: The share that may stand: at epsilon 0.5, where all images can be made the same gray one, as many as have the
+            commonest class (raised only where the whole confidence interval lies above); without bound, where every image can
+            be made any other, none at all.
         epsilon: The radius.
     """
     share = wilson(standing, n)

@@ -7,28 +7,24 @@ from typing import Any, cast
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from tinyrobust import recipe
 from tinyrobust._version import __version__
-from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.data.arrays import scale, stratified
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
-from tinyrobust.robustness import checks, probes
+from tinyrobust.robustness import probes
 from tinyrobust.robustness.kinds import AttackKind
 from tinyrobust.robustness.lineup import Lineup
-from tinyrobust.robustness.outcomes import Array, Floats, Ints, Outcome, Subset, save, strongest
+from tinyrobust.robustness.outcomes import Ints, Subset, save
 from tinyrobust.robustness.pieces import Identity, Pieces, digest, network_digest
 from tinyrobust.robustness.protocol import Protocol
-from tinyrobust.robustness.record import Check, CleanAccuracy, Golden, Norm, RobustnessRecord
-from tinyrobust.robustness.runner import Runner
-from tinyrobust.robustness.statistics import share
-from tinyrobust.robustness.summary import minimal_distances, result, worst_cases
-from tinyrobust.robustness.targets import InputRange, StochasticTarget, doubled
+from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.runner import Runner, Tally
+from tinyrobust.robustness.summary import Clean, pictures, record
+from tinyrobust.robustness.targets import InputRange
 
-_EXAMPLES = 8
-_FEW = 64
+_FEW = 64  # samples that show whether answers are random, and how large logits are
 
 
 def evaluate(
@@ -46,6 +42,7 @@ def evaluate(
     surrogate: keras.Model | None = None,
     temperature: float | None = None,
     input_range: InputRange | None = None,
+    remarks: Sequence[str] = (),
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> RobustnessRecord:
@@ -71,9 +68,10 @@ def evaluate(
         protocol: The attacks.
         seed: Fixes the subset and every attack.
         output: Folder for the two files and the pieces.
-        surrogate: A network trained apart, for attacks on "surrogate".
+        surrogate: A network trained apart, for attacks on "surrogate"; it takes images in [0, 1].
         temperature: That the network was distilled at; estimated from its logits when absent.
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
+        remarks: What a reader of the figures must know besides, for the record's notes.
         fresh: Throw away what another evaluation left in `output`, instead of refusing it.
         progress: Called as progress(label, done, total).
 
@@ -83,124 +81,64 @@ def evaluate(
         RecipeError: The protocol has no attack for the targets at hand.
         RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
-    tell = progress or silent
     networks = [] if keras_model is None else [keras_model] if isinstance(keras_model, keras.Model) else list(keras_model)
-    index = stratified(y_test, min(settings.samples, len(y_test)), seed) if len(y_test) else np.zeros(0, np.int64)
-    some = (
-        scale(x_test[index[:_FEW]]) if x_test.dtype == np.uint8 and len(x_test) == len(y_test) else np.zeros((0, 1), np.float32)
-    )
-    passes, found = _passes(networks, some, y_test[index[:_FEW]], settings.headline, seed) if protocol.expectation else (1, [])
-    lineup = Lineup(
-        tflite,
-        networks,
-        surrogate=surrogate,
-        input_range=input_range,
-        temperature=temperature,
-        passes=passes,
-        seed=seed,
-    )
-    _check_fit(lineup, x_test, y_test)
-    lineup.scaled(some)
+    lineup = Lineup(tflite, networks, surrogate=surrogate, input_range=input_range, temperature=temperature, seed=seed)
+    _check_data(lineup, x_test, y_test)
+    index = stratified(y_test, min(settings.samples, len(y_test)), seed)
+    few = index[:_FEW]
+    lineup.fit_to(scale(x_test[few]), y_test[few], settings.headline, expectation=protocol.expectation)
     attacks = _runnable(protocol, lineup)
-    radii: dict[Norm, tuple[float, ...]] = {
-        "linf": settings.epsilons,
-        "l2": settings.l2,
-        "l1": settings.l1,
-        "l0": settings.l0,
-    }
-    subset, clean, golden = _clean(lineup, x_test, y_test, index, tell)
+    lineup.notes += [*remarks, *_left_out(protocol, attacks)]
+    subset, clean = _clean(lineup, x_test, y_test, index, progress or silent)
     identity = Identity(
         version=__version__,
         model=lineup.flashed.model_file.sha256,
-        networks={str(place): network_digest(model) for place, model in enumerate([*networks, *filter(None, [surrogate])])},
+        networks=_digests(networks, surrogate),
         data=fingerprint,
         samples=digest(subset.image, subset.label),
         settings=settings.model_dump(mode="json", exclude={"protocol"}),
         protocol=protocol.model_dump(mode="json"),
-        targets={"temperature": lineup.temperature, "input_range": lineup.flashed.input_range, "passes": passes},
+        targets={"temperature": lineup.temperature, "input_range": lineup.flashed.input_range, "passes": lineup.passes},
         seed=seed,
     )
     runner = Runner(
         lineup,
         subset,
-        radii,
+        {"linf": settings.epsilons, "l2": settings.l2, "l1": settings.l1, "l0": settings.l0},
         seed,
         Pieces(output / "attacks", identity, fresh=fresh),
         cascade=protocol.cascade,
         grid=settings.grid,
-        tell=tell,
+        tell=progress or silent,
     )
     outcomes = list(runner.outcomes(attacks))
-    figures = list(_checks(runner, attacks, outcomes, protocol, settings.headline))
-    norms: list[Norm] = [norm for norm in radii if any(attack.norm == norm for attack in attacks)]
-    measured = {norm: sorted({e for a in attacks if a.norm == norm for e in runner.epsilons(a)}) for norm in norms}
-    measured = {"linf": list(settings.epsilons), **measured}
-    record = RobustnessRecord(
-        model=tflite.name,
-        model_sha256=lineup.flashed.model_file.sha256,
-        dataset=dataset_name,
-        dataset_fingerprint=fingerprint,
-        protocol=protocol.name,
-        seed=seed,
-        epsilons=measured,
-        headline_epsilon=settings.headline,
-        samples=len(index),
-        clean=[
-            CleanAccuracy(target=name, test=share(clean[name] == y_test), attacked=share(subset.right(name)))
-            for name in lineup.victims
-        ],
-        attacks=[result(outcome) for outcome in outcomes],
-        worst=worst_cases(runner.minimal, measured),
-        minimal=minimal_distances(runner.minimal, measured),
-        headline=share(runner.minimal.survives("all", "linf", settings.headline)),
-        golden=Golden(checked=golden[0] + runner.golden.checked, differing=golden[1] + runner.golden.differing),
-        checks=figures,
-        reliable=not any(check.raised for check in figures),
-        notes=[*lineup.notes, *found, *_left_out(protocol, attacks)],
-        seconds=runner.seconds,
-    )
-    save(output / "per_sample.npz", subset, outcomes, runner.minimal, _examples(runner, outcomes, settings.headline))
-    record.save(output / "robustness.json")
-    return record
+    figures = probes.all_checks(runner, attacks, outcomes, protocol, settings.headline)
+    about: dict[str, str] = {"model": tflite.name, "dataset": dataset_name, "dataset_fingerprint": fingerprint}
+    about["protocol"] = protocol.name
+    found_out = record(runner, attacks, outcomes, clean, figures, settings.headline, about)
+    save(output / "per_sample.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes, settings.headline))
+    found_out.save(output / "robustness.json")
+    return found_out
 
 
-def _passes(networks: Sequence[keras.Model], x: Floats, y: Ints, epsilon: float, seed: int) -> tuple[int, list[str]]:
-    """How many passes make an answer of a network that is random at inference, and what to say about it.
-
-    The number doubles until robust accuracy under a short PGD moves by less than a point.
-    """
-    if len(networks) != 1 or not len(x):
-        return 1, []
-    images = tf.constant(x)
-    if np.array_equal(networks[0](images, training=False), networks[0](images, training=False)):
-        return 1, []
-
-    def accuracy(passes: int) -> float:
-        target = StochasticTarget(networks[0], passes=passes, seed=seed)
-        attack = ProjectedGradient(target, norm="linf", epsilon=epsilon, steps=10, seed=seed)
-        return float(np.mean(np.argmax(target.predict(attack.generate(x, y)), axis=1) == y))
-
-    found = doubled(accuracy)
-    curve = ", ".join(f"{value:.1%} with {passes}" for passes, value in found.accuracies.items())
-    settled = "" if found.settled else " It had not settled: more passes may break more."
-    return max(2, found.passes), [f"Random at inference: answers are the mean of passes; PGD-10 leaves {curve}.{settled}"]
+def _digests(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> dict[str, str]:
+    found = {str(place): network_digest(model) for place, model in enumerate(networks)}
+    return found if surrogate is None else {**found, "surrogate": network_digest(surrogate)}
 
 
-def _clean(
-    lineup: Lineup, x_test: npt.NDArray[np.uint8], y_test: Ints, index: Ints, tell: Progress
-) -> tuple[Subset, dict[str, Ints], tuple[int, int]]:
-    """The attacked samples, what every target names on the whole test set, and how often the interpreters differed.
+def _clean(lineup: Lineup, x_test: npt.NDArray[np.uint8], y_test: Ints, index: Ints, tell: Progress) -> tuple[Subset, Clean]:
+    """The attacked samples, and what the targets say without attack.
 
     On the attacked samples the file's verdicts are those of TensorFlow Lite Micro, as they are under attack.
     """
-    clean, attacked, golden = {}, {}, (0, 0)
+    right, attacked, golden = {}, {}, Tally()
     x = scale(x_test)
     for done, (name, target) in enumerate(lineup.victims.items()):
         tell(f"clean accuracy: {name}", done, len(lineup.victims))
-        clean[name] = np.asarray(np.argmax(target.predict(x), axis=1), dtype=np.int64)
+        right[name] = np.asarray(np.argmax(target.predict(x), axis=1) == y_test)
         attacked[name], checked, differing = lineup.verdicts(name, x[index])
-        golden = (golden[0] + checked, golden[1] + differing)
-    return Subset(index, x_test[index], y_test[index], attacked), clean, golden
+        golden.add(checked, differing)
+    return Subset(index, x_test[index], y_test[index], attacked), Clean(right, golden)
 
 
 def _runnable(protocol: Protocol, lineup: Lineup) -> list[AttackKind]:
@@ -223,54 +161,15 @@ def _left_out(protocol: Protocol, attacks: Sequence[AttackKind]) -> list[str]:
     ]
 
 
-def _checks(
-    runner: Runner, attacks: Sequence[AttackKind], outcomes: list[Outcome], protocol: Protocol, headline: float
-) -> list[Check]:
-    x, lineup = scale(runner.subset.image), runner.lineup
-    scores = {name: target.predict(x) for name, target in lineup.victims.items()}
-    white = {outcome.target for outcome in outcomes if outcome.gradients}
-    return [
-        checks.black_box_only(outcomes, list(lineup.victims)),
-        probes.gradients(runner, attacks),
-        checks.softmax(scores, white - {"keras", "stochastic", "ensemble"}),
-        checks.saturated_scores(scores["int8"], runner.subset.label, "int8" in white),
-        probes.random_answers(runner),
-        *probes.probes(runner, attacks, outcomes, headline),
-        checks.black_box_wins(outcomes),
-        checks.square_is_blind(outcomes, {name: runner.subset.right(name) for name in lineup.victims}),
-        *([] if protocol.cascade else [checks.rising(outcomes)]),
-        probes.second_look(runner, outcomes),
-    ]
-
-
-def _examples(runner: Runner, outcomes: Sequence[Outcome], headline: float) -> dict[str, Array]:
-    """Pictures: samples that the strongest attack broke on the file at the headline epsilon; none where there are none."""
-    best = strongest(outcomes, headline)
-    subset = runner.subset
-    rows, adversarial = runner.examples(best) if best else (np.zeros(0, np.int64), np.zeros((0, *subset.image.shape[1:])))
-    rows, adversarial = rows[:_EXAMPLES], adversarial[:_EXAMPLES].astype(np.float32)
-    return {
-        "example/index": subset.index[rows],
-        "example/label": subset.label[rows],
-        "example/image": subset.image[rows],
-        "example/adversarial": adversarial,
-        "example/predicted": best.predicted[rows] if best else rows,
-        "example/attack": np.asarray(best.attack if best else ""),
-        "example/target": np.asarray("int8"),
-        "example/epsilon": np.asarray(headline),
-    }
-
-
-def _check_fit(lineup: Lineup, x_test: npt.NDArray[Any], y_test: Ints) -> None:
-    for name, target in lineup.victims.items():
-        if x_test.dtype != np.uint8 or x_test.shape[1:] != target.input_shape:
-            raise DataError(
-                f"Expected uint8 images of shape {target.input_shape}: that is what {name} takes. "
-                f"Received: {x_test.dtype} {x_test.shape[1:]}",
-                hint="Color and size of the data must be those that the model was trained with.",
-            )
-        if len(y_test) != len(x_test) or not len(y_test) or y_test.min() < 0 or y_test.max() >= target.nb_classes:
-            raise DataError(
-                f"Expected {len(x_test)} labels (at least one) from 0 to {target.nb_classes - 1}, the classes of {name}. "
-                f"Received: {len(y_test)} labels" + (f" from {y_test.min()} to {y_test.max()}" if len(y_test) else "")
-            )
+def _check_data(lineup: Lineup, x_test: npt.NDArray[Any], y_test: Ints) -> None:
+    shape = tuple(lineup.flashed.input_shape)
+    if x_test.dtype != np.uint8 or x_test.shape[1:] != shape:
+        raise DataError(
+            f"Expected uint8 images of shape {shape}: that is what the file takes. Received: {x_test.dtype} {x_test.shape[1:]}",
+            hint="Color and size of the data must be those that the model was trained with.",
+        )
+    if len(y_test) != len(x_test) or not len(y_test) or y_test.min() < 0 or y_test.max() >= lineup.classes:
+        raise DataError(
+            f"Expected {len(x_test)} labels (at least one) from 0 to {lineup.classes - 1}, the classes of the file. "
+            f"Received: {len(y_test)} labels" + (f" from {y_test.min()} to {y_test.max()}" if len(y_test) else "")
+        )

@@ -16,6 +16,7 @@ from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.errors import ModelFileError
+from tinyrobust.robustness.expectation import is_random, passes_needed
 from tinyrobust.robustness.kinds import AttackKind
 from tinyrobust.robustness.outcomes import Floats, Ints
 from tinyrobust.robustness.targets import (
@@ -34,11 +35,20 @@ _MARGIN = 5.0
 
 @dataclass(frozen=True)
 class View:
-    """An estimator that examples are made on, and the target it belongs to ("surrogate": none)."""
+    """An estimator that examples are made on.
+
+    Attributes:
+        name: As protocols call it; for "keras" the name of the network among the targets, or "twin".
+        estimator: What it is.
+        home: The target it belongs to ("surrogate": none).
+        exact: Whether an example that fools it fools its home: not so for a twin, which only resembles its file, and not so
+            where answers are random.
+    """
 
     name: str
     estimator: Any
     home: str
+    exact: bool
 
 
 class Lineup:
@@ -48,17 +58,17 @@ class Lineup:
         tflite: The file that is flashed.
         networks: The Keras network that it was made from, quantized weights frozen; several: the members of an ensemble, whose
             probabilities are averaged; none: a twin is rebuilt from the file where its operators allow it.
-        surrogate: A network trained apart, for transfer.
+        surrogate: A network trained apart, for transfer; it takes images in [0, 1].
         input_range: What 0 and 1 become in the file's input units; recognised when absent.
         temperature: Of a distilled network: its logits are divided by it in the view "keras/T". Estimated when absent.
-        passes: How many passes of a network that is random at inference make an answer; 1: as it is deployed.
-        seed: Of those passes.
+        seed: Of the passes of a network that is random at inference.
 
     Attributes:
         victims: What is judged, by name.
         flashed: The file.
         classes: How many.
         white: Name of the network among the targets, or of the rebuilt twin; None without either.
+        passes: How many passes of a network that is random at inference make an answer; 1: as it is deployed.
         notes: What a reader of the figures must know.
 
     Raises:
@@ -73,31 +83,47 @@ class Lineup:
         surrogate: keras.Model | None = None,
         input_range: InputRange | None = None,
         temperature: float | None = None,
-        passes: int = 1,
         seed: int = 0,
     ) -> None:
         self.flashed = Int8Target(Int8Model(tflite), input_range)
         self.networks = self._models = tuple(networks)
-        self.temperature, self.passes = temperature, passes
+        self.temperature, self.passes = temperature, 1
         self.notes: list[str] = []
-        self.white: str | None = "ensemble" if len(networks) > 1 else "stochastic" if passes > 1 else "keras"
+        self.white: str | None = "ensemble" if len(networks) > 1 else "keras"
+        self.classes = int(self.flashed.nb_classes)
         self._tflite, self._seed = tflite, seed
-        self._views: dict[str, View] = {"int8": View("int8", self.flashed, "int8")}
-        self.victims: dict[str, White | Int8Target] = {}
+        self._views: dict[str, View] = {"int8": View("int8", self.flashed, "int8", exact=True)}
+        self.victims: dict[str, White | Int8Target] = {"int8": self.flashed}
+        if len(networks) > 1:
+            self.notes.append(
+                f"The ensemble answers by the mean of the probabilities of {len(networks)} networks. "
+                "int8 is the file of the first alone."
+            )
         if not networks:
             self._rebuild()
-        if self.white:
-            plain = View(self.white, self._network(), self.white if networks else "int8")
-            self._views["keras"] = plain
-            if networks:
-                self.victims[self.white] = plain.estimator
+        self._add_network()
         if surrogate is not None:
-            self._views["surrogate"] = View("surrogate", KerasTarget(surrogate), "surrogate")
-        self.victims["int8"] = self.flashed
-        counts = {name: target.nb_classes for name, target in self.victims.items()}
-        if len(set(counts.values())) > 1:
-            raise ModelFileError(f"Expected the same classes in the network and the file. Received: {counts}")
-        self.classes = int(self.flashed.nb_classes)
+            self._views["surrogate"] = View("surrogate", KerasTarget(surrogate), "surrogate", exact=False)
+        self._check_fit()
+
+    def fit_to(self, x: Floats, y: Ints, epsilon: float, *, expectation: bool) -> None:
+        """Finds what depends on data: how many passes a random network needs, and the temperature where none was given.
+
+        Args:
+            x: Some clean images [n, ...] in [0, 1].
+            y: Their classes [n].
+            epsilon: L-inf radius of the attack that finds the passes.
+            expectation: Whether random networks answer by the mean of several passes.
+        """
+        if expectation and len(self.networks) == 1 and is_random(self.networks[0], x):
+            self.passes, told = passes_needed(self.networks[0], x, y, epsilon, self._seed)
+            self.notes.append(told)
+            self.white = "stochastic"
+            self._add_network()
+        if self.temperature is None and self.white:
+            top = np.sort(self._views["keras"].estimator.predict(x), axis=1)
+            estimate = max(1.0, np.median(top[:, -1] - top[:, -2]) / _MARGIN)
+            self.temperature = float(f"{estimate:.2g}")  # rounding in the last digits must not make it another evaluation
 
     def view(self, name: str) -> View:
         """The view of that name, as protocols call it; made on first use.
@@ -106,7 +132,8 @@ class Lineup:
             KeyError: There is no such view of this model.
         """
         if name not in self._views:
-            self._views[name] = View(name, self._made(name), "int8" if name == "bpda" else self._views["keras"].home)
+            home, exact = ("int8", True) if name == "bpda" else (self._views["keras"].home, self._exact)
+            self._views[name] = View(name, self._made(name), home, exact)
         return self._views[name]
 
     def judged(self, attack: AttackKind) -> tuple[str, ...]:
@@ -134,11 +161,22 @@ class Lineup:
         for view in self._views.values():
             view.estimator.forget()
 
-    def scaled(self, x: Floats) -> None:
-        """Estimates the temperature of "keras/T" from the logits of clean inputs, where none was given."""
-        if self.temperature is None and self.white:
-            top = np.sort(self._views["keras"].estimator.predict(x), axis=1)
-            self.temperature = float(max(1.0, np.median(top[:, -1] - top[:, -2]) / _MARGIN))
+    def _add_network(self) -> None:
+        if self.white is None:
+            return
+        self._views["keras"] = View(self.white, self._network(), self.white if self.networks else "int8", exact=self._exact)
+        if self.networks:
+            self.victims = {self.white: self._views["keras"].estimator, "int8": self.flashed}
+
+    @property
+    def _exact(self) -> bool:
+        return bool(self.networks) and self.passes == 1
+
+    def _check_fit(self) -> None:
+        fits = {view.name: (view.estimator.input_shape, view.estimator.nb_classes) for view in self._views.values()}
+        if len(set(fits.values())) > 1:
+            listing = ", ".join(f"{name} {shape} and {classes}" for name, (shape, classes) in fits.items())
+            raise ModelFileError(f"Expected networks of the same input shape and number of classes. Received: {listing}")
 
     def _made(self, name: str) -> White:
         if name == "keras/T":

@@ -13,7 +13,7 @@ for the smallest distance; norms are linf, l2, l1 and l0, in input units, for l0
 | `predicted/ATTACK/TARGET` | int64 [E, n] | class that TARGET names for the example; -1 where there is none |
 | `distance/ATTACK/NORM` | float32 [E, n] | distance of the example from its image; inf where there is none |
 | `minimal/TARGET/NORM` | float32 [n] | smallest distance that made TARGET wrong; 0: wrong anyway, inf: nothing did |
-| `example/index`, `example/label` | int64 [m] | up to 8 samples broken at the headline epsilon, for pictures |
+| `example/index`, `example/label` | int64 [m] | up to 8 samples broken within the headline epsilon, for pictures |
 | `example/image` | uint8 [m, h, w, c] | the original |
 | `example/adversarial` | float32 [m, h, w, c] | what the strongest attack made of it, in [0, 1] |
 | `example/predicted` | int64 [m] | the wrong class that `example/target` names |
@@ -163,13 +163,16 @@ class Minimal:
 
 
 def strongest(outcomes: Iterable[Outcome], epsilon: float) -> Outcome | None:
-    """The outcome within L-inf `epsilon` that broke most samples on the flashed file; the first of equals."""
+    """The outcome within L-inf `epsilon` that broke most samples on the flashed file; the first of equals.
+
+    Those at `epsilon` itself come first: at smaller radii they are looked for only where a cascade left nothing to break.
+    """
     candidates = [
         outcome
         for outcome in outcomes
-        if (outcome.norm, outcome.epsilon, outcome.target) == ("linf", epsilon, "int8") and outcome.broken.any()
+        if (outcome.norm, outcome.target) == ("linf", "int8") and outcome.epsilon <= epsilon and outcome.broken.any()
     ]
-    return max(candidates, key=lambda outcome: int(outcome.broken.sum()), default=None)
+    return max(candidates, key=lambda outcome: (outcome.epsilon == epsilon, int(outcome.broken.sum())), default=None)
 
 
 def save(path: Path, subset: Subset, outcomes: Sequence[Outcome], minimal: Minimal, examples: dict[str, Array]) -> None:

@@ -102,9 +102,10 @@ class Pieces:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # Opened here: NumPy leaves a damaged file open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = dict(stored)
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise RunFolderError(f"Cannot read {path}: {error}", hint="Delete this file: only it is done again.") from error
         if str(arrays.pop("key", "")) != self._key:
             raise RunFolderError(

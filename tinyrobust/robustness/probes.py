@@ -7,8 +7,10 @@ import tensorflow as tf
 
 from tinyrobust.data.arrays import scale
 from tinyrobust.robustness import checks
+from tinyrobust.robustness.expectation import differs
 from tinyrobust.robustness.kinds import AttackKind
 from tinyrobust.robustness.outcomes import Bools, Minimal, Outcome, within
+from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.record import Check
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.targets import Int8Target
@@ -16,6 +18,38 @@ from tinyrobust.robustness.targets import Int8Target
 # Epsilon at which every image can be turned into the same gray one, and one that is no bound at all.
 _HALF, _ALL = 0.5, 1.0
 _FEW = 64  # samples that show whether answers are random
+
+
+def all_checks(
+    runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], protocol: Protocol, headline: float
+) -> list[Check]:
+    """Every check that this evaluation allows.
+
+    Args:
+        runner: After all attacks of the protocol.
+        attacks: Those attacks.
+        outcomes: What they found.
+        protocol: Where they are listed.
+        headline: Epsilon, L-inf.
+    """
+    lineup, right = runner.lineup, {name: runner.subset.right(name) for name in runner.lineup.victims}
+    # What random targets answer must not depend on what an interrupted evaluation had asked before.
+    lineup.forget()
+    scores = {name: target.predict(scale(runner.subset.image)) for name, target in lineup.victims.items()}
+    white = {o.target for o in outcomes if o.gradients and o.home != "surrogate"}
+    return [
+        checks.black_box_only(white, list(lineup.victims)),
+        gradients(runner, attacks),
+        checks.softmax(scores, white & {"int8"}),
+        checks.saturated_scores(scores["int8"], runner.subset.label, "int8" in white),
+        random_answers(runner),
+        *probes(runner, attacks, outcomes, headline),
+        checks.black_box_wins(outcomes),
+        checks.square_is_blind(outcomes, right),
+        # In a cascade, rows say what stands after an attack and all before it.
+        *([] if protocol.cascade else [checks.rising(outcomes)]),
+        second_look(runner, outcomes),
+    ]
 
 
 def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], headline: float) -> Iterator[Check]:
@@ -39,14 +73,16 @@ def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Out
     try:
         runner.minimal = Minimal(runner.subset)
         runner.tell(f"checks: more steps of {attack.name}", 0, 3)
-        broken = _broken([o for o in white if o.epsilon == headline], right)
+        # In a cascade, what a smaller radius broke was not tried at the headline.
+        broken = _broken([o for o in white if o.epsilon == headline or (runner.cascade and o.epsilon < headline)], right)
         harder = attack.harder()
         if harder is not None:
             longer = harder.model_copy(update={"name": f"longer-{attack.name}"})
             found = _run(runner, longer, target, headline, right & ~broken)
             yield checks.more_steps(attack.name, headline, right & ~broken, found)
         standing = right & ~_broken([o for o in white if o.epsilon <= _HALF], right)
-        chance = 1 / runner.lineup.classes
+        # All images become one: what is named for it is right for as many as have that class.
+        chance = float(np.bincount(runner.subset.label).max() / len(right))
         for step, (name, epsilon, limit) in enumerate((("half-grey", _HALF, chance), ("unconstrained", _ALL, 0.0)), start=1):
             runner.tell(f"checks: {attack.name} at epsilon {epsilon:g}", step, 3)
             wide = attack.model_copy(update={"name": f"wide-{attack.name}"})
@@ -72,22 +108,26 @@ def random_answers(runner: Runner) -> Check:
     x, worst = tf.constant(scale(runner.subset.image[:_FEW])), 0.0
     for target in runner.lineup.victims.values():
         if not isinstance(target, Int8Target):  # these answer a question asked again from memory
-            first, again = target.logits(x), target.logits(x)
-            worst = max(worst, float(np.mean(np.any(first != again, axis=1))))
+            worst = max(worst, float(np.mean(differs(target.logits(x), target.logits(x)))))
     return checks.random_predictions(worst, runner.lineup.passes)
 
 
 def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
-    """Asks every target again about the examples that are said to fool it, one attack a target: the one that broke most."""
+    """Asks every target again about the examples that are said to fool it, one attack a target: the one that broke most.
+
+    Of a target that answers at random only the distances are looked at: another draw is another answer.
+    """
     x, looked_at, failing, why = scale(runner.subset.image), 0, 0, ""
     for target in runner.lineup.victims:
         found = max((o for o in outcomes if o.target == target), key=lambda o: int(o.broken.sum()), default=None)
         if found is None:
             continue
         rows, examples = runner.examples(found)
+        runner.lineup.forget()
         again, _, _ = runner.lineup.verdicts(target, examples)
-        right = again == runner.subset.label[rows]
-        away = ~within(np.abs(examples - x[rows]).reshape(len(rows), -1).max(axis=1, initial=0), found.distance["linf"][rows])
+        right = (again == runner.subset.label[rows]) & (target != "stochastic")
+        far = np.abs(examples - x[rows]).max(axis=tuple(range(1, x.ndim)), initial=0)
+        away = ~within(far, found.distance["linf"][rows])
         looked_at, failing = looked_at + len(rows), failing + int((right | away).sum())
         if failing and not why:
             why = f"{target} classifies them rightly" if right.any() else "they are not where they were said to be"

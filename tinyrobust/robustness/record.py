@@ -127,7 +127,8 @@ class RobustnessRecord(Record):
     """One evaluation of one model: `worst` has a row for every target and one for `all` targets together.
 
     Attributes:
-        epsilons: Radii by norm, rising.
+        input_range: What black (0) and white (1) are in the file's own input units; a pair of lists where channels differ.
+        epsilons: Radii by norm, rising, in input units from 0 (black) to 1 (white).
         headline: Worst case for all targets at `headline_epsilon`, L-inf.
         checks: Everything that was looked for; a raised one makes the record unreliable.
         reliable: False when a check was raised: then the figures are not evidence of robustness.
@@ -142,6 +143,7 @@ class RobustnessRecord(Record):
     dataset_fingerprint: str
     protocol: str
     seed: int
+    input_range: tuple[float, float] | tuple[list[float], list[float]] = (0.0, 1.0)
     epsilons: dict[Norm, list[float]]
     headline_epsilon: float
     samples: int

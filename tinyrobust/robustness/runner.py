@@ -1,9 +1,7 @@
 """Runs the attacks of a protocol, batch by batch, each batch kept as a piece, and judges what they find."""
 
-import contextlib
 import functools
 import math
-import random
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyrobust.attacks.seeds import seeded
 from tinyrobust.data.arrays import scale
 from tinyrobust.errors import RunFolderError, TinyRobustError
 from tinyrobust.progress import Progress, silent
@@ -33,6 +32,11 @@ class Tally:
 
     checked: int = 0
     differing: int = 0
+
+    def add(self, checked: int, differing: int) -> None:
+        """Counts some more."""
+        self.checked += checked
+        self.differing += differing
 
 
 @dataclass
@@ -140,8 +144,7 @@ class Runner:
                 piece = self._crafted(attack, view, victims, epsilon, batch, zlib.crc32(name.encode()))
                 self.pieces.put(name, piece)
             self.seconds += sum(float(piece[f"cost/{victim}"][0]) for victim in victims)
-            self.golden.checked += int(piece["golden"][0])
-            self.golden.differing += int(piece["golden"][1])
+            self.golden.add(*(int(count) for count in piece["golden"]))
             yield piece
 
     def _crafted(
@@ -153,9 +156,9 @@ class Runner:
         # Counts must not depend on what an interrupted evaluation had asked before.
         self.lineup.forget()
         # An attack draws the same numbers whatever else the protocol and the recipe list.
-        with _seeded(self.seed, draw) as seed:
+        with seeded(self.seed, draw) as seed:
             # A sample that is left alone as soon as it is broken is barely adversarial, and would not transfer.
-            drop = set(victims) <= {view.home}
+            drop = view.exact and set(victims) <= {view.home}
             made, cost = self._measured(
                 view.estimator, lambda: attack.build(view.estimator, epsilon, seed=seed, drop=drop).generate(x, one_hot)
             )
@@ -177,8 +180,7 @@ class Runner:
 
     def _judged(self, name: str, x: Floats, tally: Tally) -> Ints:
         predicted, checked, differing = self.lineup.verdicts(name, x)
-        tally.checked += checked
-        tally.differing += differing
+        tally.add(checked, differing)
         return predicted
 
     @staticmethod
@@ -266,18 +268,3 @@ def _gathered(batches: Sequence[dict[str, Array]], key: str, n: int, absent: Any
     for piece in batches:
         gathered[piece["rows"]] = piece[key]
     return gathered
-
-
-@contextlib.contextmanager
-def _seeded(*seed: int) -> Iterator[int]:
-    """Yields a seed, and seeds the global generators that ART draws from; they are put back afterwards."""
-    # ART knows no other generator.
-    before = np.random.get_state(), random.getstate()  # noqa: NPY002
-    drawn = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
-    np.random.seed(drawn)  # noqa: NPY002
-    random.seed(drawn)
-    try:
-        yield drawn
-    finally:
-        np.random.set_state(before[0])  # noqa: NPY002
-        random.setstate(before[1])

@@ -1,12 +1,87 @@
 """From outcomes to the rows of the record."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from tinyrobust.robustness.outcomes import Minimal, Outcome, within
-from tinyrobust.robustness.record import AttackResult, MinimalDistance, Norm, WorstCase
+from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.robustness.outcomes import Array, Bools, Minimal, Outcome, strongest, within
+from tinyrobust.robustness.record import (
+    AttackResult,
+    Check,
+    CleanAccuracy,
+    Golden,
+    MinimalDistance,
+    Norm,
+    RobustnessRecord,
+    WorstCase,
+)
+from tinyrobust.robustness.runner import Runner, Tally
 from tinyrobust.robustness.statistics import share
 
 ALL = "all"  # the name of the worst case over targets
+_EXAMPLES = 8  # pictures
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What the targets say without attack.
+
+    Attributes:
+        right: By target, whether it is right on each image of the whole test set.
+        golden: How often the interpreters agreed on the attacked ones.
+    """
+
+    right: dict[str, Bools]
+    golden: Tally
+
+
+def record(
+    runner: Runner,
+    attacks: Sequence[AttackKind],
+    outcomes: Sequence[Outcome],
+    clean: Clean,
+    checks: list[Check],
+    headline: float,
+    about: dict[str, str],
+) -> RobustnessRecord:
+    """The record of an evaluation.
+
+    Args:
+        runner: After all attacks.
+        attacks: Those attacks.
+        outcomes: What they found.
+        clean: What the targets say without attack.
+        checks: All of them.
+        headline: Epsilon, L-inf.
+        about: Fields of the record that say what was evaluated.
+    """
+    lineup, epsilons = runner.lineup, _measured(runner, attacks)
+    return RobustnessRecord(
+        **about,
+        seed=runner.seed,
+        model_sha256=lineup.flashed.model_file.sha256,
+        input_range=lineup.flashed.input_range,
+        epsilons=epsilons,
+        headline_epsilon=headline,
+        samples=len(runner.subset.index),
+        clean=[
+            CleanAccuracy(target=name, test=share(clean.right[name]), attacked=share(runner.subset.right(name)))
+            for name in lineup.victims
+        ],
+        attacks=[result(outcome) for outcome in outcomes],
+        worst=worst_cases(runner.minimal, epsilons),
+        minimal=minimal_distances(runner.minimal, epsilons),
+        headline=share(runner.minimal.survives(ALL, "linf", headline)),
+        golden=Golden(
+            checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
+        ),
+        checks=checks,
+        reliable=not any(check.raised for check in checks),
+        notes=lineup.notes,
+        seconds=runner.seconds,
+    )
 
 
 def result(outcome: Outcome) -> AttackResult:
@@ -61,3 +136,30 @@ def minimal_distances(minimal: Minimal, epsilons: dict[Norm, list[float]]) -> li
                 )
             )
     return rows
+
+
+def pictures(runner: Runner, outcomes: Sequence[Outcome], headline: float) -> dict[str, Array]:
+    """Samples that the strongest attack broke on the file within the headline epsilon; none where there are none."""
+    best, subset = strongest(outcomes, headline), runner.subset
+    rows, adversarial = runner.examples(best) if best else (np.zeros(0, np.int64), np.zeros((0, *subset.image.shape[1:])))
+    rows, adversarial = rows[:_EXAMPLES], adversarial[:_EXAMPLES].astype(np.float32)
+    return {
+        "example/index": subset.index[rows],
+        "example/label": subset.label[rows],
+        "example/image": subset.image[rows],
+        "example/adversarial": adversarial,
+        "example/predicted": best.predicted[rows] if best else rows,
+        "example/attack": np.asarray(best.attack if best else ""),
+        "example/target": np.asarray("int8"),
+        "example/epsilon": np.asarray(best.epsilon if best else headline),
+    }
+
+
+def _measured(runner: Runner, attacks: Sequence[AttackKind]) -> dict[Norm, list[float]]:
+    """Radii by norm: those of the attacks in it; the recipe's in L-inf always, where every example has a distance too."""
+    found: dict[Norm, set[float]] = {"linf": set(runner.radii["linf"])}
+    for norm in runner.radii:
+        here = {epsilon for attack in attacks if attack.norm == norm for epsilon in runner.epsilons(attack)}
+        if here:
+            found[norm] = found.get(norm, set()) | here
+    return {norm: sorted(radii) for norm, radii in found.items()}

@@ -11,6 +11,7 @@ from tinyrobust.attacks.repair import with_value
 from tinyrobust.errors import ModelFileError
 from tinyrobust.robustness.targets.flashed import FloatArray, Int8Target
 from tinyrobust.robustness.targets.ranges import UNIT, InputRange, in_units
+from tinyrobust.robustness.targets.stochastic import rewind, seed_generators
 
 
 class BpdaTarget(GraphClassifier):
@@ -51,4 +52,10 @@ class BpdaTarget(GraphClassifier):
             slope = tf.cast(model(in_units(x, model_range), training=False), tf.float32)
             return with_value(slope, tf.ensure_shape(tf.numpy_function(answer, [x], tf.float32), slope.shape))
 
+        self._generators = seed_generators(model)
         super().__init__(network, *theirs, transform=transform)
+        self.forget()
+
+    def forget(self) -> None:
+        """Rewinds the draws of a network that is random, whose slopes are so too."""
+        rewind(self._generators, 0)

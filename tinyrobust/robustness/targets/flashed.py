@@ -12,7 +12,7 @@ from tinyrobust.deploy import tflm
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import MissingToolError, ModelFileError
 from tinyrobust.robustness.targets.memo import Memo
-from tinyrobust.robustness.targets.ranges import InputRange, in_units
+from tinyrobust.robustness.targets.ranges import InputRange, check_channels, in_units
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -49,7 +49,8 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         backward_passes: 0: a file has no gradients.
 
     Raises:
-        ModelFileError: `input_range` is absent and the file's input quantization is none of the usual ones.
+        ModelFileError: `input_range` is of another number of channels, or absent and the file's input quantization is none of
+            the usual ones.
     """
 
     backward_passes = 0
@@ -57,6 +58,7 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
     def __init__(self, model: Int8Model, input_range: InputRange | None = None) -> None:
         self.model_file = model
         self.input_range = input_range or model.pixel_range()
+        check_channels(self.input_range, int(model.input_shape[-1]))
         self.queries = 0
         self._memo = Memo(self._ask)
         super().__init__(

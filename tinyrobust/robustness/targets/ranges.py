@@ -25,6 +25,28 @@ def normalised(mean: Sequence[float], std: Sequence[float]) -> InputRange:
     return tuple(-m / s for m, s in pairs), tuple((1 - m) / s for m, s in pairs)
 
 
+def checked(low: Sequence[float], high: Sequence[float]) -> InputRange:
+    """The range of a network that takes `low` for black and `high` for white, one number each or one per channel.
+
+    Raises:
+        ModelFileError: The lengths differ, or white is not above black.
+    """
+    if len(low) != len(high) or not low or not all(a < b for a, b in zip(low, high, strict=True)):
+        raise ModelFileError(f"Expected white above black in every channel. Received: black={list(low)}, white={list(high)}")
+    return (low[0], high[0]) if len(low) == 1 else (tuple(low), tuple(high))
+
+
+def check_channels(input_range: InputRange, channels: int) -> None:
+    """Refuses a range of another number of channels.
+
+    Raises:
+        ModelFileError: It has neither one nor `channels`.
+    """
+    given = {1 if isinstance(bound, int | float) else len(bound) for bound in input_range}
+    if not given <= {1, channels}:
+        raise ModelFileError(f"Expected an input range of 1 or {channels} channels. Received: {input_range}")
+
+
 def in_units(x: Any, input_range: InputRange) -> Any:
     """Inputs in [0, 1], an array or a tensor of float32 [n, ..., channels], in the network's units."""
     if input_range == UNIT:

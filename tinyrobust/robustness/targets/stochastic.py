@@ -1,6 +1,6 @@
 """Networks that are random at inference: attacked and judged in expectation over k passes (EOT)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class StochasticTarget(GraphClassifier):
         check_logits(model)
         self.input_range = input_range
         self._seed = seed
-        self._generators = _seed_generators(model)
+        self._generators = seed_generators(model)
         if not self._generators:
             raise ModelFileError(
                 "Expected a network with random layers. Received: none of its layers draws from a Keras seed generator.",
@@ -71,9 +71,7 @@ class StochasticTarget(GraphClassifier):
 
     def forget(self) -> None:
         """Rewinds the draws to the seed."""
-        for place, generator in enumerate(self._generators):
-            drawn = np.random.SeedSequence((self._seed, place)).generate_state(2)
-            generator.state.assign(np.asarray(drawn % 2**31).astype(generator.state.dtype))
+        rewind(self._generators, self._seed)
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,14 @@ def varies(predict: Callable[[FloatArray], FloatArray], x: FloatArray) -> bool:
     return not np.array_equal(predict(x), predict(x))
 
 
-def _seed_generators(model: keras.Model) -> list[Any]:
+def seed_generators(model: keras.Model) -> list[Any]:
     """The seed generators of all layers, in order, each once."""
     found = [generator for layer in model._flatten_layers() for generator in layer._seed_generators]
     return list({id(generator): generator for generator in found}.values())
+
+
+def rewind(generators: Sequence[Any], seed: int) -> None:
+    """Sets seed generators to states that `seed` decides."""
+    for place, generator in enumerate(generators):
+        drawn = np.random.SeedSequence((seed, place)).generate_state(2)
+        generator.state.assign(np.asarray(drawn % 2**31).astype(generator.state.dtype))

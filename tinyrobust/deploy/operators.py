@@ -1,0 +1,180 @@
+"""The Keras layer of every operator of a `.tflite` that has one: what a differentiable twin is made of."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tinyrobust.deploy.artefact import Operator
+
+if TYPE_CHECKING:
+    from tinyrobust.deploy.rebuild import Graph
+
+
+def _weighted(layer: Any, value: Any, *weights: npt.NDArray[Any]) -> Any:
+    """`layer` applied to `value`, with these weights."""
+    output = layer(value)
+    layer.set_weights([np.asarray(weight, dtype=np.float32) for weight in weights])
+    return output
+
+
+def _window(operator: Operator) -> dict[str, Any]:
+    """Strides, padding and dilation as Keras calls them."""
+    options = operator.options
+    kept = {"strides": (options["stride_h"], options["stride_w"]), "padding": options["padding"].lower()}
+    if "dilation_h_factor" in options:
+        kept["dilation_rate"] = (options["dilation_h_factor"], options["dilation_w_factor"])
+    return kept
+
+
+def _conv(graph: "Graph", operator: Operator) -> Any:
+    value, kernel = graph.activation(operator), graph.constant(operator, 1)
+    filters, *size, depth = kernel.shape
+    layer = keras.layers.Conv2D(
+        filters, size, groups=value.shape[-1] // depth, name=f"conv{operator.outputs[0]}", **_window(operator)
+    )
+    return _weighted(layer, value, kernel.transpose(1, 2, 3, 0), graph.bias(operator, filters))
+
+
+def _depthwise(graph: "Graph", operator: Operator) -> Any:
+    value, kernel = graph.activation(operator), graph.constant(operator, 1)
+    _, *size, filters = kernel.shape
+    multiplier = filters // value.shape[-1]
+    layer = keras.layers.DepthwiseConv2D(
+        size, depth_multiplier=multiplier, name=f"depthwise{operator.outputs[0]}", **_window(operator)
+    )
+    return _weighted(layer, value, kernel.reshape(*size, -1, multiplier), graph.bias(operator, filters))
+
+
+def _dense(graph: "Graph", operator: Operator) -> Any:
+    value, kernel = graph.activation(operator), graph.constant(operator, 1)
+    units, depth = kernel.shape
+    if not operator.options.get("keep_num_dims") and len(value.shape) != 2:
+        value = keras.layers.Reshape((depth,), name=f"flat{operator.outputs[0]}")(value)
+    layer = keras.layers.Dense(units, name=f"dense{operator.outputs[0]}")
+    return _weighted(layer, value, kernel.T, graph.bias(operator, units))
+
+
+def _arithmetic(merge: Any, with_constant: Callable[[Any, npt.NDArray[Any], int], Any]) -> Callable[["Graph", Operator], Any]:
+    """Two activations merged, or one and a constant, whose place among the inputs is given too."""
+
+    def build(graph: "Graph", operator: Operator) -> Any:
+        constants = [place for place in (0, 1) if operator.inputs[place] in graph.constants]
+        if not constants:
+            both = [graph.activation(operator, place) for place in (0, 1)]
+            return merge(name=f"{operator.name.lower()}{operator.outputs[0]}")(both)
+        values = np.asarray(graph.constant(operator, constants[0]), dtype=np.float32)
+        return with_constant(graph.activation(operator, 1 - constants[0]), values, constants[0])
+
+    return build
+
+
+def _scaled(scale: Any, offset: Any = 0.0) -> Any:
+    return keras.layers.Rescaling(scale, offset)
+
+
+def _bounded(bound: Callable[[Any, Any], Any]) -> Callable[[Any, npt.NDArray[Any], int], Any]:
+    return lambda value, constant, _: bound(value, constant)
+
+
+def _pool(kind: Any) -> Callable[["Graph", Operator], Any]:
+    def build(graph: "Graph", operator: Operator) -> Any:
+        size = operator.options["filter_height"], operator.options["filter_width"]
+        return kind(size, name=f"pool{operator.outputs[0]}", **_window(operator))(graph.activation(operator))
+
+    return build
+
+
+def _reduced(flat: Any, rows: Any) -> Callable[["Graph", Operator], Any]:
+    """What is left of an image or a sequence when its places are reduced to one."""
+
+    def build(graph: "Graph", operator: Operator) -> Any:
+        value, shape = graph.activation(operator), graph.shape(operator)
+        rank = len(value.shape)
+        axes = sorted(int(axis) % rank for axis in graph.constant(operator, 1).reshape(-1))
+        if (rank, axes) not in ((4, [1, 2]), (3, [1])):
+            raise ValueError(f"Expected {operator.name} over all places. Received: axes {axes} of shape {value.shape}")
+        kind = flat if rank == 4 else rows
+        return kind(keepdims=len(shape) == rank - 1, name=f"{operator.name.lower()}{operator.outputs[0]}")(value)
+
+    return build
+
+
+def _transpose(graph: "Graph", operator: Operator) -> Any:
+    order = [int(axis) for axis in graph.constant(operator, 1).reshape(-1)]
+    if order[:1] != [0]:
+        raise ValueError(f"Expected TRANSPOSE to leave the batch where it is. Received: {order}")
+    return keras.layers.Permute(order[1:], name=f"transpose{operator.outputs[0]}")(graph.activation(operator))
+
+
+def _prelu(graph: "Graph", operator: Operator) -> Any:
+    value = graph.activation(operator)
+    slopes = np.broadcast_to(graph.constant(operator, 1), (1, *value.shape[1:]))[0]
+    return _weighted(keras.layers.PReLU(name=f"prelu{operator.outputs[0]}"), value, slopes)
+
+
+def _leaky(graph: "Graph", operator: Operator) -> Any:
+    slope = float(operator.options["alpha"])
+    return keras.layers.LeakyReLU(slope, name=f"leaky{operator.outputs[0]}")(graph.activation(operator))
+
+
+def _curve(activation: str) -> Callable[["Graph", Operator], Any]:
+    def build(graph: "Graph", operator: Operator) -> Any:
+        layer = keras.layers.Activation(activation, name=f"{activation}{operator.outputs[0]}")
+        return layer(graph.activation(operator))
+
+    return build
+
+
+def _pad(graph: "Graph", operator: Operator) -> Any:
+    widths = graph.constant(operator, 1).tolist()
+    if len(widths) != 4 or any(widths[0] + widths[3]):
+        raise ValueError(f"Expected PAD of height and width. Received: {widths}")
+    return keras.layers.ZeroPadding2D(tuple(map(tuple, widths[1:3])), name=f"pad{operator.outputs[0]}")(
+        graph.activation(operator)
+    )
+
+
+def _reshape(graph: "Graph", operator: Operator) -> Any:
+    return keras.layers.Reshape(graph.shape(operator), name=f"reshape{operator.outputs[0]}")(graph.activation(operator))
+
+
+def _concatenate(graph: "Graph", operator: Operator) -> Any:
+    values = [graph.activation(operator, place) for place in range(len(operator.inputs))]
+    return keras.layers.Concatenate(operator.options["axis"], name=f"concatenate{operator.outputs[0]}")(values)
+
+
+# What builds the Keras layer of an operator. To support an operator, enter it here.
+LAYERS: dict[str, Callable[["Graph", Operator], Any]] = {
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _dense,
+    "ADD": _arithmetic(keras.layers.Add, lambda value, constant, _: _scaled(1.0, constant)(value)),
+    "SUB": _arithmetic(
+        keras.layers.Subtract,
+        lambda value, constant, place: _scaled(1.0, -constant)(value) if place else _scaled(-1.0, constant)(value),
+    ),
+    "MUL": _arithmetic(keras.layers.Multiply, lambda value, constant, _: _scaled(constant)(value)),
+    "MINIMUM": _arithmetic(keras.layers.Minimum, _bounded(keras.ops.minimum)),
+    "MAXIMUM": _arithmetic(keras.layers.Maximum, _bounded(keras.ops.maximum)),
+    "AVERAGE_POOL_2D": _pool(keras.layers.AveragePooling2D),
+    "MAX_POOL_2D": _pool(keras.layers.MaxPooling2D),
+    "MEAN": _reduced(keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling1D),
+    "REDUCE_MAX": _reduced(keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling1D),
+    "TRANSPOSE": _transpose,
+    "LEAKY_RELU": _leaky,
+    "PRELU": _prelu,
+    "HARD_SWISH": _curve("hard_silu"),
+    "LOGISTIC": _curve("sigmoid"),
+    "TANH": _curve("tanh"),
+    "ELU": _curve("elu"),
+    "GELU": _curve("gelu"),
+    "PAD": _pad,
+    "RESHAPE": _reshape,
+    "CONCATENATION": _concatenate,
+    **dict.fromkeys(
+        ("RELU", "RELU6", "RELU_N1_TO_1", "QUANTIZE", "DEQUANTIZE"), lambda graph, operator: graph.activation(operator)
+    ),
+}

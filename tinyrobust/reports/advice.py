@@ -1,0 +1,39 @@
+"""What to do when a check is raised: in the report, in the model card and, with the reasons, in docs/reading-robustness.md."""
+
+# By the check's name.
+ADVICE = {
+    "black-box-only": (
+        "Give the network that the file was made from, or a file whose operators have a differentiable twin. "
+        "Otherwise call the figures what they are: robust accuracy against black boxes."
+    ),
+    "zero-gradients": (
+        "Run the protocol adaptive: it repairs the gradients and attacks through the repaired ones. Quote its figure."
+    ),
+    "softmax": "Attack the logits: export the file without its softmax, or give the network that it was made from.",
+    "saturated-scores": (
+        "Give attacks a gradient: the network that the file was made from, or a protocol with attacks on bpda."
+    ),
+    "random-predictions": "Leave expectation on in the protocol, so that attacks follow the mean of several passes.",
+    "more-steps": ("Raise steps and restarts in the protocol until this check is silent. Until then the figure is too high."),
+    "half-grey": (
+        "Do not quote the figure. Look for the reason first: masked gradients (the protocol adaptive repairs them), a "
+        "wrong input range, or labels that do not belong to the images."
+    ),
+    "unconstrained": (
+        "Do not quote the figure. An attack that may change everything and fails does not work: look at the input "
+        "range and at gradients that are zero, then run the protocol adaptive."
+    ),
+    "black-box-wins": (
+        "Take the lower figure, and distrust it too. Run the protocol adaptive: attacks on repaired gradients should "
+        "find these samples."
+    ),
+    "square-is-blind": (
+        "Ignore the rows of Square. The figure rests on attacks with gradients alone: make sure that some are made on "
+        "repaired or bpda."
+    ),
+    "rising": (
+        "Give the attack more steps, or a step size that is a share of epsilon. The worst case is safe: it counts a "
+        "sample broken at a smaller radius as broken."
+    ),
+    "no-examples": ("Report it as a bug of the attack. With an attack of your own, look at its projection and its rounding."),
+}
