@@ -1,15 +1,17 @@
 """Our C on emulated boards, side by side with what others need for the same files (peers.toml): `python benchmarks/device.py`.
 
 Peers' figures are read, never recomputed; ours are measured here. The exit status is 1 when a goal is missed.
+`--model NAME` and `--board NAME` choose some, `--json FILE` writes every figure.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from tinyrobust.deploy.record import DeviceRecord
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 M3, M4, M7, M55 = "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547"
+BOARDS = (M3, M4, M7, M55)
 INPUTS = 16
+OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,13 @@ def stochastic_ternary(ours: Measured) -> Iterator[Goal]:
     yield Goal("Flash, M4 -Os, B", record.flash, packed + 10 * channels + 10_240, f"the .tflite {artefact.size:,}")
 
 
-def show(ours: Measured, goals: list[Goal]) -> bool:
-    """Prints a model's tables; whether all goals are met and all outputs equal."""
+def show(ours: Measured, goals: list[Goal], boards: Sequence[str]) -> dict[str, Any]:
+    """Prints a model's tables, and gives what is in them; `good` is whether all goals are met and all outputs equal."""
     print(f"\n## {ours.path.stem}\n\n| | ours | goal | | others |\n|---|---:|---:|---|---|")
     for goal in goals:
         print(f"| {goal.what} | {goal.ours:,} | {goal.most:,} | {'met' if goal.met else 'MISSED'} | {goal.peers} |")
     print("\n| board | | equal outputs | flash | static RAM | stack | instructions |\n|---|---|---:|---:|---:|---:|---:|")
-    records = [ours(board, optimisation) for board in (M3, M4, M7, M55) for optimisation in ("-Os", "-O2")]
+    records = [ours(board, optimisation) for board in boards for optimisation in ("-Os", "-O2")]
     for one in records:
         figures = " | ".join(f"{figure:,}" for figure in (one.flash, one.static_ram, one.stack, one.instructions))
         print(f"| {one.board} | {one.optimisation} | {one.equal} of {one.n} | {figures} |")
@@ -106,14 +110,22 @@ def show(ours: Measured, goals: list[Goal]) -> bool:
         share = f"{layer.instructions / layer.macs:.2f}" if layer.macs else ""
         figures = f"{layer.weight_bytes:,} | {layer.macs:,} | {layer.instructions:,} | {share}"
         print(f"| {layer.op} | {layer.kernel} | {layer.weights} | {figures} |")
-    return all(goal.met for goal in goals) and all(one.equal == one.n for one in records)
+    return {
+        "model": ours.path.stem,
+        "good": all(goal.met for goal in goals) and all(one.equal == one.n for one in records),
+        "goals": [asdict(goal) | {"met": goal.met} for goal in goals],
+        "builds": [one.model_dump(mode="json", by_alias=True) for one in records],
+    }
 
 
 def own_network(folder: Path) -> Path:
     """`cifar10-stq` when the zoo has its file, else a small network of the same kind, trained for a minute in `folder`."""
     flashed = CHECKOUT / "models" / "cifar10-stq" / "model.tflite"
-    if flashed.is_file():
-        return flashed
+    return flashed if flashed.is_file() else trained(folder)
+
+
+def trained(folder: Path) -> Path:
+    """`digits-stq`, trained for a minute in `folder`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tinyrobust
     from tinyrobust import recipe
@@ -127,7 +139,7 @@ def own_network(folder: Path) -> Path:
     return Path(tinyrobust.run(recipe.load("digits-stq", settings), until="export", runs_dir=folder).path) / "model.tflite"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -136,19 +148,26 @@ def main() -> int:
     parser.add_argument(
         "--own", type=Path, help="a .tflite of ours; default: the zoo's cifar10-stq, else one trained for a minute"
     )
-    options = parser.parse_args()
+    parser.add_argument("--model", action="append", choices=(*GOALS, OWN), help="only this one; repeatable; default: all")
+    parser.add_argument("--board", action="append", choices=BOARDS, help="only this board's builds; repeatable; default: all")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    options = parser.parse_args(arguments)
+    models, boards = options.model or (*GOALS, OWN), options.board or BOARDS
     figures = tomllib.loads((CHECKOUT / "benchmarks" / "peers.toml").read_text())
     best = {one["model"]: one["flash"] for one in figures["variants"] if "best" in one["what"]}
     print("# On the device: instructions are emulated (not cycles), bytes are those of the linked program")
-    met = []
-    for peer in figures["tflm"]:
+    found = []
+    for peer in (one for one in figures["tflm"] if one["model"] in models):
         ours = Measured(options.peers / f"{peer['model']}.tflite")
         goals = GOALS[peer["model"]](ours, peer | {"best_flash": best.get(peer["model"])})
-        met.append(show(ours, list(goals)))
-    with tempfile.TemporaryDirectory() as folder:
-        ours = Measured(options.own or own_network(Path(folder)))
-        met.append(show(ours, list(stochastic_ternary(ours))))
-    return 0 if all(met) else 1
+        found.append(show(ours, list(goals), boards))
+    if OWN in models:
+        with tempfile.TemporaryDirectory() as folder:
+            ours = Measured(options.own or own_network(Path(folder)))
+            found.append(show(ours, list(stochastic_ternary(ours)), boards))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0 if all(one["good"] for one in found) else 1
 
 
 def _runs(instructions: dict[str, int]) -> str:

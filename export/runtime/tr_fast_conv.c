@@ -1,12 +1,13 @@
 /* CONV_2D and FULLY_CONNECTED with int8 weights: four output pixels for each pass over the weights.
  *
- * Inputs are widened once for all outputs, the even and the odd bytes of a word apart, as SXTB16 splits the weights. Fifteen
- * instructions then do sixteen multiply-accumulates.
+ * With the DSP instructions, inputs are widened once for all outputs, the even and the odd bytes of a word apart, as SXTB16
+ * splits the weights: fifteen instructions then do sixteen multiply-accumulates. Without them, nothing is won by that.
  */
 #include "tr_window.h"
 
 #define CHANNELS 16U /* whose sums are requantized at a time */
 
+#if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__OPTIMIZE__)
 /* Four inputs of one pixel, as 16-bit lanes: the first and third, the second and fourth. */
 typedef struct {
     uint32_t even, odd;
@@ -15,14 +16,8 @@ typedef struct {
 TR_INLINE tr_lanes widen(uint32_t word)
 {
     tr_lanes lanes;
-#ifdef __ARM_FEATURE_DSP
     __asm__("sxtb16 %0, %1" : "=r"(lanes.even) : "r"(word));
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(lanes.odd) : "r"(word));
-#else
-    /* Bit 7 of a byte, 65280 times over, is its sign extension. */
-    lanes.even = (word & 0x00FF00FFU) | (word >> 7 & 0x00010001U) * 0xFF00U;
-    lanes.odd = (word >> 8 & 0x00FF00FFU) | (word >> 15 & 0x00010001U) * 0xFF00U;
-#endif
     return lanes;
 }
 
@@ -45,20 +40,27 @@ static void widen_window(const int8_t *window, uint32_t taps, tr_lanes *lanes)
     }
 }
 
-/* Four products, without instructions for it. */
-TR_INLINE int32_t dot(int32_t sum, const int8_t *weights, tr_lanes inputs)
+/* The windows of a group: widened, by way of the bytes after them. */
+typedef struct {
+    tr_lanes *lanes;
+} tr_group;
+
+TR_INLINE void gather(const tr_conv *layer, const int8_t *in, uint32_t pixel, uint32_t pixels, uint32_t taps, void *scratch,
+                      tr_group *group)
 {
-    sum += weights[0] * (int16_t)(inputs.even & 0xFFFFU);
-    sum += weights[1] * (int16_t)(inputs.odd & 0xFFFFU);
-    sum += weights[2] * (int16_t)(inputs.even >> 16);
-    return sum + weights[3] * (int16_t)(inputs.odd >> 16);
+    int8_t *buffer = (int8_t *)scratch + (taps + 3U) / 4U * TR_FAST_PIXELS * sizeof *group->lanes;
+    group->lanes = scratch;
+    for (uint32_t i = 0; i < TR_FAST_PIXELS; i++) {
+        widen_window(tr_window_at(layer, in, pixel + (i < pixels ? i : 0U), buffer), taps, group->lanes + i);
+    }
 }
 
-/* The sums of a group for one output, whose weights are read in words up to `end`. */
-static void multiply(const int8_t *weights, const int8_t *end, const tr_lanes *lanes, int32_t *sums)
+/* The sums of a group for one output. Weights are read in words. */
+static void multiply(const int8_t *weights, uint32_t taps, const tr_group *group, int32_t *sums)
 {
+    const int8_t *const end = weights + ((taps + 3U) & ~3U);
+    const tr_lanes *lanes = group->lanes;
     int32_t a = 0, b = 0, c = 0, d = 0;
-#if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__OPTIMIZE__)
     __asm__(
         "1:\n"
         "ldr    r9, [%[weights]], #4\n"
@@ -79,19 +81,48 @@ static void multiply(const int8_t *weights, const int8_t *end, const tr_lanes *l
         : [weights] "+r"(weights), [lanes] "+r"(lanes), [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d)
         : [end] "r"(end)
         : "r4", "r5", "r6", "r8", "r9", "lr", "cc", "memory");
-#else
-    for (; weights != end; weights += 4, lanes += TR_FAST_PIXELS) {
-        a = dot(a, weights, lanes[0]);
-        b = dot(b, weights, lanes[1]);
-        c = dot(c, weights, lanes[2]);
-        d = dot(d, weights, lanes[3]);
-    }
-#endif
     sums[0] = a;
     sums[1] = b;
     sums[2] = c;
     sums[3] = d;
 }
+#else
+/* The windows of a group, one after the other: copies, as outputs may take the place of inputs before all are computed. */
+typedef struct {
+    const int8_t *windows;
+} tr_group;
+
+static void gather(const tr_conv *layer, const int8_t *in, uint32_t pixel, uint32_t pixels, uint32_t taps, void *scratch,
+                   tr_group *group)
+{
+    int8_t *next = scratch;
+    group->windows = next;
+    for (uint32_t i = 0; i < TR_FAST_PIXELS; i++, next += taps) {
+        const int8_t *window = tr_window_at(layer, in, pixel + (i < pixels ? i : 0U), next);
+        for (uint32_t tap = 0; tap < taps; tap++) {
+            next[tap] = window[tap];
+        }
+    }
+}
+
+/* The sums of a group for one output: not inlined, because at -Os what is in the loop would be spilled. */
+TR_NOINLINE static void multiply(const int8_t *weights, uint32_t taps, const tr_group *group, int32_t *sums)
+{
+    const int8_t *first = group->windows, *second = first + taps, *third = second + taps, *fourth = third + taps;
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    for (const int8_t *end = weights + taps; weights != end;) {
+        const int32_t weight = *weights++;
+        a += weight * *first++;
+        b += weight * *second++;
+        c += weight * *third++;
+        d += weight * *fourth++;
+    }
+    sums[0] = a;
+    sums[1] = b;
+    sums[2] = c;
+    sums[3] = d;
+}
+#endif
 
 void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
 {
@@ -99,21 +130,17 @@ void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scr
     const uint32_t channels = shape->out.channels;
     const uint32_t total = (uint32_t)shape->out.height * shape->out.width;
     const uint32_t taps = (uint32_t)shape->height * shape->width * shape->in.channels;
-    const uint32_t padded = (taps + 3U) & ~3U;
-    tr_lanes *lanes = scratch;
-    int8_t *buffer = (int8_t *)(lanes + padded / 4U * TR_FAST_PIXELS);
+    tr_group group;
     int32_t sums[CHANNELS * TR_FAST_PIXELS];
 
     for (uint32_t pixel = 0; pixel < total; pixel += TR_FAST_PIXELS) {
         const uint32_t pixels = total - pixel < TR_FAST_PIXELS ? total - pixel : TR_FAST_PIXELS;
         const int8_t *weights = (const int8_t *)layer->weights;
-        for (uint32_t i = 0; i < TR_FAST_PIXELS; i++) {
-            widen_window(tr_window_at(layer, in, pixel + (i < pixels ? i : 0U), buffer), taps, lanes + i);
-        }
+        gather(layer, in, pixel, pixels, taps, scratch, &group);
         for (uint32_t channel = 0; channel < channels; channel += CHANNELS) {
             const uint32_t count = channels - channel < CHANNELS ? channels - channel : CHANNELS;
             for (uint32_t i = 0; i < count; i++) {
-                multiply(weights, weights + padded, lanes, sums + i * TR_FAST_PIXELS);
+                multiply(weights, taps, &group, sums + i * TR_FAST_PIXELS);
                 weights += taps;
             }
             tr_finish(layer, channel, count, sums, pixels, out + pixel * channels + channel);

@@ -5,6 +5,7 @@
  * pixels share a word, as first + 65536 * second in plain 32-bit arithmetic, so that no DSP instruction is needed.
  * The idea is public: T-MAC, and ggml's ternary formats.
  */
+#include "tr_pairs.h"
 #include "tr_window.h"
 
 #define PIXELS 8U     /* output pixels of a group: all of a group's input is read before any of its output is written */
@@ -13,43 +14,49 @@
 #define TABLES 5U     /* tables at a time: look_up's code names each */
 #define CARRIED 85U   /* tables, a multiple of TABLES, whose sums fit 16 bits: 255 inputs */
 #define SLACK 4U      /* bytes that decode overwrites on either side */
-#define INDICES 2048U /* bytes of decoded weights at a time, and no less than one output's */
-
-#if defined(__thumb2__) && defined(__OPTIMIZE__)
-#define FAST
-#endif
+#define INDICES 2048U /* bytes of decoded weights that are kept, */
+#define LEAST 48U     /* if they are those of so many outputs or of all; */
+#define TILE 64U      /* else outputs whose weights are decoded again for each group, TABLES tables at a time */
 
 typedef struct {
     uint32_t pairs[SUMS][PAIRS];
 } tr_table;
 
-/* Output channels whose weights, `width` indices each, are decoded at a time. */
-static uint32_t tile_of(uint32_t channels, uint32_t width)
+/* Whether weights, `width` indices an output, are decoded for each group of pixels: tables for a few outputs cost more. */
+static int decodes_again(uint32_t channels, uint32_t width)
 {
-    const uint32_t fit = INDICES / width;
-    return fit == 0U ? 1U : fit < channels ? fit : channels;
+    return INDICES / width < LEAST && INDICES / width < channels;
 }
 
-/* The trits of `outputs` outputs from `first` on as indices into the entries of TABLES tables. Rows are padded to `width`
- * threes of trits, so that three bytes hold five threes; see tr_unpack_trit for a byte. Overwrites up to SLACK bytes before and
- * after the indices. */
-TR_NOINLINE static void decode(const uint8_t *next, uint32_t first, uint32_t outputs, uint32_t width, uint8_t *indices)
+/* Outputs at a time: no more than `most`, and about as many each time. */
+static uint32_t tile_of(uint32_t channels, uint32_t most)
 {
-    const uint8_t *const end = indices + outputs * width;
-    next += first * width / 5U * 3U;
-    for (uint8_t *index = indices - first * width % 5U; index < end; index += 5, next += 3) {
+    const uint32_t tiles = (channels + most - 1U) / most;
+    return (channels + tiles - 1U) / tiles;
+}
+
+/* `count` threes of trits from the one at `first` on, `width` an output, as indices into the entries of TABLES tables. Three
+ * bytes hold five threes; see tr_unpack_trit for a byte. Overwrites up to SLACK bytes before and after the indices. An output's
+ * threes begin a byte where width is TABLES. */
+TR_NOINLINE static void decode(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
+{
+    const uint8_t *const end = indices + count;
+    next += first / 5U * 3U;
+    /* Where an output has as many, each byte of a step belongs to one table. */
+    const uint32_t step = width == TABLES ? SUMS : 0U;
+    for (uint8_t *index = indices - first % 5U; index < end; index += 5, next += 3) {
         uint32_t a = 27U * next[0], b = 3U * next[1], c = 9U * next[2];
         index[0] = (uint8_t)(a >> 8);
         a = 9U * (a & 255U);
-        index[1] = (uint8_t)(3U * (a >> 8) + (b >> 8));
+        index[1] = (uint8_t)(3U * (a >> 8) + (b >> 8) + step);
         b = 27U * (b & 255U);
-        index[2] = (uint8_t)(b >> 8);
+        index[2] = (uint8_t)((b >> 8) + 2U * step);
         b = 3U * (b & 255U);
-        index[3] = (uint8_t)(9U * (b >> 8) + (c >> 8));
+        index[3] = (uint8_t)(9U * (b >> 8) + (c >> 8) + 3U * step);
         c = 27U * (c & 255U);
-        index[4] = (uint8_t)(c >> 8);
+        index[4] = (uint8_t)((c >> 8) + 4U * step);
     }
-    for (; indices < end; indices += width) {
+    for (; step == 0U && indices < end; indices += width) {
         uint32_t i = 0;
         for (; i + TABLES <= width; i += TABLES) {
             uint8_t *index = indices + i;
@@ -64,13 +71,13 @@ TR_NOINLINE static void decode(const uint8_t *next, uint32_t first, uint32_t out
     }
 }
 
-/* Input `tap` of two windows as first + 65536 * second; what lies beyond `taps` counts as 0. */
-TR_INLINE uint32_t pair_at(const int8_t *const *windows, uint32_t tap, uint32_t taps)
+/* Inputs of two windows as first + 65536 * second. */
+TR_INLINE uint32_t pair(int8_t first, int8_t second)
 {
-    return tap < taps ? (uint32_t)windows[0][tap] + ((uint32_t)windows[1][tap] << 16) : 0U;
+    return (uint32_t)first + ((uint32_t)second << 16);
 }
 
-#ifdef FAST
+#ifdef TR_PAIRS_FAST
 /* Stores half an entry and steps to the next. */
 #define ENTRY(step)                               \
     "strd   %[sum0], %[sum1], [%[entry]], #16\n" \
@@ -78,19 +85,29 @@ TR_INLINE uint32_t pair_at(const int8_t *const *windows, uint32_t tap, uint32_t 
     "add    %[sum1], %[sum1], %[" #step "1]\n"
 #endif
 
-/* Two words of each entry of a table, from `entry` on: inputs `tap` to `tap + 2` of four windows. */
+/* Two words of each entry of a table, from `entry` on: inputs `tap` to `tap + 2` of four windows; what lies beyond `taps` counts
+ * as 0. */
 TR_NOINLINE static void build(const int8_t *const *windows, uint32_t tap, uint32_t taps, uint32_t *entry)
 {
-    const uint32_t z0 = pair_at(windows, tap + 2U, taps), z1 = pair_at(windows + 2, tap + 2U, taps);
-    uint32_t y0 = pair_at(windows, tap + 1U, taps), y1 = pair_at(windows + 2, tap + 1U, taps);
-    uint32_t x0 = pair_at(windows, tap, taps), x1 = pair_at(windows + 2, tap, taps);
+    const int8_t *a = windows[0] + tap, *b = windows[1] + tap, *c = windows[2] + tap, *d = windows[3] + tap;
+    uint32_t x0 = pair(a[0], b[0]), x1 = pair(c[0], d[0]), y0 = 0, y1 = 0, z0 = 0, z1 = 0;
+    tap++;
+    if (tap != taps) {
+        y0 = pair(a[1], b[1]);
+        y1 = pair(c[1], d[1]);
+        tap++;
+        if (tap != taps) {
+            z0 = pair(a[2], b[2]);
+            z1 = pair(c[2], d[2]);
+        }
+    }
     uint32_t sum0 = 0U - x0 - y0 - z0, sum1 = 0U - x1 - y1 - z1;
     /* From one entry to the next: the last trit rises, or the one before and the last falls back, or the first. */
     x0 -= 2U * (y0 + z0);
     x1 -= 2U * (y1 + z1);
     y0 -= 2U * z0;
     y1 -= 2U * z1;
-#ifdef FAST
+#ifdef TR_PAIRS_FAST
     const uint32_t *end = entry + PAIRS * SUMS;
     __asm__ volatile(
         "1:\n"
@@ -110,7 +127,7 @@ TR_NOINLINE static void build(const int8_t *const *windows, uint32_t tap, uint32
 #endif
 }
 
-#ifdef FAST
+#ifdef TR_PAIRS_FAST
 /* The 18 bytes for one table: r4 takes the index, then the place of its sums, then they r4, r5, r6 and r8. */
 #define LOOK_UP(index)                      \
     "ldrb.n r4, [%[row], #" #index "]\n"    \
@@ -158,9 +175,9 @@ static void look_up(const uint8_t *row, uint32_t stride, uint32_t outputs, const
                     uint32_t *lanes)
 {
     for (; outputs != 0U; outputs--) {
-        for (uint32_t pair = 0; pair < PAIRS; pair++) {
+        for (uint32_t word = 0; word < PAIRS; word++) {
             for (uint32_t i = 0; i < count; i++) {
-                *lanes += tables->pairs[row[i]][pair];
+                *lanes += tables->pairs[row[i]][word];
             }
             lanes++;
         }
@@ -189,44 +206,32 @@ TR_NOINLINE static void widen(uint32_t *lanes, uint32_t outputs, const int32_t *
     }
 }
 
-#ifdef FAST
-/* Two sums as they lie in a word, see apply_shared, to two outputs. */
-#define PAIR(word)                                          \
-    "add    " #word ", " #word ", #0x8000\n"                \
-    "uxth   r6, " #word "\n"                                \
-    "asr    " #word ", " #word ", #16\n"                    \
-    "mla    r6, r6, %[multiplier], %[lifted]\n"             \
-    "mla    " #word ", " #word ", %[multiplier], %[bias]\n" \
-    "asr    r6, r6, %[shift]\n"                             \
-    "asr    " #word ", " #word ", %[shift]\n"               \
-    "ssat   r6, #8, r6\n"                                   \
-    "ssat   " #word ", #8, " #word "\n"                     \
-    "strb   r6, [%[out]]\n"                                 \
-    "strb   " #word ", [%[out], %[stride]]\n"               \
-    "add    %[out], %[out], %[stride], lsl #1\n"
-#define TWO_PAIRS             \
-    "ldrd   r4, r5, [%[lanes]]\n" \
-    PAIR(r4) PAIR(r5)         \
-    "movs   r6, #0\n"         \
+#ifdef TR_PAIRS_FAST
+/* Four sums, which are cleared, to the outputs of four pixels. */
+#define TWO_PAIRS                                    \
+    "ldrd   r4, r5, [%[lanes]]\n"                    \
+    TR_PAIR(r4, r6)                                  \
+    "strb   r6, [%[out]]\n"                          \
+    "strb   r4, [%[out], %[stride]]\n"               \
+    "add    %[out], %[out], %[stride], lsl #1\n"     \
+    TR_PAIR(r5, r6)                                  \
+    "strb   r6, [%[out]]\n"                          \
+    "strb   r5, [%[out], %[stride]]\n"               \
+    "add    %[out], %[out], %[stride], lsl #1\n"     \
+    "movs   r6, #0\n"                                \
     "strd   r6, r6, [%[lanes]], #8\n"
 
-/* tr_requant_shared of whole groups, straight from their lanes, which are cleared. 0x8000 on the first of two sums keeps it
- * from borrowing from the second, and is taken out of its bias again. */
-TR_NOINLINE static void apply_shared(const tr_requant *requant, uint32_t channel, uint32_t outputs, uint32_t *lanes,
+/* Requantizes whole groups straight from their lanes, which are cleared. */
+TR_NOINLINE static void finish_pairs(const tr_requant *requant, uint32_t channel, uint32_t outputs, uint32_t *lanes,
                                      int8_t *out, uint32_t stride)
 {
-    const uint8_t *bytes = requant->bytes + 3U * channel;
-    const int32_t multiplier = requant->multiplier;
-    const uint32_t shift = requant->shift, bias_shift = requant->bias_shift;
-    for (const uint32_t *end = lanes + PAIRS * outputs; lanes != end; bytes += 3, out++) {
-        const int32_t three = (int32_t)(bytes[0] | (uint32_t)bytes[1] << 8) + (int8_t)bytes[2] * 0x10000;
-        const uint32_t bias = (uint32_t)three << bias_shift;
-        const uint32_t lifted = bias - ((uint32_t)multiplier << 15);
+    for (const uint32_t *end = lanes + PAIRS * outputs; lanes != end; channel++, out++) {
+        const tr_pair_scale scale = tr_pair_scale_of(requant, channel);
         int8_t *next = out;
         __asm__ volatile(
             TWO_PAIRS TWO_PAIRS
             : [lanes] "+&r"(lanes), [out] "+&r"(next)
-            : [multiplier] "r"(multiplier), [bias] "r"(bias), [lifted] "r"(lifted), [shift] "r"(shift), [stride] "r"(stride)
+            : [stride] "r"(stride), TR_PAIR_OPERANDS(scale)
             : "r4", "r5", "r6", "cc", "memory");
     }
 }
@@ -238,10 +243,9 @@ static void finish(const tr_conv *layer, uint32_t channel, uint32_t outputs, uin
 {
     const tr_requant *requant = &layer->requant;
     const uint32_t stride = layer->window.out.channels;
-#ifdef FAST
-    /* Only the shared form has no words. */
-    if (requant->words == NULL && more == NULL && pixels == PIXELS && requant->high - requant->low == UINT8_MAX) {
-        apply_shared(requant, channel, outputs, lanes, out, stride);
+#ifdef TR_PAIRS_FAST
+    if (requant->pairs && more == NULL && pixels == PIXELS) {
+        finish_pairs(requant, channel, outputs, lanes, out, stride);
         return;
     }
 #endif
@@ -263,19 +267,23 @@ void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, v
     const uint32_t total = (uint32_t)shape->out.height * shape->out.width;
     const uint32_t taps = (uint32_t)shape->height * shape->width * shape->in.channels;
     const uint32_t width = (taps + 2U) / 3U;
-    const uint32_t tile = tile_of(channels, width);
+    const int again = decodes_again(channels, width);
+    const uint32_t tile = tile_of(channels, again ? TILE : INDICES / width);
     tr_table *tables = scratch;
     uint32_t *lanes = (uint32_t *)(tables + (width < TABLES ? width : TABLES));
     int32_t *carried = (int32_t *)(lanes + PAIRS * tile);
     uint8_t *indices = (uint8_t *)(width > CARRIED ? carried + PIXELS * tile : carried) + SLACK;
-    int8_t *buffer = (int8_t *)(indices + tile * width + SLACK);
+    int8_t *buffer = (int8_t *)(indices + tile * (again ? TABLES : width) + SLACK);
     int32_t *more = width > CARRIED ? carried : NULL;
     const uint32_t room = (uint32_t)(lanes - (uint32_t *)scratch);
+    const uint8_t *weights = layer->weights;
 
     memset(lanes, 0, sizeof *lanes * PAIRS * tile);
     for (uint32_t channel = 0; channel < channels; channel += tile) {
         const uint32_t outputs = channels - channel < tile ? channels - channel : tile;
-        decode(layer->weights, channel, outputs, width, indices);
+        if (!again) {
+            decode(weights, channel * width, outputs * width, width, indices);
+        }
         for (uint32_t pixel = 0; pixel < total; pixel += PIXELS) {
             const uint32_t pixels = total - pixel < PIXELS ? total - pixel : PIXELS;
             const int8_t *const window = tr_window_at(layer, in, pixel, buffer);
@@ -295,9 +303,17 @@ void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, v
                     build(windows, 3U * (first + i), taps, tables[i].pairs[0]);
                     build(windows + 4, 3U * (first + i), taps, tables[i].pairs[0] + 2);
                 }
-                look_up(indices + first, width, outputs, tables, count, lanes);
+                if (again) {
+                    decode(weights, first * outputs, count * outputs, count, indices);
+                    look_up(indices, count, outputs, tables, count, lanes);
+                } else {
+                    look_up(indices + first, width, outputs, tables, count, lanes);
+                }
             }
             finish(layer, channel, outputs, lanes, more, pixels, out + pixel * channels + channel, scratch, room);
+        }
+        if (again) {
+            weights += (outputs * width + 4U) / 5U * 3U;
         }
     }
 }

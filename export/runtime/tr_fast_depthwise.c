@@ -1,28 +1,20 @@
 /* DEPTHWISE_CONV_2D of windows without horizontal dilation, four taps of a row at a time.
  *
  * A channel's plane is copied out with its padding, so that windows need no checks, the output may take the input's place, and
- * the weights stay in registers from pixel to pixel. A word of the plane holds four neighbours of one channel:
- *
- * - ternary weights: USADA8 adds up |a - b| over four bytes. With a = input + 128 where the trit is not 0, else 0, and b = 255
- *   where the trit is -1, else 0, that is the sum of trit * (input + 128), plus 255 for each -1;
- * - other weights: the even and the odd bytes, as 16-bit lanes, meet theirs in SMLAD.
- *
- * Without the DSP instructions, both take the second way, lane by lane.
+ * the weights stay in registers from pixel to pixel. A word of the plane holds four neighbours of one channel; its even and its
+ * odd bytes, as 16-bit lanes, meet those of the weights in SMLAD or, without the DSP instructions, lane by lane.
  */
 #include "tr_internal.h"
 
 #if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
 #define FAST
-#define MASKS 1
-#else
-#define MASKS 0
 #endif
 
 #define SUMS 128U /* sums that are requantized at a time, or a row's where that is more */
 
-/* What four taps of a row do: masks (taken, negated) or lanes (even, odd). */
+/* Four taps of a row, as lanes. */
 typedef struct {
-    uint32_t first, second;
+    uint32_t even, odd;
 } tr_taps;
 
 typedef struct {
@@ -30,56 +22,41 @@ typedef struct {
 } tr_plane;
 
 /* A sum with what a word of the plane adds to it. */
-TR_INLINE int32_t add(int32_t sum, const int8_t *place, tr_taps taps, int masks)
+TR_INLINE int32_t add(int32_t sum, const int8_t *place, tr_taps taps)
 {
     uint32_t word;
     memcpy(&word, place, 4U);
 #ifdef FAST
-    if (masks) {
-        __asm__("usada8 %0, %1, %2, %0" : "+&r"(sum) : "r"(word & taps.first), "r"(taps.second));
-    } else {
-        uint32_t even, odd;
-        __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(word));
-        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
-        __asm__("smlad %0, %1, %2, %0" : "+&r"(sum) : "r"(even), "r"(taps.first));
-        __asm__("smlad %0, %1, %2, %0" : "+&r"(sum) : "r"(odd), "r"(taps.second));
-    }
+    uint32_t even, odd;
+    __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(word));
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
+    __asm__("smlad %0, %1, %2, %0" : "+&r"(sum) : "r"(even), "r"(taps.even));
+    __asm__("smlad %0, %1, %2, %0" : "+&r"(sum) : "r"(odd), "r"(taps.odd));
 #else
-    (void)masks;
-    sum += (int8_t)(word & 255U) * (int16_t)(taps.first & 0xFFFFU);
-    sum += (int8_t)(word >> 8 & 255U) * (int16_t)(taps.second & 0xFFFFU);
-    sum += (int8_t)(word >> 16 & 255U) * (int16_t)(taps.first >> 16);
-    sum += (int8_t)(word >> 24) * (int16_t)(taps.second >> 16);
+    sum += (int8_t)(word & 255U) * (int16_t)(taps.even & 0xFFFFU);
+    sum += (int8_t)(word >> 8 & 255U) * (int16_t)(taps.odd & 0xFFFFU);
+    sum += (int8_t)(word >> 16 & 255U) * (int16_t)(taps.even >> 16);
+    sum += (int8_t)(word >> 24) * (int16_t)(taps.odd >> 16);
 #endif
     return sum;
 }
 
-/* Makes taps of the rows of a channel's weights; gives what its sums begin with. */
-static int32_t prepare(const tr_window *shape, const int8_t *weights, tr_taps *taps, int masks)
+/* Makes taps of the rows of a channel's weights. */
+static void prepare(const tr_window *shape, const int8_t *weights, tr_taps *taps)
 {
-    int32_t begin = 0;
     for (uint32_t row = 0; row < shape->height; row++) {
         for (uint32_t column = 0; column < shape->width; column++) {
-            const uint32_t lane = column % 4U;
-            const int8_t weight = *weights++;
-            if (lane == 0U) {
+            if (column % 4U == 0U) {
                 *taps++ = (tr_taps){0, 0};
             }
-            if (!masks) {
-                uint32_t *lanes = lane % 2U == 0U ? &taps[-1].first : &taps[-1].second;
-                *lanes |= (uint32_t)(uint16_t)weight << (lane / 2U * 16U);
-            } else if (weight != 0) {
-                taps[-1].first |= UINT32_C(255) << (8U * lane);
-                taps[-1].second |= weight < 0 ? UINT32_C(255) << (8U * lane) : 0U;
-                begin -= weight < 0 ? 127 : 128;
-            }
+            uint32_t *lanes = column % 2U == 0U ? &taps[-1].even : &taps[-1].odd;
+            *lanes |= (uint32_t)(uint16_t)*weights++ << (column % 4U / 2U * 16U);
         }
     }
-    return begin;
 }
 
 /* Copies a channel into the middle of its plane. */
-TR_NOINLINE static void copy(const tr_conv *layer, const int8_t *in, tr_plane size, int8_t *plane, int flip)
+TR_NOINLINE static void copy(const tr_conv *layer, const int8_t *in, tr_plane size, int8_t *plane)
 {
     const tr_window *shape = &layer->window;
     const uint32_t rows = size.height - shape->pad_top, columns = size.pitch - shape->pad_left;
@@ -90,7 +67,7 @@ TR_NOINLINE static void copy(const tr_conv *layer, const int8_t *in, tr_plane si
     for (uint32_t y = 0; y < height; y++) {
         const int8_t *from = in;
         for (uint32_t x = 0; x < width; x++) {
-            plane[x] = (int8_t)(*from ^ flip);
+            plane[x] = *from;
             from += channels;
         }
         plane += size.pitch;
@@ -98,50 +75,12 @@ TR_NOINLINE static void copy(const tr_conv *layer, const int8_t *in, tr_plane si
     }
 }
 
-/* Sums of `rows` rows of outputs, from the window at `place` on. */
-typedef void tr_sum_rows(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps, int32_t begin,
-                         uint32_t rows, int32_t *sums);
-
 #ifdef FAST
-/* Windows of 3x3: twelve registers hold what does not change, and at -Os compilers would not keep it there. */
-TR_NOINLINE static void sum_3x3_masks(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps,
-                                      int32_t begin, uint32_t rows, int32_t *sums)
+/* sum_rows for windows of 3x3: registers hold what does not change, and at -Os compilers would not keep it there. */
+TR_NOINLINE static void sum_3x3(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps,
+                                uint32_t rows, int32_t *sums)
 {
     const uint32_t stride = shape->stride_w;
-    for (; rows != 0U; rows--, place += pitch * shape->stride_h) {
-        const int8_t *next = place;
-        const int32_t *const end = sums + shape->out.width;
-        const tr_taps *word = taps;
-        int32_t sum;
-        __asm__ volatile(
-            "ldm    %[word], {r4, r5, r6, r8, r9, r10}\n"
-            "1:\n"
-            "ldr    %[word], [%[next]]\n"
-            "and    %[word], %[word], r4\n"
-            "usada8 %[sum], %[word], r5, %[begin]\n"
-            "ldr    %[word], [%[next], %[pitch]]\n"
-            "and    %[word], %[word], r6\n"
-            "usada8 %[sum], %[word], r8, %[sum]\n"
-            "ldr    %[word], [%[next], %[pitch], lsl #1]\n"
-            "and    %[word], %[word], r9\n"
-            "usada8 %[sum], %[word], r10, %[sum]\n"
-            "ldr    %[word], %[stride]\n"
-            "str    %[sum], [%[sums]], #4\n"
-            "add    %[next], %[next], %[word]\n"
-            "ldr    %[word], %[end]\n"
-            "cmp    %[sums], %[word]\n"
-            "bne    1b\n"
-            : [next] "+&r"(next), [sums] "+&r"(sums), [word] "+&r"(word), [sum] "=&r"(sum)
-            : [pitch] "r"(pitch), [end] "m"(end), [stride] "m"(stride), [begin] "r"(begin)
-            : "r4", "r5", "r6", "r8", "r9", "r10", "cc", "memory");
-    }
-}
-
-TR_NOINLINE static void sum_3x3_lanes(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps,
-                                      int32_t begin, uint32_t rows, int32_t *sums)
-{
-    const uint32_t stride = shape->stride_w;
-    (void)begin; /* 0 */
     for (; rows != 0U; rows--, place += pitch * shape->stride_h) {
         const int8_t *next = place;
         const int32_t *const end = sums + shape->out.width;
@@ -179,37 +118,37 @@ TR_NOINLINE static void sum_3x3_lanes(const tr_window *shape, const int8_t *plac
 }
 #else
 /* Lane by lane, but with each of the nine weights at hand. */
-static void sum_3x3_lanes(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps, int32_t begin,
-                          uint32_t rows, int32_t *sums)
+static void sum_3x3(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps, uint32_t rows,
+                    int32_t *sums)
 {
     for (; rows != 0U; rows--, place += pitch * shape->stride_h) {
         const int32_t *const end = sums + shape->out.width;
         for (const int8_t *corner = place; sums != end; corner += shape->stride_w) {
             const int8_t *row = corner;
-            int32_t sum = begin;
+            int32_t sum = 0;
             for (const tr_taps *next = taps; next != taps + 3; next++, row += pitch) {
-                sum += row[0] * (int16_t)(next->first & 0xFFFFU) + row[1] * (int16_t)(next->second & 0xFFFFU) +
-                       row[2] * (int16_t)(next->first >> 16);
+                sum += row[0] * (int16_t)(next->even & 0xFFFFU) + row[1] * (int16_t)(next->odd & 0xFFFFU) +
+                       row[2] * (int16_t)(next->even >> 16);
             }
             *sums++ = sum;
         }
     }
 }
-#define sum_3x3_masks sum_3x3_lanes
 #endif
 
-TR_NOINLINE static void sum_rows(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps, int32_t begin,
-                     uint32_t rows, int32_t *sums, int masks)
+/* Sums of `rows` rows of outputs, from the window at `place` on. */
+TR_NOINLINE static void sum_rows(const tr_window *shape, const int8_t *place, uint32_t pitch, const tr_taps *taps,
+                                 uint32_t rows, int32_t *sums)
 {
     for (; rows != 0U; rows--) {
         const int8_t *corner = place;
         for (const int32_t *end = sums + shape->out.width; sums != end; corner += shape->stride_w) {
             const int8_t *row = corner;
             const tr_taps *next = taps;
-            int32_t sum = begin;
+            int32_t sum = 0;
             for (uint32_t i = 0; i < shape->height; i++) {
                 for (uint32_t j = 0; j < shape->width; j += 4U) {
-                    sum = add(sum, row + j, *next++, masks);
+                    sum = add(sum, row + j, *next++);
                 }
                 row += pitch * shape->dilation_h;
             }
@@ -219,7 +158,7 @@ TR_NOINLINE static void sum_rows(const tr_window *shape, const int8_t *place, ui
     }
 }
 
-static void convolve(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch, tr_sum_rows *sum_3x3, int masks)
+void tr_fast_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
 {
     const tr_window *shape = &layer->window;
     const uint32_t channels = shape->out.channels, width = shape->out.width;
@@ -227,7 +166,6 @@ static void convolve(const tr_conv *layer, const int8_t *in, int8_t *out, void *
     const uint32_t count = (uint32_t)shape->height * shape->width;
     const int small = shape->height == 3U && shape->width == 3U && shape->dilation_h == 1U;
     const uint32_t batch = width < SUMS ? SUMS / width : 1U; /* rows */
-    const int flip = masks ? -128 : 0;
     const tr_plane size = {(shape->out.height - 1U) * shape->stride_h + (shape->height - 1U) * shape->dilation_h + 1U,
                            (width - 1U) * shape->stride_w + shape->width};
     tr_taps *taps = scratch;
@@ -235,34 +173,24 @@ static void convolve(const tr_conv *layer, const int8_t *in, int8_t *out, void *
     int8_t *plane = (int8_t *)(sums + (width > SUMS ? width : SUMS));
     int8_t *buffer = plane + size.height * size.pitch + 3U;
 
-    memset(plane, layer->in_zero ^ flip, size.height * size.pitch);
+    memset(plane, layer->in_zero, size.height * size.pitch);
     for (uint32_t channel = 0; channel < channels; channel++) {
-        const int32_t begin = prepare(shape, layer->unpack(layer->weights, channel * count, count, buffer), taps, masks);
+        prepare(shape, layer->unpack(layer->weights, channel * count, count, buffer), taps);
         if (channel % multiplier == 0U) {
-            copy(layer, in + channel / multiplier, size, plane, flip);
+            copy(layer, in + channel / multiplier, size, plane);
         }
         const int8_t *place = plane;
         int8_t *pixel = out + channel;
         for (uint32_t y = 0; y < shape->out.height; y += batch) {
             const uint32_t rows = shape->out.height - y < batch ? shape->out.height - y : batch;
             if (small) {
-                sum_3x3(shape, place, size.pitch, taps, begin, rows, sums);
+                sum_3x3(shape, place, size.pitch, taps, rows, sums);
             } else {
-                sum_rows(shape, place, size.pitch, taps, begin, rows, sums, masks);
+                sum_rows(shape, place, size.pitch, taps, rows, sums);
             }
             layer->requant.apply(&layer->requant, channel, 1U, sums, rows * width, pixel, channels);
             place += rows * shape->stride_h * size.pitch;
             pixel += rows * width * channels;
         }
     }
-}
-
-void tr_fast_depthwise_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
-{
-    convolve(layer, in, out, scratch, sum_3x3_masks, MASKS);
-}
-
-void tr_fast_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
-{
-    convolve(layer, in, out, scratch, sum_3x3_lanes, 0);
 }

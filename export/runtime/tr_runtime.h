@@ -69,6 +69,8 @@ struct tr_requant {
     uint8_t bias_shift; /* shared, narrow and wide */
     int8_t zero;        /* the output's zero point; wide and exact */
     int8_t low, high;   /* clamp: the fused activation within int8 */
+    uint8_t pairs;      /* whether the form is one that tr_pairs.h takes: shared or narrow, no clamp, 15 <= shift,
+                         * shift - 15 <= bias_shift and multipliers below 2^shift */
 };
 
 tr_apply tr_requant_shared;
@@ -106,16 +108,32 @@ typedef struct {
 void tr_conv2d(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 
+/* A convolution that adds its outputs, requantized as ever, to what lies in their place: a residual block's sum without a tensor
+ * for the convolution's own. Of tr_plain_add's form, with `there_multiplier` for what lies there. conv.requant.apply is
+ * tr_requant_sum, which calls `apply`; conv.requant.pairs is 0, so that no kernel requantizes by itself. */
+typedef struct {
+    tr_conv conv;
+    tr_apply *apply;
+    int32_t multiplier, there_multiplier, offset;
+    uint8_t shift;
+    int8_t low, high;
+} tr_conv_sum;
+
+tr_apply tr_requant_sum;
+
 /* The fast ones: a few lines of assembly where the processor has what it takes, plain C everywhere else, the same results.
  * They need `groups` 1; scratch and overlap are in the generator's fast.py.
  * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end.
  * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with zeros and the stream to threes of bytes.
- * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1.
+ * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1, and no more than 255 to a window; _3x3:
+ * windows of 3x3 that move by one, without dilation; _pairs: of these, those whose requantization says `pairs`.
  * tr_fast_depthwise and tr_fast_depthwise_ternary: dilation_w 1. */
 void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_fast_depthwise_ternary_3x3(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_fast_depthwise_ternary_pairs(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 
 /* ---- Pools, means ------------------------------------------------------------------------------------------------- */
 

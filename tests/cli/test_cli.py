@@ -123,6 +123,15 @@ def test_export_of_c(tiny_run: Any, tmp_path: Path) -> None:
     assert {Path(name).name for name in json.loads(of_file.output)["files"]} >= {"tiny.c", "tiny.h", "tr_runtime.h"}
 
 
+def test_export_with_look_up_tables(tiny_run: Any) -> None:
+    pytest.importorskip("tflite_micro", reason="the extra `mcu` is not installed (Linux x86-64 only)")
+    told = json.loads(_type("export", str(tiny_run.path), "--format", "lut", "--json").stdout)
+    assert (told["n"], told["inputs"]) == (16, "test images of digits")
+    assert (told["file"] is None) == (
+        told["flash"]["before"] - told["flash"]["after"] <= told["arena"]["after"] - told["arena"]["before"]
+    )
+
+
 def test_a_model_has_no_recipe_to_export_from(tiny_run: Any) -> None:
     answer = _shell("export", str(tiny_run.path))
     assert answer.returncode == 1

@@ -107,6 +107,9 @@ def _show(record: "DeviceRecord") -> None:
     ]
     if record.right is not None:
         totals.insert(1, ("Right answers", f"{record.right} of {record.n}"))
+    slow = [f"{layer.index} ({layer.op})" for layer in record.layers if layer.portable]
+    if slow:
+        totals.append(("Slower, portable kernels", f"layers {', '.join(slow)}"))
     console.OUT.print(table(record.core, "lt", totals))
 
 

@@ -1,4 +1,4 @@
-"""`tinyrobust export`: what goes onto the device, as a C array for TensorFlow Lite Micro or as C of our own."""
+"""`tinyrobust export`: what goes onto the device, for TensorFlow Lite Micro or as C of our own."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -14,6 +14,7 @@ from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
     from tinyrobust.deploy.cgen.generate import Generated
+    from tinyrobust.pipeline.generate import LookUp
 
 
 class Format(StrEnum):
@@ -21,19 +22,27 @@ class Format(StrEnum):
 
     array = "array"
     c = "c"
+    lut = "lut"
 
 
 def export(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A recipe; with `--format c` also a run's folder or anybody's int8 .tflite.")
+        str, typer.Argument(metavar="MODEL", help="A recipe; with `c` and `lut` also a run's folder or anybody's int8 .tflite.")
     ],
     overrides: console.Settings = [],  # noqa: B006 - Typer wants a list, and nobody changes it
     written: Annotated[
-        Format, typer.Option("--format", help="`array`: for TensorFlow Lite Micro. `c`: self-contained C99, no runtime needed.")
+        Format,
+        typer.Option(
+            "--format",
+            help="`array`: for TensorFlow Lite Micro. `c`: self-contained C99, no runtime needed. `lut`: a .tflite for "
+            "TensorFlow Lite Micro with weights in look-up tables, where that pays; needs the extra `mcu`.",
+        ),
     ] = Format.array,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="DIR", help="Where `--format c` writes. Default: `c` in the run's folder."),
+        typer.Option(
+            "--output", metavar="DIR", help="Where `c` and `lut` write. Default: `c` in the run's folder, or that itself."
+        ),
     ] = None,
     runs_dir: console.RunsDir = Path("runs"),
     data_dir: console.DataDir = None,
@@ -52,6 +61,8 @@ def export(
         tinyrobust export digits-stq --format c
 
         tinyrobust export somebodys.tflite --format c --output firmware/model
+
+        tinyrobust export somebodys.tflite --format lut
     """
     there = model.endswith(".tflite") or Path(model, "run.json").is_file()
     if there and written is Format.array:
@@ -61,8 +72,13 @@ def export(
         return
     place = Path(model) if there else until("export", model, overrides, runs_dir, data_dir, as_json).path
     with console.quiet_imports():
-        from tinyrobust.pipeline.generate import generate
-    _show(generate(place, output), as_json)
+        from tinyrobust.pipeline.generate import generate, look_up
+    if written is Format.c:
+        _show(generate(place, output), as_json)
+        return
+    with console.progress(not as_json) as progress:
+        found = look_up(place, output, data_dir=data_dir, progress=progress)
+    _show_lut(found, as_json)
 
 
 def _array(recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> None:
@@ -93,6 +109,9 @@ def _show(generated: "Generated", as_json: bool) -> None:
     ]
     head = ("Operator", "Kernel", "Weights", "Bytes", "Rounding", "Tables")
     console.OUT.print(table(f"{generated.files[0]}: by layer", "lllrlr", rows, head))
+    slow = [f"{layer.index} ({layer.op})" for layer in generated.layers if layer.portable]
+    if slow:
+        console.OUT.print(f"No fast kernel takes layers {', '.join(slow)}: plain C runs them, several times slower.")
     weights = sum(layer.weight_bytes for layer in generated.layers)
     tables = sum(layer.table_bytes for layer in generated.layers)
     console.OUT.print(
@@ -101,3 +120,38 @@ def _show(generated: "Generated", as_json: bool) -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _show_lut(found: "LookUp", as_json: bool) -> None:
+    measured = found.compressed
+    if as_json:
+        console.print_json(
+            {
+                "file": str(found.path) if found.path else None,
+                "flash": {"before": measured.before, "after": measured.before - measured.saved},
+                "arena": {"before": measured.arena_before, "after": measured.arena_before + measured.added},
+                "equal": measured.equal,
+                "n": measured.n,
+                "inputs": found.inputs,
+            }
+        )
+        return
+    if not measured.content:
+        console.OUT.print(
+            "Look-up tables do not pay: in no layer do the weights have so few values that tables make them smaller."
+        )
+        return
+    rows = [
+        ("File (flash)", f"{measured.before:,}", f"{measured.before - measured.saved:,}", f"{-measured.saved:+,}"),
+        ("Arena (RAM)", f"{measured.arena_before:,}", f"{measured.arena:,}", f"{measured.added:+,}"),
+    ]
+    head = ("Bytes, measured", "As it is", "With tables", "Difference")
+    console.OUT.print(table("TensorFlow Lite Micro with weights in look-up tables", "lrrr", rows, head))
+    console.OUT.print(
+        f"Outputs equal: {measured.equal} of {measured.n} ({found.inputs}). Not counted: the code of what decodes them.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    reason = "the outputs differ" if measured.equal < measured.n else "it takes more RAM than it spares flash"
+    verdict = f"Written: {found.path}" if found.path else f"Not written, it does not pay: {reason}."
+    console.OUT.print(verdict, soft_wrap=True, highlight=False)

@@ -99,6 +99,17 @@ class Artefact:
             last = writers[last.inputs[0]]
         return last
 
+    def layer(self, operator: Operator) -> str:
+        """What an operator's layer is called: the tensor that it writes, up to the first semicolon.
+
+        The converter drops the last layer's own name; where it did, that of the layer's weights tells it.
+        """
+        names = [self.tensors[operator.outputs[0]].name]
+        if names[0].startswith("StatefulPartitionedCall"):
+            constants = (self.tensors[i] for i in operator.inputs[1:2] if i >= 0 and self.tensors[i].data is not None)
+            names = [tensor.name for tensor in constants if "/" in tensor.name] + names
+        return names[0].split(";", 1)[0]
+
 
 def read(path: str | Path) -> Artefact:
     """Reads and checks a `.tflite` file.

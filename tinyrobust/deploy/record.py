@@ -4,6 +4,8 @@ from typing import ClassVar
 
 from tinyrobust.records import Part, Record
 
+PORTABLE = frozenset({"tr_conv2d", "tr_depthwise"})  # kernels for every shape, in plain C: a fast one is several times faster
+
 
 class LayerParity(Part):
     """How far one layer's int8 output is from the QKeras model's: RMS error over RMS value, dimensionless."""
@@ -103,6 +105,11 @@ class DeviceLayer(Part):
     table_bytes: int
     scratch_bytes: int
     instructions: int
+
+    @property
+    def portable(self) -> bool:
+        """Whether no fast kernel takes its shape: plain C runs it, several times slower."""
+        return self.kernel in PORTABLE
 
 
 class DeviceRecord(Record):

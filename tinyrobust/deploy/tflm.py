@@ -47,12 +47,27 @@ def outputs(model: str | Path, inputs: Raw, progress: Progress = silent) -> Raw:
         ModelFileError: The file is corrupt, or TensorFlow Lite Micro cannot run it.
     """
     artefact = _single(model)
+    return outputs_of(artefact.content, str(artefact.path), inputs, progress)
+
+
+def outputs_of(content: bytes, name: str, inputs: Raw, progress: Progress = silent) -> Raw:
+    """The golden of a file that is at hand, and that need not be one that `artefact.read` understands.
+
+    Args:
+        content: The bytes of a `.tflite` with one input and one output.
+        name: What errors call it.
+        inputs: Raw inputs, int8 [n, bytes].
+        progress: Told of every hundred inputs.
+
+    Raises:
+        ModelFileError: TensorFlow Lite Micro cannot run it.
+    """
     parts = []
     for start in range(0, len(inputs), _CHUNK):
         progress("TensorFlow Lite Micro", start, len(inputs))
-        answer, reason = _run(artefact, inputs[start : start + _CHUNK], _AMPLE)
+        answer, reason = _run(content, inputs[start : start + _CHUNK], _AMPLE)
         if answer is None:
-            raise ModelFileError(f"{artefact.path} cannot be run by TensorFlow Lite Micro: {reason}")
+            raise ModelFileError(f"{name} cannot be run by TensorFlow Lite Micro: {reason}")
         parts.append(answer)
     progress("TensorFlow Lite Micro", len(inputs), len(inputs))
     return np.concatenate(parts)
@@ -75,22 +90,41 @@ def arena(model: str | Path, progress: Progress = silent) -> int:
     artefact = _single(model)
     size = artefact.tensors[artefact.inputs[0]].nbytes
     probes = np.random.default_rng(0).integers(-128, 128, (_PROBES, size), dtype=np.int8)
-    expected = outputs(model, probes)
+    return arena_of(artefact.content, str(artefact.path), probes, progress)
+
+
+def arena_of(content: bytes, name: str, probes: Raw, progress: Progress = silent) -> int:
+    """The smallest arena, as `arena` finds it, of a file that is at hand.
+
+    Args:
+        content: The bytes of a `.tflite` with one input and one output.
+        name: What errors call it.
+        probes: The raw inputs on which it has to answer as in an ample arena, int8 [n, bytes].
+        progress: Told of every size tried.
+
+    Raises:
+        ModelFileError: TensorFlow Lite Micro cannot run it.
+    """
+    expected = outputs_of(content, name, probes)
 
     def runs(steps: int) -> bool:
-        answer, _ = _run(artefact, probes, steps * ARENA_STEP)
+        answer, _ = _run(content, probes, steps * ARENA_STEP)
         return answer is not None and np.array_equal(answer, expected)
 
     tried, low, high = 0, 0, 64
     while not runs(high):
         tried, low, high = tried + 1, high, 2 * high
         progress("arena", tried, tried + high.bit_length())
-    total = tried + (high - low).bit_length()
+    total = tried + 1 + (high - low - 1).bit_length()
+    tried += 1
+    progress("arena", tried, total)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if runs(middle) else (middle, high)
         tried += 1
         progress("arena", tried, total)
+    if tried < total:
+        progress("arena", total, total)
     return high * ARENA_STEP
 
 
@@ -109,11 +143,11 @@ def _single(model: str | Path) -> Artefact:
     return artefact
 
 
-def _run(artefact: Artefact, inputs: Raw, arena_bytes: int) -> tuple[Raw | None, str]:
+def _run(content: bytes, inputs: Raw, arena_bytes: int) -> tuple[Raw | None, str]:
     """What the model answers in an arena of this size; None and the reason where it does not."""
     with tempfile.TemporaryDirectory(prefix="tinyrobust-") as work:
         model, source, sink = Path(work, "model.tflite"), Path(work, "inputs.npy"), Path(work, "outputs.npy")
-        model.write_bytes(artefact.content)  # what was checked, and not what the file may have become
+        model.write_bytes(content)  # what was checked, and not what the file may have become
         np.save(source, inputs)
         worker = Path(__file__).with_name("tflm_worker.py")
         command = [sys.executable, str(worker), str(model), str(arena_bytes), str(source), str(sink)]

@@ -6,7 +6,6 @@ import numpy as np
 
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.errors import ModelFileError
-from tinyrobust.footprint.planner import short
 from tinyrobust.footprint.record import LayerFootprint
 from tinyrobust.quantizers import storage
 
@@ -80,7 +79,7 @@ def layer(artefact: Artefact, operator: Operator, learned: Constants, arena_byte
     widest = max(learned.weights, key=lambda w: w.bits_needed, default=None)
     return LayerFootprint(
         index=operator.index,
-        name=short(outputs[0].name),
+        name=artefact.layer(operator),
         op=operator.name,
         input_shapes=[list(t.shape) for t in read],
         output_shape=list(outputs[0].shape),

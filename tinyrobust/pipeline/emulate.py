@@ -46,13 +46,30 @@ def emulate(
         TinyRobustError: The model, data or settings do not fit; the message says what to do.
     """
     firmware.require()
+    flashed = locate(model)[1]
+    inputs = inputs_for(model, images, data=data, data_dir=data_dir, input_range=input_range, progress=progress)
+    return device.measure(flashed, inputs, board=board, optimisation=optimisation, timeout=timeout, progress=progress)
+
+
+def inputs_for(
+    model: str | Path,
+    images: int,
+    *,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    input_range: tuple[float, float] | None = None,
+    progress: Progress = silent,
+) -> Inputs:
+    """What a model is run on: test images of its run or of `data`, else random bytes; arguments as for `emulate`.
+
+    Raises:
+        TinyRobustError: The model, data or settings do not fit.
+    """
     recipe, flashed = locate(model)
     if recipe is None and data is None:
-        inputs = device.probes(artefact.read(flashed), images)
-    else:
-        source = recipe.data if recipe and data is None else data_for(flashed, data)
-        inputs = _test_images(flashed, source, images, data_dir, input_range, progress)
-    return device.measure(flashed, inputs, board=board, optimisation=optimisation, timeout=timeout, progress=progress)
+        return device.probes(artefact.read(flashed), images)
+    source = recipe.data if recipe and data is None else data_for(flashed, data)
+    return _test_images(flashed, source, images, data_dir, input_range, progress)
 
 
 def _test_images(

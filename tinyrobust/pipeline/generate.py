@@ -1,12 +1,17 @@
-"""The C of a model that is there already: a run of ours, or anybody's `.tflite`."""
+"""What goes onto the device, of a model that is there already: a run of ours, or anybody's `.tflite`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tinyrobust.deploy import artefact
 from tinyrobust.deploy.cgen.generate import Generated
 from tinyrobust.deploy.cgen.generate import generate as write
+from tinyrobust.deploy.lut import Compressed, compress
+from tinyrobust.files import write_atomic
+from tinyrobust.pipeline.emulate import inputs_for
 from tinyrobust.pipeline.folder import read
 from tinyrobust.pipeline.models import locate
+from tinyrobust.progress import Progress, silent
 
 
 def generate(model: str | Path, folder: Path | None = None) -> Generated:
@@ -25,3 +30,48 @@ def generate(model: str | Path, folder: Path | None = None) -> Generated:
         return write(artefact.read(tflite), tflite.stem, folder or Path(f"{tflite.stem}-c"))
     classes = read(tflite.parent)[1].classes
     return write(artefact.read(tflite), recipe.name, folder or tflite.parent / "c", classes=classes)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LookUp:
+    """A model with its weights in look-up tables.
+
+    Attributes:
+        path: The file; None where it does not pay, and none was written.
+        compressed: What was measured.
+        inputs: What both files were run on, in words.
+    """
+
+    path: Path | None
+    compressed: Compressed
+    inputs: str
+
+
+def look_up(
+    model: str | Path,
+    folder: Path | None = None,
+    *,
+    images: int = 16,
+    data_dir: str | Path | None = None,
+    progress: Progress = silent,
+) -> LookUp:
+    """Writes `<name>.lut.tflite` where TensorFlow Lite Micro's look-up tables spare more flash than they take RAM.
+
+    Args:
+        model: The folder of a run, its `model.tflite`, or any int8 `.tflite`.
+        folder: Where the file goes; beside the run's `model.tflite`, or here, when absent.
+        images: How many inputs both files are compared on: test images of a run, else random bytes.
+        data_dir: Where data sets are stored.
+        progress: Told of the steps.
+
+    Raises:
+        MissingToolError: The extra `mcu` is not installed.
+        TinyRobustError: There is no such model, it cannot be compressed, or the folder cannot be written.
+    """
+    recipe, tflite = locate(model)
+    inputs = inputs_for(model, images, data_dir=data_dir, progress=progress)
+    found = compress(artefact.read(tflite), inputs.raw, progress)
+    path = (folder or (Path() if recipe is None else tflite.parent)) / f"{tflite.stem}.lut.tflite"
+    if found.pays:
+        write_atomic(path, found.content)
+    return LookUp(path if found.pays else None, found, inputs.source)

@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.cgen.generate import Generated, generate
+from tinyrobust.deploy.cgen.memory import Buffer, Overlap, conflicts, plan
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 
@@ -65,6 +66,10 @@ class Graph:
         self.shapes.append(tuple(shape))
         self.grids.append((float(scales[0]) if scales.size else 0.0, int(zero)))
         return len(self.shapes) - 1
+
+    def rename(self, index: int, name: str) -> None:
+        """Calls a tensor otherwise."""
+        self._graph.tensors[index].name = name.encode()
 
     def op(self, name: str, inputs: Sequence[int], output: int, **options: Any) -> int:
         """Adds an operator; options by the schema's names in camel case."""
@@ -196,6 +201,27 @@ def build(made: Sequence[Generated], folder: Path, *flags: str) -> Path:
     return folder / "program"
 
 
+def _smallest(buffers: Sequence[Buffer], overlaps: Sequence[Overlap]) -> int:
+    """The smallest plan there is, by trying every place of every buffer below the size that is known to do."""
+    best = plan(buffers, overlaps).size
+    tops = [range(0, best - b.size + 1, 4) for b in buffers]
+
+    def search(offsets: tuple[int, ...], limit: int) -> int:
+        i = len(offsets)
+        used = max((o + b.size for o, b in zip(offsets, buffers, strict=False)), default=0)
+        if used >= limit or i == len(buffers):
+            return min(used, limit)
+        for start in tops[i]:
+            placed = (*offsets, start)
+            if start + buffers[i].size < limit and not conflicts(
+                buffers[: i + 1], [o for o in overlaps if max(o.source, o.out) <= i], placed
+            ):
+                limit = search(placed, limit)
+        return limit
+
+    return search((), best)
+
+
 @pytest.fixture(scope="session")
 def graph() -> type[Graph]:
     return Graph
@@ -240,3 +266,8 @@ def inputs_for() -> Callable[[Path, int, int], np.ndarray]:
         return rows
 
     return make
+
+
+@pytest.fixture(scope="session")
+def smallest_plan() -> Callable[[Sequence[Buffer], Sequence[Overlap]], int]:
+    return _smallest

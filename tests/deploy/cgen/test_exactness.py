@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyrobust.deploy.cgen import fusion
+
 PEERS = ("ds-cnn-ternary", "mlperf-tiny-ic", "mlperf-tiny-kws")
 ACTIVATIONS = (0, 0, 1, 3, 2)  # NONE, RELU, RELU6, RELU_N1_TO_1 by the schema's numbers
 PLAUSIBLE = 2.0**-18, 2.0**12  # scales: TensorFlow Lite Micro refuses some networks beyond
@@ -40,7 +42,9 @@ def test_random_graphs(start, graph, assert_exact, inputs_for, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(1000, 1600, 60))
-def test_many_random_graphs(start, graph, assert_exact, inputs_for, tmp_path):
+def test_many_random_graphs(start, graph, assert_exact, inputs_for, tmp_path, monkeypatch):
+    """In every other part all sums are fused that can be, also where it does not pay."""
+    monkeypatch.setattr(fusion, "SUM_BYTES", fusion.SUM_BYTES if start % 120 else -(10**6))
     models = [_Random(graph(), start + i).save(tmp_path / f"g{i}.tflite") for i in range(60)]
     assert_exact(models, [inputs_for(model, 12, i) for i, model in enumerate(models)])
 
@@ -175,12 +179,18 @@ class _Random:
         return self._combine(x, self.graph.tensor(other, self._scale(), self._zero(), values))
 
     def _residual(self, x: int) -> int:
-        return self._combine(x, self._pointwise_like(x))
+        beside = self._same(x)
+        return self._combine(x, self._same(beside) if self.random.random() < 0.5 else beside)
 
-    def _pointwise_like(self, x: int) -> int:
+    def _same(self, x: int) -> int:
+        """A convolution, pointwise or not, or a depthwise one, that leaves the shape as it is."""
         shape = self.graph.shapes[x]
+        size, depthwise = self._pick([1, 3]), self.random.random() < 0.3
         options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "padding": 0}
-        return self._weighted("CONV_2D", x, (shape[3], 3, 3, shape[3]), 0, shape, **options)
+        if depthwise:
+            options["depthMultiplier"] = 1
+            return self._weighted("DEPTHWISE_CONV_2D", x, (1, size, size, shape[3]), 3, shape, **options)
+        return self._weighted("CONV_2D", x, (shape[3], size, size, shape[3]), 0, shape, **options)
 
     def _combine(self, a: int, b: int) -> int:
         op = self._pick(["ADD", "ADD", "MUL"])

@@ -11,7 +11,8 @@ from tinyrobust.deploy.emulator import emulate
 
 TERNARY, INT8 = (-127, 0, 127), tuple(range(-127, 128))
 KERNELS = {
-    TERNARY: {"tr_fast_conv_ternary", "tr_fast_depthwise_ternary"},
+    TERNARY: {"tr_fast_conv_ternary"}
+    | {f"tr_fast_depthwise{name}" for name in ("", "_ternary", "_ternary_3x3", "_ternary_pairs")},
     INT8: {"tr_fast_conv", "tr_fast_depthwise"},
 }
 CORES = (("mps2-an385", "-Os"), ("mps2-an386", "-Os"), ("mps2-an386", "-O2"), ("mps3-an547", "-Os"))
@@ -39,6 +40,17 @@ def model(request, graph, tmp_path_factory):
     x = layer(x, "DEPTHWISE_CONV_2D", (1, 3, 3, 34), (1, 9, 7, 34), 0.4, -128, depthMultiplier=1, **window(1))
     x = layer(x, "CONV_2D", (34, 1, 1, 34), (1, 9, 7, 34), 2.0, 3, **window(1))
     x = layer(x, "DEPTHWISE_CONV_2D", (1, 3, 3, 34), (1, 5, 4, 34), 4.0, 0, depthMultiplier=1, **window(2))
+    x = layer(
+        x,
+        "DEPTHWISE_CONV_2D",
+        (1, 3, 3, 34),
+        (1, 5, 4, 34),
+        6.0,
+        -50,
+        fusedActivationFunction=1,
+        depthMultiplier=1,
+        **window(1),
+    )
     x = layer(x, "DEPTHWISE_CONV_2D", (1, 2, 5, 34), (1, 5, 4, 34), 8.0, -5, depthMultiplier=1, **window(1, 2))
     x = layer(x, "CONV_2D", (70, 3, 2, 34), (1, 2, 2, 70), 60.0, 0, padding=0, **window(2) | {"strideH": 3})
     flat = net.tensor((1, 280), *net.grids[x])

@@ -1,6 +1,7 @@
 """What is written, what it is called, and what is refused."""
 
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -107,3 +108,39 @@ def test_a_float_model_is_refused(graph, tmp_path):
     answer = made.op("RELU", [image], made.tensor((1, 4), dtype="float32"))
     with pytest.raises(ModelFileError, match="Expected an int8 input"):
         generate(read(made.save(tmp_path / "float.tflite", image, answer)), "m", tmp_path)
+
+
+def test_shapes_that_no_fast_kernel_takes_are_told(graph, tmp_path):
+    made, random = graph(), np.random.default_rng(0)
+    image = made.tensor((1, 4, 4, 6), 0.02, -3)
+    weights = made.tensor((6, 3, 3, 2), 0.01, 0, random.integers(-127, 128, (6, 3, 3, 2)))
+    options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    groups = made.op("CONV_2D", [image, weights, -1], made.tensor((1, 4, 4, 6), 0.1, 5), **options)
+    weights = made.tensor((5, 1, 1, 6), 0.01, 0, random.integers(-127, 128, (5, 1, 1, 6)))
+    answer = made.op("CONV_2D", [groups, weights, -1], made.tensor((1, 4, 4, 5), 0.1, 5), **options)
+    generated = generate(read(made.save(tmp_path / "groups.tflite", image, answer)), "groups", tmp_path / "c")
+    assert [layer.portable for layer in generated.layers] == [True, False]
+
+
+def test_a_layer_without_a_name_is_called_after_its_weights(graph, tmp_path):
+    made = graph()
+    image = made.tensor((1, 3), 0.5, 0)
+    weights = made.tensor((2, 3), 0.1, 0, np.ones((2, 3)))
+    answer = made.op("FULLY_CONNECTED", [image, weights, -1], made.tensor((1, 2), 0.2, 0))
+    made.rename(weights, "net/logits_1/MatMul;net/logits_1/BiasAdd")
+    made.rename(answer, "StatefulPartitionedCall_1:0")
+    artefact = read(made.save(tmp_path / "named.tflite", image, answer))
+    assert artefact.layer(artefact.operators[0]) == "net/logits_1/MatMul"
+    assert generate(artefact, "named", tmp_path / "c").layers[0].name == "net/logits_1/MatMul"
+
+
+def test_the_runtime_is_clean(checkout):
+    if shutil.which("cppcheck") is None:
+        pytest.skip("cppcheck is not installed")
+    checks = ["--enable=warning,style,performance,portability", "--inline-suppr"]
+    checks += ["--suppress=knownConditionTrueFalse"]  # it takes a minimum such as `a < 4 ? a : 4` for 0, with what follows
+    checks += ["--suppress=unusedStructMember"]  # members that only the assembly, or only the plain C, reads
+    sources = sorted((checkout / "export" / "runtime").glob("*.c"))
+    command = ["cppcheck", *checks, "--std=c99", "--error-exitcode=1", "-q", *sources]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

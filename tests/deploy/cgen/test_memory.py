@@ -23,27 +23,6 @@ def _random(seed: int, steps: int) -> tuple[list[Buffer], list[Overlap]]:
     return buffers, overlaps
 
 
-def _smallest(buffers: list[Buffer], overlaps: list[Overlap]) -> int:
-    """The smallest plan there is, by trying every place of every buffer below the size that is known to do."""
-    best = plan(buffers, overlaps).size
-    tops = [range(0, best - b.size + 1, 4) for b in buffers]
-
-    def search(offsets: tuple[int, ...], limit: int) -> int:
-        i = len(offsets)
-        used = max((o + b.size for o, b in zip(offsets, buffers, strict=False)), default=0)
-        if used >= limit or i == len(buffers):
-            return min(used, limit)
-        for start in tops[i]:
-            placed = (*offsets, start)
-            if start + buffers[i].size < limit and not conflicts(
-                buffers[: i + 1], [o for o in overlaps if max(o.source, o.out) <= i], placed
-            ):
-                limit = search(placed, limit)
-        return limit
-
-    return search((), best)
-
-
 @pytest.mark.parametrize("steps", [1, 2, 5, 7, 12, 40])
 def test_nothing_alive_is_overwritten(steps):
     for seed in range(20):
@@ -53,11 +32,11 @@ def test_nothing_alive_is_overwritten(steps):
         assert planned.size == max(o + b.size for o, b in zip(planned.offsets, buffers, strict=True))
 
 
-def test_small_plans_are_within_five_percent_of_the_smallest():
+def test_small_plans_are_within_five_percent_of_the_smallest(smallest_plan):
     for seed in range(12):
         buffers, overlaps = _random(seed, 4)
         buffers = [Buffer(-(-b.size // 16) * 4, b.first, b.last) for b in buffers]
-        assert plan(buffers, overlaps).size <= 1.05 * _smallest(buffers, overlaps)
+        assert plan(buffers, overlaps).size <= 1.05 * smallest_plan(buffers, overlaps)
 
 
 def test_a_search_over_many_is_about_as_good_as_every_order():

@@ -42,7 +42,13 @@ def _applied(found: Requantization, sums: np.ndarray) -> np.ndarray:
             multipliers, biases = (((found.words + 2**15) % 2**16) - 2**15)[:, None], (found.words >> 16)[:, None]
         product = sums * multipliers + (biases << found.bias_shift)
         assert np.abs(product).max() < 2**31
-        return np.clip(product >> found.shift, rule.low, rule.high)
+        answer = np.clip(product >> found.shift, rule.low, rule.high)
+        if found.pairs:  # what tr_pairs.h does with SMLAW
+            scaled = multipliers << (31 - found.shift)
+            assert np.abs(scaled).max() < 2**31
+            high = (sums * scaled >> 16) + (biases << (found.bias_shift + 15 - found.shift))
+            np.testing.assert_array_equal(np.clip(high >> 15, -128, 127), answer)
+        return answer
     if found.form == "exact":
         words = found.words.reshape(-1, 2)
         biases, multipliers, shifts = words[:, 0], words[:, 1], found.bytes.view(np.int8).astype(np.int64)
@@ -74,6 +80,12 @@ def test_every_reachable_sum_is_right(case):
     assert found.form == form
     sums = np.arange(rule.reach[0, 0], rule.reach[1, 0] + 1)[None, :]
     np.testing.assert_array_equal(_applied(found, sums), rule(np.broadcast_to(sums, (len(rule.bias), sums.size))))
+
+
+def test_only_what_loses_nothing_is_done_in_pairs():
+    usual = {"one slope", "slopes of their own"}
+    assert {case for case, (_, rule) in CASES.items() if cheapest(rule).pairs} == usual
+    assert not cheapest(_rule([0.31] * 8, bias=(-500, 13), scale=127, low=-127)).pairs  # SSAT clamps to int8 only
 
 
 def test_a_form_that_is_wrong_at_one_sum_is_not_proved():

@@ -48,6 +48,7 @@ class Call:
         fields: Its initializer; a string is C, a dict is a struct inside, `{table}` in a string names one of `tables`.
         tables: Arrays, by the name they get before the layer's number.
         overlaps: For each input, how the output may lie over it.
+        into: The position of the input whose place the output takes; None where the output has its own.
         scratch: Bytes that it needs while it runs.
         weights: The format of the weights, for the notes.
         form: The form of requantization, for the notes.
@@ -61,6 +62,7 @@ class Call:
     fields: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     overlaps: tuple[Overlap, ...] = (IN_PLACE,)
+    into: int | None = None
     scratch: int = 0
     weights: str = ""
     form: str = ""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,25 +9,9 @@ from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.calls import Call, Table
 from tinyrobust.deploy.cgen.layers import Edge, Network
+from tinyrobust.deploy.cgen.layout import Layout
 
 _WIDTH = 118
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Layout:
-    """Where things lie in the arena.
-
-    Attributes:
-        offsets: Of each value in the arena, by its index in the network.
-        scratch: Of each layer's scratch; None where it needs none.
-        arena_bytes: Bytes of the arena.
-        input_destroyed: Whether a layer writes over an input that lies in the arena.
-    """
-
-    offsets: dict[int, int]
-    scratch: tuple[int | None, ...]
-    arena_bytes: int
-    input_destroyed: bool
 
 
 def identifier(name: str) -> str:

@@ -8,8 +8,11 @@ from tinyrobust.deploy.cgen.layers import Conv
 from tinyrobust.deploy.cgen.packing import Packed, pack
 
 _PIXELS = 4  # TR_FAST_PIXELS of tr_window.h
-_TERNARY_PIXELS, _TABLES, _CARRIED, _INDICES, _SLACK = 8, 5, 85, 2048, 4  # PIXELS and so on of tr_fast_conv_ternary.c
-_SUMS = 128  # SUMS of tr_fast_depthwise.c
+_TERNARY_PIXELS, _TABLES, _CARRIED, _SLACK = 8, 5, 85, 4  # PIXELS and so on of tr_fast_conv_ternary.c
+_INDICES, _LEAST, _TILE = 2048, 48, 64  # likewise
+_SUMS = 128  # SUMS of tr_fast_depthwise.c and tr_fast_depthwise_ternary.c
+_PLANES, _FEW = 4, 128  # PLANES and FEW of tr_fast_depthwise_ternary.c
+_LANE = 255  # inputs whose sum fits 16 bits
 
 
 def takes_ternary_conv(conv: Conv, packed: Packed) -> bool:
@@ -23,8 +26,20 @@ def takes_conv(conv: Conv, packed: Packed) -> bool:
 
 
 def takes_ternary_depthwise(conv: Conv, packed: Packed) -> bool:
-    """Whether `tr_fast_depthwise_ternary` runs the layer."""
-    return packed.format in ("crumb", "trit") and takes_depthwise(conv, packed)
+    """Whether `tr_fast_depthwise_ternary` runs the layer.
+
+    It could run windows that move by more than one, too, but there `tr_fast_depthwise` needs fewer instructions: the ternary
+    one copies as much for a fourth of the outputs.
+    """
+    window = conv.window
+    simple = packed.format in ("crumb", "trit") and window.taps <= _LANE and (window.stride_h, window.stride_w) == (1, 1)
+    return simple and takes_depthwise(conv, packed)
+
+
+def takes_ternary_3x3(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_fast_depthwise_ternary_3x3` runs the layer."""
+    window = conv.window
+    return takes_ternary_depthwise(conv, packed) and (window.height, window.width, window.dilation_h) == (3, 3, 1)
 
 
 def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
@@ -34,21 +49,30 @@ def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
 
 def ternary_conv_scratch(conv: Conv) -> int:
     """Bytes of scratch of `tr_fast_conv_ternary`: tables, sums in 16 and, where they need them, 32 bits, weights, windows."""
-    width = -(-_taps(conv) // 3)
-    tile = _tile(conv)
+    width, tile = _threes(conv), _tile(conv)
     sums = (48 if width > _CARRIED else 16) * tile
-    return 432 * min(width, _TABLES) + sums + tile * width + 2 * _SLACK + _gathered(conv, _TERNARY_PIXELS)
+    indices = tile * (_TABLES if _decodes_again(conv) else width)
+    return 432 * min(width, _TABLES) + sums + indices + 2 * _SLACK + _gathered(conv, _TERNARY_PIXELS)
 
 
 def ternary_conv_weights(conv: Conv, packed: Packed) -> NDArray[np.uint8]:
-    """Weights of `tr_fast_conv_ternary`: rows padded to threes of trits, the whole to threes of bytes."""
+    """Weights of `tr_fast_conv_ternary`: rows padded to threes of trits, the whole to threes of bytes.
+
+    Where they are decoded again and again, tile by tile of outputs, each padded to threes of bytes, and within these by the
+    tables that they look into at a time.
+    """
     rows = packed.unpacked.reshape(conv.window.out.channels, -1)
-    data = pack(np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3))), packed.format).data
-    return np.pad(data, (0, -data.size % 3))
+    threes = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3))).reshape(len(rows), -1, 3)
+    if not _decodes_again(conv):
+        return _threes_of_bytes(threes, packed)
+    tiles = [threes[first : first + _tile(conv)] for first in range(0, len(threes), _tile(conv))]
+    blocks = range(0, threes.shape[1], _TABLES)
+    ordered = [np.concatenate([tile[:, first : first + _TABLES].reshape(-1) for first in blocks]) for tile in tiles]
+    return np.concatenate([_threes_of_bytes(tile, packed) for tile in ordered])
 
 
 def conv_scratch(conv: Conv) -> int:
-    """Bytes of scratch of `tr_fast_conv`: four widened windows, and one as it is gathered."""
+    """Bytes of scratch of `tr_fast_conv`: four widened windows, and one as it is gathered; without DSP four as they are."""
     return 8 * _PIXELS * -(-_taps(conv) // 4) + _gathered(conv, 1)
 
 
@@ -59,6 +83,18 @@ def depthwise_scratch(conv: Conv) -> int:
     pitch = (window.out.width - 1) * window.stride_w + window.width
     taps = 8 * window.height * -(-window.width // 4)
     return taps + 4 * max(window.out.width, _SUMS) + height * pitch + 3 + window.taps
+
+
+def ternary_depthwise_scratch(conv: Conv) -> int:
+    """Bytes of scratch of `tr_fast_depthwise_ternary`: planes of words, sums and a channel's weights."""
+    window = conv.window
+    half = -(-window.out.height // 2)
+    right = (window.out.width - 1) * window.stride_w + window.width - window.source.width - window.pad_left
+    pitch = window.source.width + max(window.pad_left, right)
+    rows = (half - 1) * window.stride_h + (window.height - 1) * window.dilation_h + 1
+    words = (rows * pitch + window.width + 6) // 4 * 4
+    planes = _PLANES if window.source.channels == window.out.channels and words <= _FEW else 1
+    return 4 * planes * words + 4 * max(window.out.width, _SUMS) + window.taps
 
 
 def ternary_conv_overlap(conv: Conv) -> Overlap:
@@ -79,8 +115,24 @@ def _taps(conv: Conv) -> int:
     return conv.window.taps * conv.window.source.channels
 
 
+def _threes(conv: Conv) -> int:
+    return -(-_taps(conv) // 3)
+
+
+def _threes_of_bytes(trits: NDArray[np.int8], packed: Packed) -> NDArray[np.uint8]:
+    data = pack(trits.reshape(-1), packed.format).data
+    return np.pad(data, (0, -data.size % 3))
+
+
+def _decodes_again(conv: Conv) -> bool:
+    fit = _INDICES // _threes(conv)
+    return fit < _LEAST and fit < conv.window.out.channels
+
+
 def _tile(conv: Conv) -> int:
-    return min(max(_INDICES // -(-_taps(conv) // 3), 1), conv.window.out.channels)
+    channels = conv.window.out.channels
+    most = _TILE if _decodes_again(conv) else _INDICES // _threes(conv)
+    return -(-channels // -(-channels // most))
 
 
 def _gathered(conv: Conv, pixels: int) -> int:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from tinyrobust import assets
 from tinyrobust.deploy.artefact import Artefact
-from tinyrobust.deploy.cgen import emit, memory
+from tinyrobust.deploy.cgen import emit
 from tinyrobust.deploy.cgen.calls import Call, unweighted_call
 from tinyrobust.deploy.cgen.kernels import weighted_call
 from tinyrobust.deploy.cgen.layers import Conv, Network
+from tinyrobust.deploy.cgen.layout import arrange
 from tinyrobust.deploy.cgen.lower import lower
 from tinyrobust.deploy.cgen.packing import choose, pack
+from tinyrobust.deploy.record import PORTABLE
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import write_atomic
 
@@ -45,6 +47,11 @@ class LayerNote:
     weight_bytes: int
     table_bytes: int
     scratch_bytes: int
+
+    @property
+    def portable(self) -> bool:
+        """Whether no fast kernel takes its shape: plain C runs it, several times slower."""
+        return self.kernel in PORTABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +89,8 @@ def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[s
     network = lower(artefact)
     if not network.nodes or network.source == network.result:
         raise ModelFileError(f"{artefact.path}: Expected at least one layer that computes. Received: none.")
-    calls = _calls(network)
-    layout = _layout(network, calls)
+    arranged = arrange(network, _calls(network))
+    network, calls, layout = arranged.network, arranged.calls, arranged.layout
     name = emit.identifier(name)
     runtime = assets.folder("export") / "runtime"
     sources = sorted({source for call in calls for source in call.sources})
@@ -107,33 +114,6 @@ def _calls(network: Network) -> list[Call]:
         else unweighted_call(node)
         for node in network.nodes
     ]
-
-
-def _layout(network: Network, calls: Sequence[Call]) -> emit.Layout:
-    """Plans the arena: every value but constants and the output, then each layer's scratch."""
-    born = {network.source: -1} | {node.output: step for step, node in enumerate(network.nodes)}
-    dies = dict(born)
-    for step, node in enumerate(network.nodes):
-        dies.update((value, step) for value in node.inputs if value in born)
-    values = [value for value in born if value != network.result]
-    position = {value: i for i, value in enumerate(values)}
-    buffers = [memory.Buffer(network.values[value].size, born[value], dies[value]) for value in values]
-    overlaps = [
-        memory.Overlap(position[value], position[node.output], overlap.distance)
-        for step, (node, call) in enumerate(zip(network.nodes, calls, strict=True))
-        for value, overlap in zip(node.inputs, call.overlaps, strict=True)
-        if overlap.allowed and value in position and node.output in position and dies[value] == step
-    ]
-    steps = [step for step, call in enumerate(calls) if call.scratch]
-    buffers += [memory.Buffer(calls[step].scratch, step, step) for step in steps]
-    planned = memory.plan(buffers, overlaps)
-    scratch = dict(zip(steps, planned.offsets[len(values) :], strict=True))
-    offsets = {value: planned.offsets[i] for value, i in position.items()}
-    first = offsets[network.source]
-    last = first + network.values[network.source].size
-    others = ((offset, buffer.size) for offset, buffer in zip(planned.offsets[1:], buffers[1:], strict=True))
-    destroyed = any(offset < last and first < offset + size for offset, size in others)
-    return emit.Layout(offsets, tuple(scratch.get(step) for step in range(len(calls))), planned.size, destroyed)
 
 
 def _note(network: Network, index: int, call: Call) -> LayerNote:

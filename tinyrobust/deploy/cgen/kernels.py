@@ -28,6 +28,7 @@ class Kernel:
         scratch: Bytes of scratch.
         overlap: How the output may lie over the input.
         weights: The bytes of its weights, as they are packed unless it has another order.
+        pairs: Whether it requantizes by itself, and so takes only layers whose requantization says `pairs`.
     """
 
     function: str
@@ -36,6 +37,7 @@ class Kernel:
     scratch: Callable[[Conv], int]
     overlap: Callable[[Conv], Overlap]
     weights: Callable[[Conv, Packed], NDArray[np.uint8]] = lambda _, packed: packed.data
+    pairs: bool = False
 
 
 def _depthwise_overlap(conv: Conv) -> Overlap:
@@ -45,10 +47,21 @@ def _depthwise_overlap(conv: Conv) -> Overlap:
     return SAME_START if same else APART
 
 
+def _ternary_depthwise(suffix: str, accepts: Callable[[Conv, Packed], bool], *, pairs: bool = False) -> Kernel:
+    return Kernel(
+        f"tr_fast_depthwise_ternary{suffix}",
+        ("tr_fast_depthwise_ternary.c", "tr_pairs.h"),
+        accepts,
+        fast.ternary_depthwise_scratch,
+        _depthwise_overlap,
+        pairs=pairs,
+    )
+
+
 _KERNELS = (
     Kernel(
         "tr_fast_conv_ternary",
-        ("tr_fast_conv_ternary.c", "tr_window.c", "tr_window.h"),
+        ("tr_fast_conv_ternary.c", "tr_pairs.h", "tr_window.c", "tr_window.h"),
         fast.takes_ternary_conv,
         fast.ternary_conv_scratch,
         fast.ternary_conv_overlap,
@@ -62,13 +75,9 @@ _KERNELS = (
         fast.conv_overlap,
         lambda _, packed: np.pad(packed.data, (0, 3)),  # it reads that far past the end
     ),
-    Kernel(
-        "tr_fast_depthwise_ternary",
-        ("tr_fast_depthwise.c",),
-        fast.takes_ternary_depthwise,
-        fast.depthwise_scratch,
-        _depthwise_overlap,
-    ),
+    _ternary_depthwise("_pairs", fast.takes_ternary_3x3, pairs=True),
+    _ternary_depthwise("_3x3", fast.takes_ternary_3x3),
+    _ternary_depthwise("", fast.takes_ternary_depthwise),
     Kernel(
         "tr_fast_depthwise",
         ("tr_fast_depthwise.c",),
@@ -106,7 +115,8 @@ def rule(conv: Conv, packed: Packed) -> Rule:
 def weighted_call(conv: Conv, packed: Packed) -> Call:
     """The call of a layer with weights."""
     requant = cheapest(rule(conv, packed))
-    kernel = next(kernel for kernel in _KERNELS if kernel.accepts(conv, packed))
+    usable = (kernel for kernel in _KERNELS if requant.pairs or not kernel.pairs)
+    kernel = next(kernel for kernel in usable if kernel.accepts(conv, packed))
     tables = {"weights": Table("uint8_t", kernel.weights(conv, packed))}
     requant_fields: dict[str, Any] = {"apply": f"tr_requant_{requant.form}"}
     if requant.words is not None:
@@ -123,6 +133,7 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
         "zero": conv.zero,
         "low": conv.low,
         "high": conv.high,
+        "pairs": int(requant.pairs),
     }
     fields = {
         "window": window_fields(conv.window),

@@ -122,7 +122,7 @@ class _Lowering:
         output = operands.output
         self._index[output.index] = len(self._values)
         self._values.append(Value(output.name, output.count))
-        self._nodes.append(Node(operator.name, output.name.split(";", 1)[0], layer, inputs, self._index[output.index]))
+        self._nodes.append(Node(operator.name, self._artefact.layer(operator), layer, inputs, self._index[output.index]))
 
     def _read(self, operands: Operands, layer: Layer, position: int) -> int:
         """The value of an input; constants become values of their own, spread out where the layer counts more bytes."""

@@ -80,6 +80,14 @@ class Requantization:
     shift: int = 0
     bias_shift: int = 0
 
+    @property
+    def pairs(self) -> bool:
+        """Whether kernels may apply it to two sums in a word, as tr_pairs.h does: no part of a constant is lost there."""
+        if self.form not in ("shared", "narrow") or (self.rule.low, self.rule.high) != (-128, 127):
+            return False
+        largest = self.multiplier if self.words is None else int((self.words & 0xFFFF).max())
+        return 15 <= self.shift <= 15 + self.bias_shift and largest < 1 << self.shift
+
 
 def three_bytes(values: Integers) -> NDArray[np.uint8]:
     """Signed numbers of 24 bits, the low byte first."""

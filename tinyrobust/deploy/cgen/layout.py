@@ -1,0 +1,120 @@
+"""What lies where in the arena, and which sums are fused for its sake."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinyrobust.deploy.cgen import fusion, memory
+from tinyrobust.deploy.cgen.calls import Call
+from tinyrobust.deploy.cgen.layers import Network
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Layout:
+    """Where things lie in the arena.
+
+    Attributes:
+        offsets: Of each value in the arena, by its index in the network.
+        scratch: Of each layer's scratch; None where it needs none.
+        arena_bytes: Bytes of the arena.
+        input_destroyed: Whether a layer writes over an input that lies in the arena.
+    """
+
+    offsets: dict[int, int]
+    scratch: tuple[int | None, ...]
+    arena_bytes: int
+    input_destroyed: bool
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Arranged:
+    """A network as it runs: its layers, their calls, and where everything lies."""
+
+    network: Network
+    calls: tuple[Call, ...]
+    layout: Layout
+
+
+def arrange(network: Network, calls: Sequence[Call]) -> Arranged:
+    """Fuses residual sums into their convolutions where that spares more of the arena than it costs elsewhere.
+
+    Tried are all of them, then one after the other left out, and none.
+    """
+    best = Arranged(network, tuple(calls), layout(network, calls))
+    chosen = fusion.sums(network, calls)
+    if not chosen:
+        return best
+    some, cost = _fused(network, calls, chosen)
+    for one in chosen:
+        fewer = tuple(other for other in chosen if other != one)
+        tried, its_cost = _fused(network, calls, fewer)
+        if its_cost < cost:
+            chosen, some, cost = fewer, tried, its_cost
+    return some if cost < best.layout.arena_bytes else best
+
+
+def _fused(network: Network, calls: Sequence[Call], chosen: Sequence[fusion.Sum]) -> tuple[Arranged, int]:
+    """The network with some sums fused, and its bytes: those of the arena, and what fusing adds to others."""
+    changed, others = fusion.fused(network, calls, chosen)
+    found = layout(changed, others)
+    return Arranged(changed, others, found), found.arena_bytes + fusion.price(calls, chosen)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Demand:
+    """What has to be placed in the arena.
+
+    Attributes:
+        buffers: Values first, then scratch.
+        overlaps: Which buffers may overlap, and how.
+        places: The buffer of each value that lies in the arena; values that take another's place share it.
+        scratch: The buffer of each layer's scratch, by its step.
+    """
+
+    buffers: tuple[memory.Buffer, ...]
+    overlaps: tuple[memory.Overlap, ...]
+    places: dict[int, int]
+    scratch: dict[int, int]
+
+
+def demand(network: Network, calls: Sequence[Call]) -> Demand:
+    """Every value but constants and the output, and each layer's scratch: how large, and from when to when."""
+    born = {network.source: -1} | {node.output: step for step, node in enumerate(network.nodes)}
+    dies = dict(born)
+    for step, node in enumerate(network.nodes):
+        dies.update((value, step) for value in node.inputs if value in born)
+    into = {
+        node.output: node.inputs[call.into] for node, call in zip(network.nodes, calls, strict=True) if call.into is not None
+    }
+    places: dict[int, int] = {}
+    buffers: list[memory.Buffer] = []
+    for value in born:
+        if value in into:
+            places[value] = places[into[value]]
+            first = buffers[places[value]]
+            buffers[places[value]] = memory.Buffer(first.size, first.first, dies[value])
+        elif value != network.result:
+            places[value] = len(buffers)
+            buffers.append(memory.Buffer(network.values[value].size, born[value], dies[value]))
+    overlaps = [
+        memory.Overlap(places[value], places[node.output], overlap.distance)
+        for step, (node, call) in enumerate(zip(network.nodes, calls, strict=True))
+        for value, overlap in zip(node.inputs, call.overlaps, strict=True)
+        if overlap.allowed and value in places and node.output in places and dies[value] == step
+    ]
+    steps = [step for step, call in enumerate(calls) if call.scratch]
+    scratch = {step: len(buffers) + i for i, step in enumerate(steps)}
+    buffers += [memory.Buffer(calls[step].scratch, step, step) for step in steps]
+    return Demand(tuple(buffers), tuple(overlaps), places, scratch)
+
+
+def layout(network: Network, calls: Sequence[Call]) -> Layout:
+    """Plans the arena."""
+    wanted = demand(network, calls)
+    planned = memory.plan(wanted.buffers, wanted.overlaps)
+    offsets = {value: planned.offsets[place] for value, place in wanted.places.items()}
+    scratch = tuple(planned.offsets[wanted.scratch[step]] if step in wanted.scratch else None for step in range(len(calls)))
+    first = offsets[network.source]
+    last = first + network.values[network.source].size
+    others = zip(planned.offsets[1:], wanted.buffers[1:], strict=True)  # the input's buffer is the first
+    destroyed = any(offset < last and first < offset + buffer.size for offset, buffer in others)
+    return Layout(offsets, scratch, planned.size, destroyed)
