@@ -209,3 +209,31 @@ def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Any
     import tinyrobust
 
     return tinyrobust.run(tiny_recipe, runs_dir=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus in the layout of Speech Commands, made by code: tones for words.
+
+    Five words by 40 speakers of slightly different pitch, two clips each, and 20 s of two noises; 16-bit .wav of 16 kHz.
+    """
+    import soundfile
+
+    words = {"low": 300, "mid": 900, "high": 2500, "hum": 120, "hiss": 3600}
+    folder, rate, speakers = tmp_path_factory.mktemp("corpus") / "tones", 16_000, 40
+    random = np.random.default_rng(0)
+    envelope = 0.3 * np.hanning(rate)
+    for word, hertz in words.items():
+        (folder / word).mkdir(parents=True)
+        for speaker in range(speakers):
+            pitch = hertz * (0.9 + 0.2 * speaker / speakers)
+            sound = envelope * np.sin(2 * np.pi * pitch * np.arange(rate) / rate)
+            for take in range(2):
+                path = folder / word / f"{speaker:08x}_nohash_{take}.wav"
+                soundfile.write(path, sound + random.normal(0, 0.002, rate), rate)
+    (folder / "_background_noise_").mkdir()
+    for name, width in (("white", 1), ("rumble", 50)):
+        noise = np.convolve(random.normal(0, 0.05, 20 * rate), np.ones(width) / width**0.5, "same")
+        soundfile.write(folder / "_background_noise_" / f"{name}.wav", noise, rate)
+    (folder / "_background_noise_" / "README.md").write_text("not a sound")
+    return folder

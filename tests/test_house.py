@@ -13,7 +13,19 @@ from tinyrobust.cli.app import app
 
 _LONGEST_FILE = 320
 # Each takes most of a second or seconds to import.
-_HEAVY = ("tensorflow", "keras", "qkeras", "art", "jax", "matplotlib", "sklearn", "scipy", "tensorflow_datasets")
+_HEAVY = (
+    "tensorflow",
+    "keras",
+    "qkeras",
+    "art",
+    "jax",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "tensorflow_datasets",
+    "librosa",
+    "soundfile",
+)
 _COMMANDS = [command.name for command in app.registered_commands]
 
 

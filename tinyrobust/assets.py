@@ -25,14 +25,24 @@ def recipes() -> dict[str, Path]:
 
 def protocols() -> dict[str, Path]:
     """Every attack protocol: name to the path of its TOML file."""
-    return {path.stem: path for path in sorted((folder("models") / "protocols").glob("*.toml"))}
+    return _by_name(folder("models") / "protocols")
+
+
+def sweeps() -> dict[str, Path]:
+    """Every sweep that redoes a paper's comparison: name to the path of its TOML file."""
+    return _by_name(folder("models") / "papers")
 
 
 def dataset_cards() -> dict[str, Path]:
     """Every data set card: name to the path of its TOML file."""
-    return {path.stem: path for path in sorted(folder("datasets").glob("*.toml"))}
+    return _by_name(folder("datasets"))
 
 
 def boards() -> dict[str, Path]:
     """Every board: name to the path of its TOML file."""
-    return {path.stem: path for path in sorted((folder("export") / "boards").glob("*.toml"))}
+    return _by_name(folder("export") / "boards")
+
+
+def _by_name(where: Path) -> dict[str, Path]:
+    """TOML files by name, in the order of the names: by path, `pico-2.toml` comes before `pico.toml`."""
+    return {path.stem: path for path in sorted(where.glob("*.toml"), key=lambda path: path.stem)}

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tinyrobust import assets, toml
 from tinyrobust.errors import RecipeError
+from tinyrobust.speech_recipe import Speech
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -39,16 +40,31 @@ class Augment(_Table):
     )
 
 
+class Fold(_Table):
+    """Cross-validation: a part of the training images takes the place of the test images, which are left alone."""
+
+    of: int = Field(ge=2, le=100, description="How many parts, equal and stratified; every recipe has the same.")
+    index: int = Field(ge=0, description="Which part is tested on, from 0.")
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.index >= self.of:
+            raise ValueError(f"Expected an index from 0 to {self.of - 1}. Received: {self.index}")
+        return self
+
+
 class Data(_Table):
     """What is learned."""
 
-    name: str = Field(description="A card in datasets/, or the path of a .npz file.")
+    name: str = Field(description="A card in datasets/, or the path of a .npz file or of a folder of clips.")
     color: Literal["gray", "rgb"] = "gray"
     size: Count | None = Field(None, description="Resize to size x size pixels; the data set's own size when absent.")
     validation: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of the training images kept for choices.")
     train_samples: Count | None = Field(None, description="A stratified subset of the training images.")
     test_samples: Count | None = Field(None, description="A stratified subset of the test images.")
     augment: Augment = Augment()
+    fold: Fold | None = None
+    speech: Speech | None = None
 
 
 class Network(_Table):
@@ -194,6 +210,10 @@ class Recipe(_Table):
         values = self.model_dump(mode="json", exclude={"name", "description"})
         if self.train.adversarial is None:  # runs from before there was such a table keep their hash
             del values["train"]["adversarial"]
+        if self.data.fold is None:  # likewise
+            del values["data"]["fold"]
+        if self.data.speech is None:  # likewise
+            del values["data"]["speech"]
         for key in ("l2", "l1", "l0", "grid"):  # likewise
             if getattr(self.robustness, key) == Robustness.model_fields[key].default:
                 del values["robustness"][key]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tinyrobust.cli.app import app
 
-COMMANDS = ("run", "train", "export", "attack", "footprint", "emulate", "report", "list", "doctor")
+COMMANDS = ("run", "train", "export", "attack", "footprint", "emulate", "report", "list", "doctor", "sweep")
 
 
 def _type(*words: str) -> Any:

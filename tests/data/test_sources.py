@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from tinyrobust.data import Dataset, load
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment, Data
+from tinyrobust.recipe import Augment, Data, Fold
 
 
 def digits(seed: int = 7, **settings: Any) -> Dataset:
@@ -96,3 +96,17 @@ def test_a_dataset_cannot_be_changed() -> None:
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(Data(**{"name": "digits"} | settings), seed=7)
+
+
+def test_folds_part_the_training_images_and_leave_the_test_alone() -> None:
+    whole = digits()
+    folds = [digits(fold=Fold(of=5, index=index)) for index in range(5)]
+    held_out = [image for fold in folds for image in images(fold.test)]
+    assert sorted(held_out) == sorted(images(whole.train, whole.validation))
+    for fold in folds:
+        assert set(images(fold.test)).isdisjoint(images(fold.train, fold.validation))
+        assert len(fold.train) + len(fold.validation) + len(fold.test) == 1437
+        assert len(fold.test) in (287, 288)
+        assert np.abs(shares(fold.test.y) - shares(load_digits().target)).max() * len(fold.test) <= 2.5
+        assert "held out" in fold.notes[0]
+    np.testing.assert_array_equal(folds[0].test.x, digits(seed=3, fold=Fold(of=5, index=0)).test.x)

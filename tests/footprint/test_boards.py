@@ -7,10 +7,10 @@ from tinyrobust.errors import TinyRobustError
 from tinyrobust.footprint.boards import Board, boards, fit
 
 
-def test_at_least_eight_real_boards():
+def test_at_least_fifteen_real_boards():
     everything = boards()
     assert [board.name for board in everything] == sorted(assets.boards())
-    assert len(everything) >= 8
+    assert len(everything) >= 15
     assert len({board.datasheet for board in everything}) == len(everything)
 
 
@@ -19,9 +19,16 @@ def test_a_board_makes_sense(board):
     assert board.flash % 1024 == 0
     assert board.ram % 1024 == 0
     assert 16 * 1024 <= board.ram < board.flash <= 16 * 2**20
-    assert board.dsp == (board.core in ("Cortex-M4F", "Cortex-M7", "Cortex-M33F"))
-    assert board.fpu or board.core == "Cortex-M0+"
+    assert board.dsp == board.core.startswith(("Cortex-M4", "Cortex-M7", "Cortex-M33", "Cortex-M55", "Cortex-M85"))
+    assert board.fpu == (board.core not in ("Cortex-M0+", "Cortex-M3", "RISC-V RV32IMC"))
+    assert board.mve == (board.core in ("Cortex-M55", "Cortex-M85"))
     assert 16 <= board.clock_mhz <= 600
+
+
+def test_the_chips_that_people_have_are_there():
+    chips = " ".join(board.chip for board in boards())
+    wanted = ("SAMD21", "STM32H7", "nRF52840", "nRF5340", "RP2040", "RP2350", "ESP32-S3", "STM32L4R5", "STM32U585", "Apollo4")
+    assert [name for name in wanted if name not in chips] == []
 
 
 def test_an_unknown_board_names_the_nearest():
@@ -51,7 +58,7 @@ def test_a_misspelt_key_names_the_right_one(shelf):
 )
 def test_what_binds_is_named(flash, ram, binds):
     values = dict.fromkeys(("name", "title", "vendor", "chip", "core", "memory"), "x")
-    board = Board(**values, fpu=False, dsp=False, clock_mhz=1, flash=1000, ram=100, datasheet="https://example.org")
+    board = Board(**values, fpu=False, dsp=False, mve=False, clock_mhz=1, flash=1000, ram=100, datasheet="https://example.org")
     verdict = fit(board, flash, ram)
     assert (verdict.fits, verdict.binds) == (binds == "nothing", binds)
     assert (verdict.flash, verdict.ram, verdict.flash_needed, verdict.ram_needed) == (1000, 100, flash, ram)

@@ -71,6 +71,6 @@ def test_the_same_seed_gives_the_same_weights():
 
 def test_an_unknown_network_lists_those_there_are():
     unknown = recipe.load("digits-stq", ["network.name=resnet"])
-    with pytest.raises(RecipeError, match=r"no network 'resnet'.*Networks: stqnet"):
+    with pytest.raises(RecipeError, match=r"no network 'resnet'.*Networks: dscnn, stqnet"):
         build(unknown, (8, 8, 1), 10)
     assert "stqnet" in NETWORKS

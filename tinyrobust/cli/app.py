@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tinyrobust._version import __version__
-from tinyrobust.cli import attack, doctor, emulate, export, footprint, listing, report, run
+from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listing, report, run, sweep
 from tinyrobust.cli.console import quiet_libraries, readable_errors
 
 app = typer.Typer(
@@ -37,10 +37,12 @@ def _tinyrobust(
 app.command("run")(run.run)
 app.command("train")(run.train)
 app.command("export")(export.export)
+app.command("sweep")(sweep.sweep)
 app.command("attack")(attack.attack)
 app.command("footprint")(footprint.footprint)
 app.command("emulate")(emulate.emulate)
 app.command("report")(report.report)
+app.add_typer(datasets.app)
 app.command("list")(listing.show)
 app.command("doctor")(doctor.doctor)
 

@@ -33,7 +33,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else, for other programs.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where data sets are stored. Default: TFDS_DATA_DIR, or TINYROBUST_DATA/tfds."),
+    typer.Option("--data-dir", help="Where data sets are stored. Default: TINYROBUST_DATA; TFDS_DATA_DIR for images."),
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where run folders are made.")]
 Settings = Annotated[

@@ -91,7 +91,8 @@ def _data(data_dir: Path | None) -> Iterator[Finding]:
         if available(card, data_dir):
             yield Finding("data set", name, "works", card.title)
         else:
-            yield Finding("data set", name, "optional", "not on this machine", f"--data-dir or TFDS_DATA_DIR; {card.url}")
+            variable = "TINYROBUST_DATA" if card.loader.kind == "speech" else "TFDS_DATA_DIR"
+            yield Finding("data set", name, "optional", "not on this machine", f"--data-dir or {variable}; {card.url}")
 
 
 def _tools() -> Iterator[Finding]:

@@ -9,7 +9,9 @@ from tinyrobust.cli import console
 from tinyrobust.cli.tables import kib, table
 
 if TYPE_CHECKING:
-    from tinyrobust.footprint.record import BoardFit, DeviceFootprint, Quantity
+    from tinyrobust.footprint.record import BoardFit, DeviceFootprint, FootprintRecord, Quantity
+
+_OVER_BUDGET = 3  # 1 is an error and 2 a wrong argument
 
 
 def footprint(
@@ -18,6 +20,10 @@ def footprint(
     device: Annotated[
         bool, typer.Option("--device/--no-device", help="Also compile and emulate the generated C; takes seconds.")
     ] = True,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="LIMITS", help="Such as flash=256K,ram=64K: exit status 3 when the file or its arena is larger."),
+    ] = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
@@ -28,14 +34,32 @@ def footprint(
         tinyrobust footprint runs/digits-stq-1a2b3c4d/model.tflite
 
         tinyrobust footprint somebodys.tflite --board nucleo-l4r5zi --json
+
+        tinyrobust footprint model.tflite --budget flash=256K,ram=64K --no-device
+
+    **Exit status**, for CI: 0 when it keeps to the budget (or none is given), 3 when it does not, 1 for an error, 2 for
+    arguments that do not exist. The budget counts what `boards` counts: the file and the planned arena, not the runtime.
     """
+    from tinyrobust.footprint import budget as budgets
     from tinyrobust.footprint.measure import footprint as measure
 
+    limits = budgets.parse(budget) if budget is not None else None
     with console.progress(not as_json) as progress:
         record = measure(model, () if "all" in board else board, device=device, progress=progress)
+    verdict = budgets.check(record, limits) if limits else None
     if as_json:
-        console.print_json(record.to_json())
-        return
+        kept = {"budget": verdict.model_dump(mode="json")} if verdict else {}
+        console.print_json(record.model_dump(mode="json", by_alias=True) | kept)
+    else:
+        _show(record)
+        if verdict:
+            console.OUT.print(table("Budget, with TensorFlow Lite Micro", "tlrr", [_fit(verdict)], _BOARD_HEADER))
+    if verdict and not verdict.fits:
+        raise SystemExit(_OVER_BUDGET)
+
+
+def _show(record: "FootprintRecord") -> None:
+    """Layers, totals, the generated C, boards."""
     rows = [
         (
             layer.op,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyrobust.data.speech.record import Heard
 from tinyrobust.errors import DataError
 
 
@@ -61,6 +62,8 @@ class Dataset:
         classes: The name of each class; a label is an index into it.
         fingerprint: SHA-256 of the six arrays, in hex (see `fingerprint`).
         notes: What a reader of the figures must know, such as images that are missing.
+        copies: Augmented copies of `train.x`, made beforehand: training sees another one each epoch. None for images.
+        heard: Of speech, whose images are features: the front end that made them.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    copies: tuple[NDArray[np.uint8], ...] = ()
+    heard: Heard | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -116,10 +121,10 @@ def stratified(y: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     return np.lexsort((ties, key))[:n].astype(np.int64)
 
 
-def fingerprint(train: Split, validation: Split, test: Split) -> str:
-    """SHA-256, in hex, over type, shape and bytes of x and y of the three splits, in this order."""
+def fingerprint(*splits: Split) -> str:
+    """SHA-256, in hex, over type, shape and bytes of x and y of the splits, in this order: train, validation, test."""
     digest = hashlib.sha256()
-    for split in (train, validation, test):
+    for split in splits:
         for array in (split.x, split.y):
             digest.update(f"{array.dtype.str} {array.shape};".encode())
             digest.update(np.ascontiguousarray(array).data)

@@ -1,5 +1,7 @@
 """Training batches whose order and augmentation depend on nothing but (seed, epoch, batch index)."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +35,21 @@ class Batches(keras.utils.PyDataset):
         batch_size: Images a batch.
         seed: The recipe's seed.
         first_epoch: The epoch, from 0, whose batches are given until the clock tells another.
+        copies: Augmented copies of the split's images, each of its shape: epoch e sees copy e modulo their number.
 
     Raises:
         DataError: There are fewer images than one batch takes.
     """
 
-    def __init__(self, split: Split, augment: Augment, batch_size: int, seed: int, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split,
+        augment: Augment,
+        batch_size: int,
+        seed: int,
+        first_epoch: int = 0,
+        copies: Sequence[NDArray[np.uint8]] = (),
+    ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         if len(split) < batch_size:
             raise DataError(
@@ -50,6 +61,7 @@ class Batches(keras.utils.PyDataset):
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = first_epoch
+        self._copies = copies
         self._told = False
         self._begun = 0
         self._order = (-1, np.empty(0, np.int64))
@@ -87,7 +99,8 @@ class Batches(keras.utils.PyDataset):
         epoch = self._epoch
         chosen = self._order_of(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
         random = np.random.default_rng([_AUGMENT, self._seed, epoch, index])
-        return scale(augmented(self._split.x[chosen], self._augment, random)), self._split.y[chosen]
+        x = self._copies[epoch % len(self._copies)] if self._copies else self._split.x
+        return scale(augmented(x[chosen], self._augment, random)), self._split.y[chosen]
 
     def _tell(self, epoch: int) -> None:
         self._epoch = epoch

@@ -1,6 +1,7 @@
 """The cards in `datasets/`: what each data set is, whose it is, and how it is loaded."""
 
 import difflib
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,15 +29,32 @@ class Tfds(_Table):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
 
 
+class Npz(_Table):
+    """One's own images, packed into a .npz (`tinyrobust datasets add`)."""
+
+    kind: Literal["npz"]
+    file: str = Field(description="Its path, relative to the card's folder.")
+    fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of its training and test images.")
+
+
+class SpeechFolder(_Table):
+    """Clips of spoken words, unpacked from the upstream archive: a folder for every word."""
+
+    kind: Literal["speech"]
+    archive: str = Field(description="Where the archive is downloaded.")
+    folders: tuple[str, ...] = Field(min_length=1, description="Names that the folder may have; the first is proposed.")
+    words: tuple[str, ...] = Field(min_length=1, description="Words that tell the set from other folders.")
+
+
 class Card(_Table):
     """One data set. `name` is the file's name; it is no key of the file."""
 
     name: str
     title: str
     source: str
-    url: str
+    url: str = ""
     licence: str
-    citation: str
+    citation: str = ""
     classes: tuple[str, ...] = Field(min_length=2)
     image: tuple[int, int, Literal[1, 3]] = Field(description="Height, width and channels before preprocessing.")
     train_images: int = Field(ge=1, description="Before the validation images are taken from them.")
@@ -44,7 +62,7 @@ class Card(_Table):
     flip_allowed: bool = Field(description="Whether a mirrored image is still of its class.")
     splits: str
     preprocessing: str
-    loader: Annotated[ScikitLearn | Tfds, Field(discriminator="kind")]
+    loader: Annotated[ScikitLearn | Tfds | Npz | SpeechFolder, Field(discriminator="kind")]
 
 
 def cards() -> dict[str, Card]:
@@ -57,17 +75,28 @@ def cards() -> dict[str, Card]:
 
 
 def read_card(name: str) -> Card:
-    """The card of the data set `name`.
+    """The card of the data set `name`, see `find_card`."""
+    path = find_card(name)
+    return toml.named(path, Card, DataError)
+
+
+def find_card(name: str) -> Path:
+    """Where the card of a data set is: one of `datasets/`, by name, or any, by its path, which ends in .toml.
 
     Raises:
-        DataError: There is no such card (the message names the nearest), or it is not valid.
+        DataError: There is no such card; the message names the nearest.
     """
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise DataError(f"Expected a data set's card at {path}. Received: there is no such file.", hint="Check data.name.")
+        return path
     paths = assets.dataset_cards()
     if name not in paths:
         nearest = difflib.get_close_matches(name, paths, n=1, cutoff=0.4)
         did_you_mean = f"Did you mean {nearest[0]!r}? " if nearest else ""
         raise DataError(
-            f"Expected data.name to be a data set ({', '.join(paths)}) or the path of a .npz file. Received: {name!r}",
-            hint=did_you_mean + "`tinyrobust list datasets` shows them.",
+            f"Expected data.name to be a data set ({', '.join(paths)}), or the path of a .npz or of a card. Received: {name!r}",
+            hint=did_you_mean + "`tinyrobust list datasets` shows them, `tinyrobust datasets add` makes one.",
         )
-    return toml.named(paths[name], Card, DataError)
+    return paths[name]

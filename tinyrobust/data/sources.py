@@ -4,17 +4,20 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyrobust import assets
 from tinyrobust.data.arrays import Dataset, Source, Split, fingerprint, stratified
-from tinyrobust.data.cards import Card, ScikitLearn, read_card
+from tinyrobust.data.cards import Card, Npz, ScikitLearn, SpeechFolder, find_card, read_card
 from tinyrobust.data.images import prepare
 from tinyrobust.data.npz import read_npz
+from tinyrobust.data.speech.folder import is_prepared as has_words
+from tinyrobust.data.speech.folder import speech_folder
 from tinyrobust.data.tfds import is_prepared, read_tfds, tfds_folder
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
-from tinyrobust.recipe import Data
+from tinyrobust.recipe import Data, Fold
 
-# A subset of the test images is the same for every recipe and seed: figures on it can be compared.
-_TEST_SUBSET_SEED = 0
+# A subset of the test images, and a fold, are the same for every recipe and seed: figures on them can be compared.
+_TEST_SUBSET_SEED, _FOLD_SEED = 0, 0
 
 
 def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
@@ -36,7 +39,12 @@ def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress
     if data.name.endswith(".npz"):
         path = Path(data.name).expanduser()
         return _dataset(path.name, data, seed, read_npz(path), (), progress)
-    card = read_card(data.name)
+    own_clips = data.speech and data.name not in assets.dataset_cards() and Path(data.name).expanduser().is_dir()
+    card = None if own_clips else read_card(data.name)
+    if card is None or isinstance(card.loader, SpeechFolder) or data.speech:
+        if data.fold:
+            raise DataError("Expected no data.fold for speech: its splits keep speakers apart. Received: one")
+        return _speech(data, card, seed, data_dir, progress)
     if data.augment.flip and not card.flip_allowed:
         raise DataError(
             f"Expected data.augment.flip = false: a mirrored image of {card.title} may be of another class or of none. "
@@ -45,14 +53,54 @@ def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress
         )
     if isinstance(card.loader, ScikitLearn):
         source = _digits(card, card.loader.split_seed)
+    elif isinstance(card.loader, Npz):
+        source = _own(card, card.loader, find_card(data.name).parent)
     else:
         source = read_tfds(card, card.loader, data_dir, progress)
-    return _dataset(card.name, data, seed, source, _missing_images(card, source), progress)
+    # A card given by its path goes by its file name: it is none of the cards of `datasets/`, whatever it is called.
+    name = Path(data.name).name if data.name.endswith(".toml") else card.name
+    return _dataset(name, data, seed, source, _missing_images(card, source), progress)
 
 
 def available(card: Card, data_dir: Path | None = None) -> bool:
     """Whether the data set can be loaded without a download; does not read it."""
-    return isinstance(card.loader, ScikitLearn) or is_prepared(tfds_folder(card.loader, data_dir))
+    if isinstance(card.loader, ScikitLearn):
+        return True
+    if isinstance(card.loader, Npz):
+        return (find_card(card.name).parent / card.loader.file).is_file()
+    if isinstance(card.loader, SpeechFolder):
+        return has_words(speech_folder(card.loader, data_dir), card.loader)
+    return is_prepared(tfds_folder(card.loader, data_dir))
+
+
+def _speech(data: Data, card: Card | None, seed: int, data_dir: Path | None, progress: Progress | None) -> Dataset:
+    if card is not None and not isinstance(card.loader, SpeechFolder):
+        raise DataError(
+            f"Expected no table [data.speech] for {card.title}. Received: one",
+            hint="It is for speech-commands and for folders of clips.",
+        )
+    if data.speech is None:
+        raise DataError(
+            f"Expected a table [data.speech] for {data.name}: the task and the front end. Received: none",
+            hint='Add [data.speech] with task = "12-class".',
+        )
+    from tinyrobust.data.speech.load import load as load_speech  # librosa, SciPy: half a second
+
+    return load_speech(data, data.speech, seed, card, data_dir, progress)
+
+
+def _own(card: Card, loader: Npz, folder: Path) -> Source:
+    path = folder / loader.file
+    source = read_npz(path)
+    found = fingerprint(source.train, source.test)
+    if found != loader.fingerprint:
+        raise DataError(
+            f"{path}: Expected the images of the card, fingerprint {loader.fingerprint[:12]}. Received: {found[:12]}",
+            hint="They were changed. `tinyrobust datasets add` writes a new card.",
+        )
+    if len(card.classes) != len(source.classes):
+        raise DataError(f"{path}: Expected {len(card.classes)} classes, as the card names. Received: {len(source.classes)}")
+    return Source(source.train, source.test, card.classes)
 
 
 def _digits(card: Card, split_seed: int) -> Source:
@@ -76,6 +124,9 @@ def _missing_images(card: Card, source: Source) -> tuple[str, ...]:
 
 
 def _dataset(name: str, data: Data, seed: int, source: Source, notes: tuple[str, ...], progress: Progress | None) -> Dataset:
+    if data.fold:
+        source = _folded(source, data.fold)
+        notes = (*notes, f"{name}: tested on part {data.fold.index + 1} of {data.fold.of} of the training images, held out")
     _enough(name, "train_samples", data.train_samples, len(source.train))
     _enough(name, "test_samples", data.test_samples, len(source.test))
     samples = data.train_samples or len(source.train)
@@ -92,6 +143,16 @@ def _dataset(name: str, data: Data, seed: int, source: Source, notes: tuple[str,
     chosen = (source.train.take(drawn[held_out:]), source.train.take(drawn[:held_out]), tested)
     train, validation, test = (Split(prepare(part.x, data.color, data.size, progress), part.y) for part in chosen)
     return Dataset(name, train, validation, test, source.classes, fingerprint(train, validation, test), notes)
+
+
+def _folded(source: Source, fold: Fold) -> Source:
+    """The training images without one part, and that part as test images: every n-th of them, drawn class after class."""
+    y = source.train.y
+    drawn = stratified(y, len(y), _FOLD_SEED)
+    by_class = drawn[np.argsort(y[drawn], kind="stable")]
+    held_out = np.zeros(len(y), bool)
+    held_out[by_class[fold.index :: fold.of]] = True
+    return Source(source.train.take(np.flatnonzero(~held_out)), source.train.take(np.flatnonzero(held_out)), source.classes)
 
 
 def _enough(name: str, key: str, asked: int | None, found: int) -> None:

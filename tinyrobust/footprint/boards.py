@@ -27,6 +27,7 @@ class Board(BaseModel):
     core: str = Field(description="The core that runs the network, such as Cortex-M4F.")
     fpu: bool = Field(description="It has a floating-point unit.")
     dsp: bool = Field(description="It has Arm's DSP instructions (`__ARM_FEATURE_DSP`).")
+    mve: bool = Field(description="It has Arm's vector extension (Helium).")
     clock_mhz: int = Field(gt=0, description="Highest clock of that core.")
     flash: int = Field(gt=0, description="Bytes of flash that hold the program.")
     ram: int = Field(gt=0, description="Bytes of the largest contiguous RAM: an arena lies in one piece.")
@@ -53,16 +54,20 @@ def boards(names: Iterable[str] = ()) -> list[Board]:
 
 def fit(board: Board, flash_needed: int, ram_needed: int) -> BoardFit:
     """Whether `flash_needed` and `ram_needed` bytes fit the board, and which binds when they do not; see `FIT_COUNTS`."""
-    flash_binds, ram_binds = flash_needed > board.flash, ram_needed > board.ram
-    binding = [what for what, binds in (("flash", flash_binds), ("ram", ram_binds)) if binds]
+    return room(board.name, board.title, (board.flash, board.ram), (flash_needed, ram_needed))
+
+
+def room(name: str, title: str, has: tuple[int, int], needed: tuple[int, int]) -> BoardFit:
+    """Whether there is room, and what binds; flash and RAM in bytes, in this order."""
+    binding = [what for what, there, asked in zip(("flash", "ram"), has, needed, strict=True) if asked > there]
     return BoardFit.model_validate(
         {
-            "board": board.name,
-            "title": board.title,
-            "flash": board.flash,
-            "ram": board.ram,
-            "flash_needed": flash_needed,
-            "ram_needed": ram_needed,
+            "board": name,
+            "title": title,
+            "flash": has[0],
+            "ram": has[1],
+            "flash_needed": needed[0],
+            "ram_needed": needed[1],
             "fits": not binding,
             "binds": " and ".join(binding) or "nothing",
         }

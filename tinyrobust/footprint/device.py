@@ -11,7 +11,7 @@ from tinyrobust.footprint.record import BoardTime, DeviceFootprint, Quantity
 from tinyrobust.progress import Progress
 
 # The emulated board is a Cortex-M4 with DSP instructions; these cores run the same program.
-_SAME_INSTRUCTIONS = ("Cortex-M4", "Cortex-M7", "Cortex-M33", "Cortex-M55")
+_SAME_INSTRUCTIONS = ("Cortex-M4", "Cortex-M7", "Cortex-M33", "Cortex-M55", "Cortex-M85")
 
 
 def on_device(path: Path, weight_count: int, boards: Sequence[Board], progress: Progress) -> tuple[DeviceFootprint | None, str]:

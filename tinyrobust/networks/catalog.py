@@ -5,13 +5,14 @@ from collections.abc import Callable
 import keras
 
 from tinyrobust.errors import RecipeError
+from tinyrobust.networks.dscnn import dscnn
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.networks.stqnet import stqnet
 from tinyrobust.recipe import Recipe
 
 Builder = Callable[[tuple[int, int, int], int, float, LayerFactory], keras.Model]
 
-NETWORKS: dict[str, Builder] = {"stqnet": stqnet}
+NETWORKS: dict[str, Builder] = {"dscnn": dscnn, "stqnet": stqnet}
 
 
 def build(recipe: Recipe, input_shape: tuple[int, int, int], classes: int) -> keras.Model:

@@ -38,7 +38,9 @@ class LayerFactory:
         self._layers: list[str] = []
         self._used: set[int] = set()
 
-    def conv(self, name: str, filters: int, size: int, strides: int = 1, *, bias: bool = False) -> keras.Layer:
+    def conv(
+        self, name: str, filters: int, size: int | tuple[int, int], strides: int = 1, *, bias: bool = False
+    ) -> keras.Layer:
         """A convolution, same padding, [n, h, w, c] -> [n, h/strides, w/strides, filters]."""
         return QuantConv2D(
             filters,

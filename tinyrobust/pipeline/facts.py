@@ -1,6 +1,8 @@
 """What a report says about a run beside its results: data, versions, seeds, times, the command to repeat it."""
 
-from tinyrobust.data.cards import cards
+from pathlib import Path
+
+from tinyrobust.data.cards import Card, cards, read_card
 from tinyrobust.pipeline.record import RunRecord
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports.facts import DataFacts, RunFacts, StageTime
@@ -8,7 +10,7 @@ from tinyrobust.reports.facts import DataFacts, RunFacts, StageTime
 
 def run_facts(recipe: Recipe, record: RunRecord) -> RunFacts:
     """Collects what `reports` needs from a run's record."""
-    card = cards().get(record.dataset)
+    card = _card(recipe.data.name, record.dataset)
     return RunFacts(
         name=record.name,
         recipe=recipe,
@@ -26,3 +28,10 @@ def run_facts(recipe: Recipe, record: RunRecord) -> RunFacts:
         stages=tuple(StageTime(name=name, seconds=stage.seconds) for name, stage in record.stages.items()),
         command="tinyrobust run recipe.toml",
     )
+
+
+def _card(asked: str, dataset: str) -> Card | None:
+    """The card of a run's data: one that is named by its path is read there, while it is there."""
+    if asked.endswith(".toml"):
+        return read_card(asked) if Path(asked).expanduser().is_file() else None
+    return cards().get(dataset)

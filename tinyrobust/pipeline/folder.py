@@ -28,6 +28,9 @@ _PACKAGES = (
     "numpy",
     "jax",
     "tflite-micro",
+    "librosa",
+    "scipy",
+    "pymicro-features",
 )
 
 

@@ -101,7 +101,7 @@ def run(
                 continue
             # Every stage draws from the same seed, whether the ones before it ran in this process or in an earlier one.
             seed_everything(resolved.seed)
-            with folder.stage(stage.name, stage.files):
+            with folder.stage(stage.name, stage.left(resolved)):
                 stage.run(context)
     return Run(path)
 

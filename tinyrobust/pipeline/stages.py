@@ -10,7 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tinyrobust.data.arrays import Dataset, Split
+from tinyrobust.data.arrays import Dataset, Split, scale
+from tinyrobust.data.speech.record import Heard
 from tinyrobust.errors import MissingToolError
 from tinyrobust.footprint.measure import arena_head, footprint
 from tinyrobust.networks.catalog import build
@@ -64,6 +65,11 @@ class Stage:
     run: Callable[[Context], None]
     files: tuple[str, ...]
     needed: Callable[[Recipe], bool] = lambda recipe: True  # noqa: ARG005 - most stages are always needed
+    speech_files: tuple[str, ...] = ()
+
+    def left(self, recipe: Recipe) -> tuple[str, ...]:
+        """The files that it leaves for this recipe."""
+        return self.files + (self.speech_files if recipe.data.speech else ())
 
 
 def _teacher(context: Context) -> None:
@@ -116,6 +122,16 @@ def _export(context: Context) -> None:
         arena_head=arena_head,
         progress=context.progress,
     )
+    if context.dataset.heard:
+        _export_frontend(context, context.dataset.heard)
+
+
+def _export_frontend(context: Context, heard: Heard) -> None:
+    from tinyrobust.deploy.frontend_header import write_frontend
+    from tinyrobust.deploy.interpreter import Int8Model
+
+    answers = Int8Model(context.path / "model.tflite").predict(scale(heard.vectors.features)).argmax(axis=1)
+    write_frontend(heard.record, heard.vectors, answers.tolist(), context.recipe.name, context.path)
 
 
 def _parity_images(dataset: Dataset, count: int) -> Split:
@@ -171,7 +187,12 @@ STAGES = (
         needed=lambda recipe: recipe.train.distillation is not None,
     ),
     Stage("train", _train, ("model.keras", "history.jsonl")),
-    Stage("export", _export, ("model.tflite", "parity.json", "model_data.cc", "model_data.h")),
+    Stage(
+        "export",
+        _export,
+        ("model.tflite", "parity.json", "model_data.cc", "model_data.h"),
+        speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
+    ),
     Stage("attack", _attack, ("robustness.json", "per_sample.npz")),
     Stage("footprint", _footprint, ("footprint.json",)),
     Stage("report", _report, ("report.html", "README.md")),

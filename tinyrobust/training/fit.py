@@ -71,7 +71,7 @@ def fit(
     """
     settings = recipe.train
     epochs = epochs or settings.epochs
-    batches = Batches(dataset.train, recipe.data.augment, settings.batch_size, recipe.seed)
+    batches = Batches(dataset.train, recipe.data.augment, settings.batch_size, recipe.seed, copies=dataset.copies)
     steps = len(batches)
     learner = compiled(network, objectives, settings, steps * epochs)
     schedule = StochasticSchedule(settings.stochastic, steps, epochs)

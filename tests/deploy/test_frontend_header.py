@@ -1,0 +1,90 @@
+"""The exported front end: it compiles, and a front end written from it alone gives the features of the vectors."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyrobust.data import Dataset, load
+from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.deploy.frontend_header import FILES, HEADER, VECTORS, write_frontend
+from tinyrobust.recipe import Data
+from tinyrobust.speech_recipe import Mfcc, Micro, Speech
+
+_STRICT = ("-Wall", "-Wextra", "-pedantic", "-Werror")
+_MICRO_USER = """
+#include "model_frontend.h"
+#include "model_frontend_vectors.h"
+int main(void) {
+  const float limits[] = {TONES_FRONTEND_LOW_HZ, TONES_FRONTEND_HIGH_HZ, TONES_FRONTEND_PCAN_STRENGTH};
+  return !(limits[0] == 125.0f && limits[1] == 7500.0f && limits[2] == 0.95f && TONES_FRONTEND_STRIDE == 2 &&
+           TONES_FRONTEND_CHANNELS == 40 && TONES_VECTORS == 8 && sizeof tones_vector_features == 8 * 49 * 40 &&
+           tones_vector_answer[1] == 2);
+}
+"""
+
+
+def heard(tones: Path, frontend: Mfcc | Micro) -> Dataset:
+    speech = Speech(task="own-words", words=("low", "high"), frontend=frontend)
+    return load(Data(name=str(tones), speech=speech, train_samples=60), 7)
+
+
+def written(dataset: Dataset, folder: Path) -> None:
+    assert dataset.heard is not None
+    write_frontend(dataset.heard.record, dataset.heard.vectors, [0, 2, 1, 0, 0, 0, 0, 3], "tones", folder)
+
+
+def compiled(source: Path, folder: Path, compiler: str = "gcc", standard: str = "-std=c99") -> str:
+    path = shutil.which(compiler)
+    if path is None:
+        pytest.skip(f"{compiler} is not installed")
+    program = folder / "program"
+    arguments = [path, standard, *_STRICT, "-O2", f"-I{folder}", str(source), "-o", str(program), "-lm"]
+    built = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return subprocess.run([program], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYROBUST_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    "frontend", [Mfcc(), Mfcc(window_ms=25, hop_ms=10, mels=48, coefficients=13, low_hz=0, high_hz=8000, top_db=60)], ids=str
+)
+def test_a_front_end_written_from_the_header_gives_the_vectors(tones: Path, tmp_path: Path, frontend: Mfcc) -> None:
+    written(heard(tones, frontend), tmp_path)
+    source = Path(__file__).parent / "frontend_check.c"
+    values, different, most = map(int, compiled(source, tmp_path).split())
+    assert values == 8 * {10: 49, 13: 97}[frontend.coefficients] * frontend.coefficients
+    # Both round the same numbers, computed in double there and partly in single here: a value beside a step may go either way.
+    assert most <= 1
+    assert different <= 0.001 * values
+
+
+def test_the_settings_of_micro(tones: Path, tmp_path: Path) -> None:
+    written(heard(tones, Micro(kind="micro")), tmp_path)
+    (tmp_path / "user.c").write_text(_MICRO_USER)
+    compiled(tmp_path / "user.c", tmp_path)
+    compiled(tmp_path / "user.c", tmp_path, "gcc", "-std=c11")
+    compiled(tmp_path / "user.c", tmp_path, "g++", "-xc++")
+
+
+def test_the_record_beside_it_reads_back(tones: Path, tmp_path: Path) -> None:
+    dataset = heard(tones, Mfcc())
+    written(dataset, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == sorted(FILES)
+    assert dataset.heard is not None
+    assert FrontendRecord.load(tmp_path / "frontend.json") == dataset.heard.record
+
+
+def test_class_names_cannot_break_out_of_the_comment(tones: Path, tmp_path: Path) -> None:
+    dataset = heard(tones, Mfcc())
+    assert dataset.heard is not None
+    record = dataset.heard.record.model_copy(update={"classes": ("a*/ int b;", "two\nlines", "ü", "d")})
+    write_frontend(record, dataset.heard.vectors, np.zeros(8, int).tolist(), "tones", tmp_path)
+    (tmp_path / "user.c").write_text(f'#include "{VECTORS}"\n#include "{HEADER}"\nint main(void) {{ return 0; }}\n')
+    compiled(tmp_path / "user.c", tmp_path)

@@ -1,0 +1,184 @@
+"""Sweep files: what they expand to, and what is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tinyrobust import assets
+from tinyrobust.cli.app import app
+from tinyrobust.errors import RecipeError
+from tinyrobust.pipeline import stages
+from tinyrobust.recipe import Fold
+from tinyrobust.sweep.columns import COLUMNS, Value, value
+from tinyrobust.sweep.expand import Job, expand, rows
+from tinyrobust.sweep.share import keys
+from tinyrobust.sweep.spec import STAGES, load
+
+_TWO_AXES = """
+base = "digits-stq"
+seeds = [1, 2]
+protocol = "paper"
+[[axis]]
+name = "epochs"
+key = "train.epochs"
+values = [5, 6, 7]
+[[axis]]
+name = "weights"
+[[axis.point]]
+label = "ternary"
+[[axis.point]]
+label = "binary"
+name = "digits-binary"
+set = ['precision=[{layers=".*", weights="binary"}]', "train.ema=0.9"]
+"""
+
+
+def jobs_of(folder: Path, text: str, *overrides: str) -> list[Job]:
+    (folder / "mine.toml").write_text(text)
+    sweep, path = load(folder / "mine.toml")
+    return expand(sweep, path, overrides)
+
+
+def test_axes_are_crossed_and_the_first_seed_comes_first(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, _TWO_AXES)
+    found = [(job.recipe.seed, job.recipe.train.epochs, job.recipe.precision[0].weights) for job in jobs]
+    fixed, binary = "fixed-point", "binary"
+    assert found == [(seed, epochs, weights) for seed in (1, 2) for epochs in (5, 6, 7) for weights in (fixed, binary)]
+    assert {job.recipe.robustness.protocol for job in jobs} == {"paper"}
+    assert [job.recipe.name for job in jobs[:2]] == ["digits-stq", "digits-binary"]
+    assert jobs[3].row == (("epochs", "6"), ("weights", "binary"))
+    assert jobs[3].title == "epochs 6, weights binary, seed 1"
+    assert len({job.recipe.hash for job in jobs}) == 12
+
+
+def test_axes_are_zipped(tmp_path: Path) -> None:
+    text = _TWO_AXES.replace("[5, 6, 7]", "[5, 6]").replace("seeds = [1, 2]", 'combine = "zip"')
+    jobs = jobs_of(tmp_path, text)
+    assert [job.row for job in jobs] == [(("epochs", "5"), ("weights", "ternary")), (("epochs", "6"), ("weights", "binary"))]
+
+
+def test_folds_and_overrides_reach_every_job(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, 'base = "digits-stq"\nfolds = 5\n', "train.epochs=2")
+    assert [job.recipe.data.fold for job in jobs] == [Fold(of=5, index=index) for index in range(5)]
+    assert {job.recipe.train.epochs for job in jobs} == {2}
+    assert jobs[4].title == "seed 7, part 5 of 5"
+
+
+def test_a_recipe_may_lie_beside_the_file(tmp_path: Path, tiny_recipe: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(tiny_recipe.read_text())
+    (job,) = jobs_of(tmp_path, 'base = "tiny.toml"\n')
+    assert job.recipe.name == "tiny"
+
+
+@pytest.mark.parametrize("name", assets.sweeps())
+def test_every_sweep_in_the_box_expands(name: str) -> None:
+    sweep, path = load(name)
+    jobs = expand(sweep, path)
+    assert len({job.recipe.hash for job in jobs}) == len(jobs)
+    assert all(job.recipe.name != job.recipe.run_name for job in jobs)
+    assert sweep.references
+    assert sweep.source
+
+
+def test_the_stq_papers_table_has_its_four_rows() -> None:
+    sweep, path = load("stq")
+    labels = [{axis: point.label for axis, point in row}["weights"] for row in rows(sweep)]
+    assert labels == ["FP", "STQ", "binary", "8-bit"]
+    weights = [{rule.weights for rule in job.recipe.precision} for job in expand(sweep, path)[:4]]
+    assert weights == [{"float"}, {"fixed-point", "stochastic-ternary"}, {"fixed-point", "binary"}, {"fixed-point"}]
+    papers = {reference.row["weights"]: reference.figures["accuracy-keras"] for reference in sweep.references}
+    assert papers == {"FP": 0.7520, "STQ": 0.8057, "binary": 0.3730, "8-bit": 0.3382}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("key =", "kee ="), "Did you mean 'key'"),
+        (('"train.epochs"', '"seed"'), "Expected seeds and folds as keys of the sweep"),
+        (("values = [5, 6, 7]", ""), "either points, or a key and values, for axis 'epochs'"),
+        (("[5, 6, 7]", "[5, 5]"), "labels that differ for axis 'epochs'. Received: 5, 5"),
+        (("seeds = [1, 2]", "seeds = [1, 1]"), "Expected seeds that differ"),
+        (("seeds = [1, 2]", 'combine = "zip"'), r"axes of one length to zip. Received: \[2, 3\]"),
+        (("seeds = [1, 2]", 'columns = ["acuracy"]'), "no column 'acuracy'. Did you mean 'accuracy'"),
+        (
+            ("seeds = [1, 2]", 'until = "export"'),
+            "columns of the stages until 'export'. Received: accuracy, robust, packed, file",
+        ),
+        (("train.ema=0.9", "train.emma=0.9"), "train.emma: there is no such key. Did you mean 'ema'"),
+        (('"digits-stq"', '"digit-stq"'), "Did you mean 'digits-stq'"),
+        (("seeds = [1, 2]", 'reference = [{row = {weights = "gold"}, figures = {}}]'), "weights = 'gold'"),
+        (("seeds = [1, 2]", 'reference = [{row = {weights = "binary"}, figures = {}}]'), "Expected a source"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        jobs_of(tmp_path, _TWO_AXES.replace(*change))
+
+
+def test_an_unknown_sweep_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'stq'"):
+        load("sqt")
+
+
+def test_the_stages_are_the_pipelines() -> None:
+    assert tuple(stage.name for stage in stages.STAGES) == STAGES
+
+
+@pytest.mark.parametrize(
+    ("settings", "shared"),
+    [
+        ([], {"teacher", "train", "export"}),
+        (["robustness.samples=5", "footprint.boards=[]"], {"teacher", "train", "export"}),
+        (["export.calibration_samples=9"], {"teacher", "train"}),
+        (['precision=[{layers=".*", weights="binary"}]'], {"teacher"}),
+        (["train.epochs=9"], {"teacher"}),
+        (["train.distillation.teacher_epochs=9"], set()),
+        (["train.distillation.temperature=3"], set()),
+        (["data.train_samples=400"], set()),
+        (["network.width=0.5"], set()),
+    ],
+)
+def test_what_two_recipes_share(tmp_path: Path, tiny_recipe: Path, settings: list[str], shared: set[str]) -> None:
+    (tmp_path / "tiny.toml").write_text(tiny_recipe.read_text())
+    points = f"[[axis.point]]\nlabel = 'x'\n[[axis.point]]\nlabel = 'y'\nset = {settings}\n"
+    one, other = (keys(job.recipe) for job in jobs_of(tmp_path, f"base = 'tiny.toml'\n[[axis]]\nname = 'a'\n{points}"))
+    assert {stage for stage in one if one[stage] == other[stage]} == shared
+
+
+def test_a_recipe_that_is_not_distilled_has_no_teacher(tmp_path: Path) -> None:
+    (job,) = jobs_of(tmp_path, 'base = "digits-stq"\n')
+    assert list(keys(job.recipe)) == ["train", "export"]
+
+
+def test_columns_are_read_from_a_runs_records(tiny_run: Any) -> None:
+    found = {name: value(tiny_run.path, name) for name in COLUMNS}
+    figures = {name: one and one.value for name, one in found.items()}
+    assert figures["robust"] == tiny_run.robustness.headline.value
+    assert figures["packed"] == tiny_run.footprint.weights_packed.value
+    assert figures["agreement"] == tiny_run.parity.top1_agreement
+    headline, reliable = tiny_run.robustness.headline, tiny_run.robustness.reliable
+    assert found["robust"] == Value(headline.value, headline.count, 20, reliable, "epsilon 0.1, quick")
+    assert (figures["training"] or 0) > 0
+    assert value(tiny_run.path / "nowhere", "accuracy") is None
+
+
+def test_the_plan_is_told_before_anything_runs(tmp_path: Path) -> None:
+    words = ["sweep", "stq", "--runs-dir", str(tmp_path), "--dry-run"]
+    people, machines = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--json", "--set", "train.epochs=2"])
+    assert people.exit_code == machines.exit_code == 0
+    assert "12 runs" in people.output
+    plan = json.loads(machines.output)
+    assert [row["state"] for row in plan] == ["waiting"] * 12
+    assert plan[0]["run"].startswith("cifar10-fp-")
+    assert plan[0]["run"] not in people.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sweeps_own_process_stays_small() -> None:
+    code = "import sys, tinyrobust.sweep.run; print(sorted({'tensorflow', 'keras', 'art'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,110 @@
+"""The table [data.speech]: what it may say, and that recipes without it are the same runs as before."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tinyrobust import recipe
+from tinyrobust.errors import RecipeError
+from tinyrobust.speech_recipe import Mfcc, Micro
+
+_SPEECH = """\
+[data]
+name = "speech-commands"
+[data.speech]
+task = "own-words"
+words = ["up", "down"]
+[data.speech.frontend]
+kind = "mfcc"
+coefficients = 40
+[data.speech.augment]
+copies = 4
+snr_db = [5, 15]
+[data.speech.augment.masks]
+time = 1
+[[precision]]
+layers = ".*"
+weights = "ternary"
+[train]
+epochs = 5
+"""
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> Path:
+    path = tmp_path / "spoken.toml"
+    path.write_text(_SPEECH)
+    return path
+
+
+def test_what_it_says(spoken: Path, tmp_path: Path) -> None:
+    loaded = recipe.load(spoken)
+    assert loaded.data.speech is not None
+    assert loaded.data.speech.frontend == Mfcc(coefficients=40)
+    assert loaded.data.speech.augment.snr_db == (5, 15)
+    again = tmp_path / "again" / "spoken.toml"
+    again.parent.mkdir()
+    again.write_text(loaded.to_toml())
+    assert recipe.load(again) == loaded
+    assert recipe.load(again).hash == loaded.hash
+
+
+def test_the_other_front_end(spoken: Path) -> None:
+    spoken.write_text(_SPEECH.replace('kind = "mfcc"\ncoefficients = 40', 'kind = "micro"'))
+    loaded = recipe.load(spoken)
+    assert loaded.data.speech is not None
+    assert loaded.data.speech.frontend == Micro(kind="micro", stride=2)
+
+
+def test_every_setting_changes_the_hash(spoken: Path) -> None:
+    settings = [
+        "task=all-words",
+        "unknown=2",
+        "silence=0.5",
+        "frontend.mels=50",
+        "frontend.coefficients=12",
+        "augment.copies=5",
+        "augment.shift_ms=9",
+        "augment.masks.time=2",
+    ]
+    hashes = {recipe.load(spoken).hash}
+    for setting in settings:
+        words = ["data.speech.words=[]"] if setting.startswith("task") else []
+        hashes.add(recipe.load(spoken, [f"data.speech.{setting}", *words]).hash)
+    assert len(hashes) == len(settings) + 1
+
+
+def test_recipes_of_images_keep_their_hash() -> None:
+    """As before there was such a table: the hash of everything but it."""
+    loaded = recipe.load("digits-stq")
+    values = loaded.model_dump(mode="json", exclude={"name", "description"})
+    del values["data"]["speech"], values["data"]["fold"], values["train"]["adversarial"]
+    for key in ("l2", "l1", "l0", "grid"):
+        del values["robustness"][key]
+    assert loaded.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param("copies = 4", "copy = 4", "data.speech.augment.copy: .*Did you mean 'copies'", id="augment"),
+        pytest.param("task =", "tsak =", "data.speech.tsak: .*Did you mean 'task'", id="speech"),
+        pytest.param("coefficients = 40", "coeficients = 40", "coeficients: .*Did you mean 'coefficients'", id="mfcc"),
+        pytest.param('"mfcc"', '"lpc"', "frontend.*'lpc'", id="front-end"),
+        pytest.param('"mfcc"', '"micro"', "coefficients: there is no such key.*stride", id="key-of-the-other-front-end"),
+        pytest.param("= 40", "= 41", "at most as many coefficients as mels. Received: 41 and 40", id="coefficients"),
+        pytest.param("[5, 15]", "[15, 5]", "snr_db from low to high. Received: 15.0, 5.0", id="range"),
+        pytest.param("copies = 4", "copies = 4\nspeed = [0.1, 1]", "speeds from 0.5 to 2", id="speed"),
+        pytest.param('words = ["up", "down"]', "", 'words where task = "own-words"', id="no-words"),
+        pytest.param('"up", "down"', '"up", "up"', "every word once", id="twice"),
+        pytest.param('"up", "down"', '"up", "silence"', "unknown and silence are classes already", id="silence"),
+        pytest.param('kind = "mfcc"', 'kind = "mfcc"\nlow_hz = 5000', "low_hz below high_hz. Received: 5000.0", id="band"),
+    ],
+)
+def test_what_does_not_fit_is_said(spoken: Path, old: str, new: str, message: str) -> None:
+    assert old in _SPEECH
+    spoken.write_text(_SPEECH.replace(old, new))
+    with pytest.raises(RecipeError, match=message):
+        recipe.load(spoken)

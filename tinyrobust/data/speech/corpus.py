@@ -1,0 +1,180 @@
+"""A folder in the layout of Speech Commands, or any `<class>/*.wav`: which clips there are, of which class, for which part.
+
+The parts are speaker-disjoint: by `testing_list.txt` and `validation_list.txt` where they are there, else by the rule that made
+them: the SHA-1 of the speaker's name (README.md of the archive; Warden, arXiv 1804.03209, section 7.1).
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinyrobust.data.speech.background import BACKGROUND, Background
+from tinyrobust.errors import DataError
+from tinyrobust.speech_recipe import Speech
+
+PARTS = ("train", "validation", "test")
+UNKNOWN, SILENCE = "unknown", "silence"
+SUFFIXES = (".wav", ".flac")
+# The 12-class benchmark (Warden, section 7; MLPerf Tiny): these, unknown and silence.
+BENCHMARK = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+_SILENCE_FOLDER = "_silence_"
+_LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
+_HASHES = 2**27  # as in the archive's README: the hash modulo this, as a percentage
+_SHARE = 10.0  # percent of the speakers for validation, and as many for the test
+# The draws for validation and test are the same for every recipe and seed, so that figures can be compared.
+_FIXED_SEED = 0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A second of sound: a file, or (`start` given) a cut from a background recording, in samples at 16 kHz."""
+
+    path: Path
+    name: str
+    label: int
+    start: int | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The clips of a task.
+
+    Attributes:
+        classes: The words, then unknown and silence where the task has them.
+        parts: For train, validation and test the clips, class by class in the order of their names.
+        partition: How the parts were told from each other.
+        clips: How many clips of words there are in the folder, of the task or not.
+        notes: What a reader of the figures must know.
+    """
+
+    classes: tuple[str, ...]
+    parts: dict[str, tuple[Clip, ...]]
+    partition: str
+    clips: int
+    notes: tuple[str, ...]
+
+
+def find(folder: Path, speech: Speech, background: Background, seed: int) -> Corpus:
+    """The clips in `folder` that the task asks for. Reads names and lists only.
+
+    Args:
+        folder: Has a folder for every word.
+        speech: The task.
+        background: What silence is cut from.
+        seed: Draws the training clips of unknown words, and the places of training silence.
+
+    Raises:
+        DataError: A class has no clips in a part, a word has no folder, or there is no background noise to cut from.
+    """
+    files = {path.name: _clips_in(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name != BACKGROUND}
+    recorded_silence = files.pop(_SILENCE_FOLDER, [])
+    files = {word: paths for word, paths in files.items() if paths and not word.startswith((".", "_"))}
+    words = _words(folder, speech, files)
+    listed = _listed(folder)
+    missing = set(listed) - {
+        _key(word, path) for word, paths in {**files, _SILENCE_FOLDER: recorded_silence}.items() for path in paths
+    }
+    notes = [f"{len(missing):,} of {len(listed):,} clips that the lists name are not there"] if missing else []
+    with_rest = speech.task != "all-words"
+    classes = (
+        words + ((UNKNOWN,) if with_rest and speech.unknown else ()) + ((SILENCE,) if with_rest and speech.silence else ())
+    )
+    parts = {}
+    for part in PARTS:
+        random = np.random.default_rng([PARTS.index(part), seed if part == "train" else _FIXED_SEED])
+        here = {word: [path for path in paths if _part_of(word, path, listed) == part] for word, paths in files.items()}
+        clips = [Clip(path, f"{word}/{path.name}", label) for label, word in enumerate(words) for path in here[word]]
+        average = len(clips) / len(words)
+        if UNKNOWN in classes:
+            others = {word: paths for word, paths in here.items() if word not in words}
+            clips += _unknown(others, round(speech.unknown * average), classes.index(UNKNOWN), random)
+        if SILENCE in classes:
+            recorded = [path for path in recorded_silence if _part_of(_SILENCE_FOLDER, path, listed) == part]
+            if recorded:
+                notes.append(f"silence of the {part} part: the {len(recorded):,} clips in {_SILENCE_FOLDER}")
+            cuts = [] if recorded else background.cuts(part, max(1, round(speech.silence * average)), random)
+            clips += _silence(recorded, cuts, classes.index(SILENCE))
+        _every_class(folder, part, classes, clips)
+        parts[part] = tuple(clips)
+    partition = "lists" if listed else "SHA-1 rule"
+    return Corpus(classes, parts, partition, sum(map(len, files.values())), tuple(notes))
+
+
+def sha1_part(name: str) -> str:
+    """The part of a clip by the archive's rule; all clips of a speaker share it.
+
+    Args:
+        name: The file's name, `<speaker>_nohash_<n>.wav`; of another file its name without suffix is the speaker.
+    """
+    speaker = re.sub(r"_nohash_.*$", "", name) if "_nohash_" in name else Path(name).stem
+    number = int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16)
+    percentage = (number % _HASHES) * (100.0 / (_HASHES - 1))
+    if percentage < _SHARE:
+        return "validation"
+    return "test" if percentage < 2 * _SHARE else "train"
+
+
+def _clips_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
+def _words(folder: Path, speech: Speech, files: dict[str, list[Path]]) -> tuple[str, ...]:
+    wanted = {"12-class": BENCHMARK, "own-words": speech.words, "all-words": tuple(files)}[speech.task]
+    absent = [word for word in wanted if word not in files]
+    if absent or len(wanted) < 2:
+        found = ", ".join(files) or "none"
+        raise DataError(
+            f"{folder}: Expected a folder of clips ({', '.join(SUFFIXES)}) for each of two or more words"
+            f"{': ' + ', '.join(wanted) if wanted else ''}. Received: {found}",
+            hint='Name the words that you have: [data.speech] task = "own-words", words = [...].' if absent else None,
+        )
+    return wanted
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """What the two lists say: `word/name`, without suffix, to the part; empty where they are not both there.
+
+    Suffixes do not count: who repacked .wav as .flac keeps the lists.
+    """
+    if not all((folder / name).is_file() for name in _LISTS.values()):
+        return {}
+    listed: dict[str, str] = {}
+    for part, name in _LISTS.items():
+        try:
+            lines = (folder / name).read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{folder / name} cannot be read: {error}.") from error
+        listed |= {line.rpartition(".")[0]: part for line in lines}
+    return listed
+
+
+def _key(word: str, path: Path) -> str:
+    return f"{word}/{path.stem}"
+
+
+def _part_of(word: str, path: Path, listed: dict[str, str]) -> str:
+    return listed.get(_key(word, path), "train") if listed else sha1_part(path.name)
+
+
+def _unknown(others: dict[str, list[Path]], count: int, label: int, random: np.random.Generator) -> list[Clip]:
+    """So many clips of other words, or all there are, drawn without regard to the word."""
+    clips = [Clip(path, f"{word}/{path.name}", label) for word, paths in others.items() for path in paths]
+    return [clips[index] for index in sorted(random.permutation(len(clips))[:count].tolist())]
+
+
+def _silence(recorded: list[Path], cuts: list[tuple[Path, int]], label: int) -> list[Clip]:
+    clips = [Clip(path, f"{_SILENCE_FOLDER}/{path.name}", label) for path in recorded]
+    return clips + [Clip(path, f"{BACKGROUND}/{path.name}@{start}", label, start) for path, start in cuts]
+
+
+def _every_class(folder: Path, part: str, classes: tuple[str, ...], clips: Sequence[Clip]) -> None:
+    absent = [name for label, name in enumerate(classes) if not any(clip.label == label for clip in clips)]
+    if absent:
+        raise DataError(
+            f"{folder}: Expected {part} clips of every class. Received: none of {', '.join(absent[:10])}",
+            hint="Add clips of more speakers, leave the class out, or list clips in testing_list.txt and validation_list.txt.",
+        )

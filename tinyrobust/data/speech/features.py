@@ -1,0 +1,123 @@
+"""Clips to features, chunk by chunk, kept in the cache."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.data.files import Skipped
+from tinyrobust.data.speech.augment import augmented, masked
+from tinyrobust.data.speech.background import Background
+from tinyrobust.data.speech.cache import Arrays, cached
+from tinyrobust.data.speech.clips import WORKERS, chunks, content_hash
+from tinyrobust.data.speech.corpus import Clip
+from tinyrobust.data.speech.frontend import Grid, features, shape
+from tinyrobust.progress import Progress
+from tinyrobust.speech_recipe import Mfcc, Micro, SpeechAugment
+
+# Raise it when the features or copies of the same clips come out otherwise: what the cache holds is then of no use.
+_VERSION = 1
+_LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "pymicro-features")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The clips of one part that could be read.
+
+    Attributes:
+        values: In the front end's own units, float32 [n, frames, coefficients].
+        kept: For each of them, the index of its clip.
+        padded: How many clips were shorter than a second.
+        skipped: The clips that could not be read.
+    """
+
+    values: NDArray[np.float32]
+    kept: NDArray[np.int64]
+    padded: int
+    skipped: tuple[Skipped, ...]
+
+
+def features_of(
+    part: str, clips: Sequence[Clip], background: Background, settings: Mfcc | Micro, progress: Progress | None = None
+) -> Features:
+    """The features of clips as they are."""
+
+    def compute() -> Arrays:
+        values, kept, reasons, padded = [], [], [], 0
+        for sounds in chunks(clips, background):
+            values.append(features(sounds.audio, settings))
+            kept.append(sounds.kept)
+            reasons += [one.reason for one in sounds.skipped]
+            padded += sounds.padded
+            if progress:
+                progress(f"hearing {part} clips", sum(map(len, kept)) + len(reasons), len(clips))
+        return {
+            "values": np.concatenate(values),
+            "kept": np.concatenate(kept),
+            "padded": np.array(padded),
+            "reasons": np.array(json.dumps(reasons)),
+        }
+
+    found = cached("features", [_what(settings), content_hash(clips)], compute)
+    # The cache goes by content, not by name: the same files may be elsewhere by now.
+    left_out = sorted(set(range(len(clips))) - set(found["kept"].tolist()))
+    reasons = json.loads(str(found["reasons"]))
+    skipped = tuple(Skipped(str(clips[index].path), reason) for index, reason in zip(left_out, reasons, strict=True))
+    return Features(found["values"], found["kept"], int(found["padded"]), skipped)
+
+
+def copies_of(
+    clips: Sequence[Clip],
+    background: Background,
+    settings: Mfcc | Micro,
+    grid: Grid,
+    augment: SpeechAugment,
+    seed: int,
+    progress: Progress | None = None,
+) -> NDArray[np.uint8]:
+    """The features of every augmented copy of training clips, all of which can be read.
+
+    Returns:
+        uint8, of shape [copies, n, frames, coefficients, 1].
+    """
+    noise = background.noise()
+    total = augment.copies * len(clips)
+
+    def compute() -> Arrays:
+        out = np.empty((augment.copies, len(clips), *shape(settings), 1), np.uint8)
+        done = 0
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for sounds in chunks(clips, background):
+                names = [clips[index].name for index in sounds.kept]
+                for copy in range(augment.copies):
+                    changed = pool.map(
+                        lambda pair, copy=copy: augmented(pair[0], pair[1], copy, augment, seed, noise),
+                        zip(sounds.audio, names, strict=True),
+                    )
+                    x = grid.quantized(features(np.stack(list(changed)), settings))
+                    out[copy, sounds.kept] = [
+                        masked(one, name, copy, augment.masks, seed) for one, name in zip(x, names, strict=True)
+                    ]
+                    done += len(names)
+                    if progress:
+                        progress("augmenting clips", done, total)
+        return {"x": out}
+
+    depends_on = [
+        _what(settings),
+        augment.model_dump(mode="json"),
+        seed,
+        [grid.low.tolist(), grid.high.tolist()],
+        content_hash(clips),
+        [clip.name for clip in clips],
+        content_hash([Clip(path, "", 0) for path in background.recordings]),
+    ]
+    return cached("copies", depends_on, compute)["x"]
+
+
+def _what(settings: Mfcc | Micro) -> list[object]:
+    return [_VERSION, settings.model_dump(mode="json"), {name: metadata.version(name) for name in _LIBRARIES}]

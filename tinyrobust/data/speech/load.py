@@ -1,0 +1,162 @@
+"""From `[data.speech]` to a `Dataset` whose images are the 8-bit features of clips."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.data.arrays import Dataset, Split, fingerprint, stratified
+from tinyrobust.data.cards import Card, SpeechFolder
+from tinyrobust.data.speech import corpus
+from tinyrobust.data.speech.background import Background, read_background
+from tinyrobust.data.speech.corpus import PARTS, Clip, Corpus
+from tinyrobust.data.speech.features import Features, copies_of, features_of
+from tinyrobust.data.speech.folder import existing_folder
+from tinyrobust.data.speech.frontend import Grid, fitted_grid, shape
+from tinyrobust.data.speech.record import FrontendRecord, Heard, SkippedClip, Vectors
+from tinyrobust.data.speech.sound import one_second, read_sound
+from tinyrobust.errors import DataError
+from tinyrobust.progress import Progress
+from tinyrobust.recipe import Data
+from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
+
+# So many of the clips that could not be read are named in the notes; the record names all.
+_NAMED = 5
+_VECTORS = 8
+# A subset of the test clips is the same for every recipe and seed: figures on it can be compared.
+_TEST_SUBSET_SEED = 0
+# What of [data] is about images.
+_OF_IMAGES = ("color", "size", "augment", "fold", "validation")
+
+
+def load(
+    data: Data, speech: Speech, seed: int, card: Card | None, data_dir: Path | None = None, progress: Progress | None = None
+) -> Dataset:
+    """The features that a recipe learns from, chooses with and is tested on.
+
+    Args:
+        data: What the recipe asks for; `name` is that of the card, or the path of a folder of clips.
+        speech: Its table `[data.speech]`.
+        seed: The recipe's: draws unknown words and silence for training, and the augmentation.
+        card: The data set's; None for a folder of one's own.
+        data_dir: Where the archive was unpacked; see `tinyrobust.data.speech.folder.speech_folder`.
+        progress: Called as `progress(label, done, total)`.
+
+    Returns:
+        Images of shape [frames, coefficients, 1]; `copies` has the augmented training clips, `heard` the front end.
+
+    Raises:
+        DataError: The clips are missing, or none can be read, or a setting of images is given.
+    """
+    given = [key for key in _OF_IMAGES if getattr(data, key) != getattr(Data(name=data.name), key)]
+    if given:
+        raise DataError(
+            f"Expected no settings of images beside [data.speech]. Received: {', '.join('data.' + key for key in given)}",
+            hint="Clips have [data.speech.augment]; their validation and test speakers are the official ones.",
+        )
+    if card is not None and isinstance(card.loader, SpeechFolder):
+        folder, name = existing_folder(card, card.loader, data_dir), card.name
+    else:
+        folder = Path(data.name).expanduser()
+        name = folder.resolve().name
+    background = read_background(folder)
+    found = corpus.find(folder, speech, background, seed)
+    parts = {part: _ordered(part, found.parts[part], data, seed) for part in PARTS}
+    heard = {part: features_of(part, parts[part], background, speech.frontend, progress) for part in PARTS}
+    parts = {part: [parts[part][index] for index in heard[part].kept] for part in PARTS}
+    _every_class_is_left(folder, found.classes, parts)
+    grid = fitted_grid(heard["train"].values, speech.frontend)
+    splits = {part: Split(grid.quantized(heard[part].values), _labels(parts[part])) for part in PARTS}
+    copies = np.empty((0, *splits["train"].x.shape), np.uint8)
+    if speech.augment.copies:
+        copies = copies_of(parts["train"], background, speech.frontend, grid, speech.augment, seed, progress)
+    copied = tuple(copies)
+    y = splits["train"].y
+    return Dataset(
+        name,
+        splits["train"],
+        splits["validation"],
+        splits["test"],
+        found.classes,
+        fingerprint(*(splits[part] for part in PARTS), *(Split(x, y) for x in copied)),
+        (*_missing(card, found), *_notes(name, found, heard, background, speech)),
+        copies=copied,
+        heard=Heard(
+            _record(speech, grid, found, heard),
+            _vectors(parts["validation"], splits["validation"], background),
+        ),
+    )
+
+
+def _ordered(part: str, clips: tuple[Clip, ...], data: Data, seed: int) -> list[Clip]:
+    """Training and validation clips in a stratified draw, so that every beginning is one; subsets as the recipe says."""
+    asked = {"train": data.train_samples, "test": data.test_samples}.get(part)
+    if asked is not None and asked > len(clips):
+        raise DataError(
+            f"Expected data.{part}_samples of at most {len(clips):,}, all clips of the task. Received: {asked:,}",
+            hint=f"Without data.{part}_samples all of them are used.",
+        )
+    if part == "test" and asked is None:
+        return list(clips)
+    chosen = stratified(_labels(clips), asked or len(clips), _TEST_SUBSET_SEED if part == "test" else seed)
+    return [clips[index] for index in chosen]
+
+
+def _labels(clips: tuple[Clip, ...] | list[Clip]) -> NDArray[np.int64]:
+    return np.array([clip.label for clip in clips], np.int64)
+
+
+def _every_class_is_left(folder: Path, classes: tuple[str, ...], parts: dict[str, list[Clip]]) -> None:
+    for part, clips in parts.items():
+        absent = sorted(set(range(len(classes))) - {clip.label for clip in clips})
+        if absent:
+            raise DataError(
+                f"{folder}: Expected {part} clips of every class that can be read. "
+                f"Received: none of {', '.join(classes[label] for label in absent[:10])}",
+                hint="Use more of the clips: data.train_samples, data.test_samples.",
+            )
+
+
+def _missing(card: Card | None, found: Corpus) -> tuple[str, ...]:
+    expected = card.train_images + card.test_images if card else found.clips
+    return (f"{card.name}: {found.clips:,} of {expected:,} clips found",) if card and found.clips != expected else ()
+
+
+def _notes(name: str, found: Corpus, heard: dict[str, Features], background: Background, speech: Speech) -> tuple[str, ...]:
+    notes = [f"{name}: {note}" for note in found.notes]
+    skipped = [one for part in PARTS for one in heard[part].skipped] + list(background.skipped)
+    if skipped:
+        named = "; ".join(f"{one.path}: {one.reason}" for one in skipped[:_NAMED])
+        more = f"; and {len(skipped) - _NAMED:,} more" if len(skipped) > _NAMED else ""
+        notes.append(f"{name}: {len(skipped):,} sound files could not be read and are left out: {named}{more}")
+    padded = sum(heard[part].padded for part in PARTS)
+    if padded:
+        notes.append(f"{name}: {padded:,} clips are shorter than a second and end with zeros")
+    if speech.augment.copies and speech.augment.noise and not background.noise():
+        notes.append(f"{name}: no background noise was mixed in: there are no recordings of it")
+    return tuple(notes)
+
+
+def _record(speech: Speech, grid: Grid, found: Corpus, heard: dict[str, Features]) -> FrontendRecord:
+    return FrontendRecord(
+        settings=speech.frontend,
+        shape=shape(speech.frontend),
+        low=tuple(grid.low.tolist()),
+        high=tuple(grid.high.tolist()),
+        clipped=grid.clipped(heard["train"].values),
+        classes=found.classes,
+        partition=found.partition,
+        padded={part: heard[part].padded for part in PARTS},
+        skipped=tuple(SkippedClip(path=one.path, reason=one.reason) for part in PARTS for one in heard[part].skipped),
+    )
+
+
+def _vectors(clips: list[Clip], split: Split, background: Background) -> Vectors:
+    chosen = clips[:_VECTORS]
+    audio = [
+        read_sound(clip.path, seconds=1)
+        if clip.start is None
+        else background.recordings[clip.path][clip.start : clip.start + CLIP_SAMPLES]
+        for clip in chosen
+    ]
+    return Vectors(np.stack([one_second(sound) for sound in audio]), split.x[: len(chosen)], split.y[: len(chosen)])

@@ -1,0 +1,63 @@
+"""What is known of a front end: all its parameters, what it heard, and sounds to check another implementation with."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyrobust.records import Part, Record
+from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Frontend
+
+FRONTEND = "frontend.json"
+
+
+class SkippedClip(Part):
+    """A clip that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+class FrontendRecord(Record):
+    """frontend.json: from sound to the 8-bit grid that enters the network, x = 255 (f - low) / (high - low), rounded.
+
+    A network's input unit is 1 / 255 of it: a change of the input by epsilon is one of epsilon (high - low) in
+    the feature's own units.
+    """
+
+    SCHEMA: ClassVar[str] = "tinyrobust.frontend/1"
+    sample_rate: int = SAMPLE_RATE
+    clip_samples: int = CLIP_SAMPLES
+    settings: Frontend
+    shape: tuple[int, int]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    clipped: float
+    classes: tuple[str, ...]
+    partition: str
+    padded: dict[str, int]
+    skipped: tuple[SkippedClip, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Clips of the validation part, to check another implementation of the front end and the network with.
+
+    Attributes:
+        audio: int16, of shape [n, 16000].
+        features: uint8, of shape [n, frames, coefficients, 1].
+        labels: Class indices, int64, of shape [n].
+    """
+
+    audio: NDArray[np.int16]
+    features: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What a data set of speech has besides its features."""
+
+    record: FrontendRecord
+    vectors: Vectors

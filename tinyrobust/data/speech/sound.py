@@ -1,0 +1,67 @@
+"""A sound file to 16 kHz, one channel, 16 bits: what every front end hears, on the computer as on the chip."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+
+from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE
+
+
+def read_sound(path: Path, seconds: float | None = None) -> NDArray[np.int16]:
+    """The samples of a file, resampled to 16 kHz where it has another rate; channels are averaged.
+
+    A 16-bit, 16 kHz file of one channel comes out exactly as it is stored.
+
+    Args:
+        path: Any format that libsndfile reads: .wav, .flac and more.
+        seconds: Read no more than these from the beginning.
+
+    Returns:
+        int16, of shape [samples].
+
+    Raises:
+        ValueError: The file cannot be read, is cut short, empty, or holds values that are not finite; the message says which.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, frames = file.samplerate, file.frames
+            wanted = frames if seconds is None else min(frames, math.ceil(seconds * rate))
+            sound: NDArray[np.float32] = file.read(wanted, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(_reason(path, error)) from error
+    if wanted == 0:
+        raise ValueError("it has no samples")
+    if len(sound) < wanted:
+        raise ValueError(f"it is cut short: {len(sound):,} of {wanted:,} samples can be read")
+    if not np.isfinite(sound).all():
+        raise ValueError("it has samples that are not finite")
+    mono = sound.mean(axis=1, dtype=np.float64)
+    if rate != SAMPLE_RATE:
+        shared = math.gcd(rate, SAMPLE_RATE)
+        mono = resample_poly(mono, SAMPLE_RATE // shared, rate // shared)
+    return to_int16(mono)
+
+
+def to_int16(sound: NDArray[np.floating]) -> NDArray[np.int16]:
+    """Amplitudes in [-1, 1) as 16-bit samples: x * 32768, rounded and clipped."""
+    samples: NDArray[np.int16] = np.clip(np.rint(sound * 32768), -32768, 32767).astype(np.int16)
+    return samples
+
+
+def one_second(sound: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The first second; a shorter sound is followed by zeros, as in TensorFlow's speech_commands example."""
+    clip = np.zeros(CLIP_SAMPLES, np.int16)
+    clip[: len(sound)] = sound[:CLIP_SAMPLES]
+    return clip
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if not path.is_file():
+        return "there is no such file"
+    if path.stat().st_size == 0:
+        return "it is empty"
+    return f"it is no sound file that can be read ({str(error).rpartition(': ')[2].strip() or type(error).__name__})"

@@ -1,0 +1,105 @@
+"""The part of a recipe that is about speech, `[data.speech]`: the task, the front end, the augmentation."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SAMPLE_RATE = 16_000
+CLIP_SAMPLES = 16_000  # one second: what the data set, the papers and MLPerf Tiny use
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Mfcc(_Table):
+    """Mel-frequency cepstral coefficients by librosa's definition: the papers' front end, and MLPerf Tiny's (49x10)."""
+
+    kind: Literal["mfcc"] = "mfcc"
+    window_ms: int = Field(30, ge=5, le=100, description="Length of the Hann window.")
+    hop_ms: int = Field(20, ge=5, le=100, description="From one window to the next.")
+    mels: int = Field(40, ge=4, le=128, description="Bands of the mel filter bank (Slaney's).")
+    coefficients: int = Field(10, ge=2, le=128, description="Of the cosine transform (type 2, orthonormal).")
+    low_hz: float = Field(20.0, ge=0)
+    high_hz: float = Field(4000.0, le=SAMPLE_RATE / 2)
+    top_db: float = Field(80.0, gt=0, description="What lies further below a clip's loudest band is raised to that.")
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> Self:
+        if self.coefficients > self.mels:
+            raise ValueError(f"Expected at most as many coefficients as mels. Received: {self.coefficients} and {self.mels}")
+        if self.low_hz >= self.high_hz:
+            raise ValueError(f"Expected low_hz below high_hz. Received: {self.low_hz} and {self.high_hz}")
+        return self
+
+
+class Micro(_Table):
+    """The front end that microcontrollers run (TensorFlow Lite Micro's): 40 channels, 30 ms windows every 10 ms."""
+
+    kind: Literal["micro"]
+    stride: int = Field(2, ge=1, le=10, description="Every so many of the windows are given to the network: 2 gives 49.")
+
+
+Frontend = Annotated[Mfcc | Micro, Field(discriminator="kind")]
+Range = tuple[float, float]
+
+
+class Masks(_Table):
+    """SpecAugment (Park et al. 2019): blocks of the features of a copy are set to the middle of their range."""
+
+    time: int = Field(0, ge=0, description="How many blocks of frames.")
+    time_width: int = Field(10, ge=1, description="At most so many frames each.")
+    channels: int = Field(0, ge=0, description="How many blocks of channels (of mfcc: of coefficients).")
+    channels_width: int = Field(2, ge=1, description="At most so many channels each.")
+
+
+class SpeechAugment(_Table):
+    """Random changes to training clips, drawn anew for every copy; never to validation or test clips.
+
+    All clips are copied `copies` times, once, and the copies' features stored; epoch e learns from copy e modulo `copies`.
+    """
+
+    copies: int = Field(0, ge=0, le=1000, description="0: the clips as they are.")
+    shift_ms: int = Field(0, ge=0, le=500, description="Moved in time by up to this, either way.")
+    noise: float = Field(0.0, ge=0, le=1, description="Probability that background noise is mixed in.")
+    snr_db: Range = Field((0.0, 20.0), description="Of the clip to that noise.")
+    gain_db: Range = Field((0.0, 0.0), description="Change of loudness.")
+    speed: Range = Field((1.0, 1.0), description="Played so many times as fast; the pitch goes with it.")
+    pitch: Range = Field((0.0, 0.0), description="Semitones; the speed stays. Slow: some 4 ms a clip, fifty times the rest.")
+    masks: Masks = Masks()
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Self:
+        for key in ("snr_db", "gain_db", "speed", "pitch"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"Expected {key} from low to high. Received: {low}, {high}")
+        if not 0.5 <= self.speed[0] <= self.speed[1] <= 2:
+            raise ValueError(f"Expected speeds from 0.5 to 2. Received: {self.speed}")
+        return self
+
+
+class Speech(_Table):
+    """What is spotted, and what the network hears of it."""
+
+    task: Literal["12-class", "all-words", "own-words"] = Field(
+        "12-class",
+        description="The benchmark (ten words, unknown, silence), a class for every folder, or `words`, unknown, silence.",
+    )
+    words: tuple[str, ...] = Field((), description="Of the task own-words.")
+    unknown: float = Field(
+        1.0, ge=0, le=100, description="Clips of other words, as a multiple of those of an average word; 0: no such class."
+    )
+    silence: float = Field(1.0, ge=0, le=100, description="Clips without speech, likewise.")
+    frontend: Frontend = Mfcc()
+    augment: SpeechAugment = SpeechAugment()
+
+    @model_validator(mode="after")
+    def _words_fit_the_task(self) -> Self:
+        if (self.task == "own-words") != bool(self.words):
+            raise ValueError(f'Expected words where task = "own-words", and only there. Received: {self.task}, {self.words}')
+        if len(set(self.words)) != len(self.words):
+            raise ValueError(f"Expected every word once. Received: {self.words}")
+        if {"unknown", "silence"} & set(self.words):
+            raise ValueError(f"Expected words that are spoken: unknown and silence are classes already. Received: {self.words}")
+        return self
