@@ -10,7 +10,6 @@ import argparse
 from pathlib import Path
 
 import tinyrobust
-from tinyrobust.reports import tables
 from tinyrobust.robustness.record import AttackResult, Norm, Proportion, RobustnessRecord
 
 PROTOCOLS = ("paper", "adaptive")
@@ -57,7 +56,7 @@ def table(names: list[str], records: list[RobustnessRecord]) -> list[str]:
 
 def _cells(record: RobustnessRecord) -> dict[_Row, str]:
     cells = {("none, whole test set", f"on {clean.target}"): _share(clean.test) for clean in record.clean}
-    if not tables.in_turn(record):  # else a row is about what the attacks before it left, and says little by itself
+    if not record.cascade:  # else a row is about what the attacks before it left, and says little by itself
         cells |= {(_attack(row), _radius(row.norm, row.epsilon)): _share(row.robust) for row in record.attacks}
     cells |= {
         (f"**worst case, {row.target}**", _radius(row.norm, row.epsilon)): f"**{_share(row.robust)}**" for row in record.worst

@@ -26,7 +26,7 @@ _HEAVY = (
     "librosa",
     "soundfile",
 )
-_COMMANDS = [command.name for command in app.registered_commands]
+_COMMANDS = list(typer.main.get_command(app).commands)
 
 
 def _python(code: str, *arguments: str) -> str:
@@ -79,7 +79,6 @@ def test_help_waits_for_no_heavy_package(arguments: list[str]) -> None:
 
 def test_every_command_shows_examples() -> None:
     commands = typer.main.get_command(app).commands
-    assert sorted(commands) == sorted(_COMMANDS)
     assert [name for name, command in commands.items() if f"tinyrobust {name} " not in f"{command.help} "] == []
 
 

@@ -193,7 +193,9 @@ def test_an_override_that_does_not_fit(small, override, message):
             "fractions that rise to 1",
             id="fractions-that-end-early",
         ),
-        pytest.param("[train]", "[robustness]\nheadline = 0.5\n[train]", "a headline among them", id="headline-not-measured"),
+        pytest.param(
+            "[train]", "[robustness]\nheadline = 0.5\n[train]", "a headline among the epsilons", id="headline-not-measured"
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(small, old, new, message):

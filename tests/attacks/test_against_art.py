@@ -25,12 +25,14 @@ _NETWORKS = ["undefended", "robust"]
 _QUICK = ["fgm-linf", "fgm-l2", "pgd-linf", "apgd-ce-linf", "deepfool-l2", "carlini-l2"]
 # Their walks, ART's in both, start from examples that ours search for first: up to 100 decisions and a bisection each.
 _SEARCHED = ("boundary", "hop-skip-jump")
+# ART's APGD takes the gradients of its DLR loss from an estimator of its own, whose passes nobody counts.
+_UNCOUNTED = ("apgd-dlr",)
 
 
 def _compared(name: str, target: Any, x: np.ndarray, y: np.ndarray) -> None:
     row = _BENCHMARK.compare(_BENCHMARK.PAIRS[name], target, x, y)
     assert row.behind <= _BENCHMARK.POINT + 1e-9, f"ours leave {row.ours.standing}, ART's {row.arts.standing}"
-    if not name.startswith(_SEARCHED):
+    if not name.startswith(_SEARCHED + _UNCOUNTED):
         judged = row.samples * row.pair.seeds * len(row.pair.radii)  # one more look at every example
         assert row.ours.passes <= 1.1 * row.arts.passes + judged
 

@@ -8,6 +8,7 @@ _APGD = {"name": "apgd-ce", "kind": "apgd", "loss": "ce", "steps": 20, "transfer
 def test_what_a_smaller_radius_broke_counts_as_broken(digits_net, evaluated, tmp_path) -> None:
     settings = {"epsilons": (0.25, 0.3), "headline": 0.3, "samples": 40}
     record = evaluated(digits_net, tmp_path, attacks=[_APGD], cascade=True, settings=settings)
+    assert record.cascade
     first, last = (row for row in record.attacks if row.target == "keras")
     assert first.robust.value <= 0.05
     assert last.given == max(row.robust.count for row in record.attacks if row.epsilon == 0.25)

@@ -1,5 +1,6 @@
 """Real sweeps of tiny networks: sharing, failure, being killed."""
 
+import functools
 import json
 import os
 import signal
@@ -139,7 +140,9 @@ def killed() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
 
     def start(file: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tinyrobust.cli.app", "sweep", file.name, "--json"]
-        begun.append(subprocess.Popen(command, cwd=file.parent, stdout=subprocess.DEVNULL))
+        # Where the tests run in a shell's background, SIGINT is ignored, and a child inherits that.
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        begun.append(subprocess.Popen(command, cwd=file.parent, stdout=subprocess.DEVNULL, preexec_fn=heed))
         return begun[-1]
 
     yield start

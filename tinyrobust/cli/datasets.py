@@ -9,7 +9,7 @@ import typer
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import table
 
-app = typer.Typer(name="datasets", no_args_is_help=True, rich_markup_mode="markdown", help="Your own images as a data set.")
+app = typer.Typer(name="datasets", no_args_is_help=True, rich_markup_mode="markdown")
 
 _NAMED = 10  # so many skipped files are named on the screen; --json names all
 
@@ -23,7 +23,7 @@ class Color(StrEnum):
 
 @app.callback()
 def _datasets() -> None:
-    """Your own images as a data set."""
+    """Your own images as a data set: `tinyrobust datasets add photos/` writes its card."""
 
 
 @app.command("add")

@@ -77,12 +77,6 @@ def some_are_slow(record: RobustnessRecord) -> bool:
     return any(row.robust.n < record.samples for row in record.attacks)
 
 
-def in_turn(record: RobustnessRecord) -> bool:
-    """Whether an attack got only what the ones before it left standing (a cascade)."""
-    right = max(row.attacked.count for row in record.clean)
-    return any(row.robust.n == record.samples and row.given < right for row in record.attacks)
-
-
 def on_grid(record: RobustnessRecord) -> bool:
     """Whether examples were tried rounded to 8 bits too."""
     return any(row.on_grid is not None for row in record.attacks)

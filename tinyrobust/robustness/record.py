@@ -127,6 +127,7 @@ class RobustnessRecord(Record):
     """One evaluation of one model: `worst` has a row for every target and one for `all` targets together.
 
     Attributes:
+        cascade: Whether every attack got only what those before it left standing.
         input_range: What black (0) and white (1) are in the file's own input units; a pair of lists where channels differ.
         epsilons: Radii by norm, rising, in input units from 0 (black) to 1 (white).
         headline: Worst case for all targets at `headline_epsilon`, L-inf.
@@ -142,6 +143,7 @@ class RobustnessRecord(Record):
     dataset: str
     dataset_fingerprint: str
     protocol: str
+    cascade: bool = False
     seed: int
     input_range: tuple[float, float] | tuple[list[float], list[float]] = (0.0, 1.0)
     epsilons: dict[Norm, list[float]]

@@ -60,6 +60,7 @@ def record(
     lineup, epsilons = runner.lineup, _measured(runner, attacks)
     return RobustnessRecord(
         **about,
+        cascade=runner.cascade,
         seed=runner.seed,
         model_sha256=lineup.flashed.model_file.sha256,
         input_range=lineup.flashed.input_range,
