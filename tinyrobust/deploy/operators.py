@@ -1,16 +1,52 @@
 """The Keras layer of every operator of a `.tflite` that has one: what a differentiable twin is made of."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.deploy.artefact import Operator
+from tinyrobust.deploy.artefact import Artefact, Operator
 
-if TYPE_CHECKING:
-    from tinyrobust.deploy.rebuild import Graph
+
+class Operands:
+    """What operators read.
+
+    Attributes:
+        file: Whose operators.
+        constants: Dequantized, by the index of their tensor.
+        values: The Keras tensors that are there so far, by the index of theirs.
+    """
+
+    def __init__(self, file: Artefact, constants: dict[int, npt.NDArray[Any]]) -> None:
+        self.file = file
+        self.constants = constants
+        self.values: dict[int, Any] = {}
+
+    def activation(self, operator: Operator, place: int = 0) -> Any:
+        """The Keras tensor that an operator reads."""
+        if operator.inputs[place] not in self.values:
+            raise ValueError(f"Expected {operator.name} to read activations. Received: constants as input {place}")
+        return self.values[operator.inputs[place]]
+
+    def constant(self, operator: Operator, place: int) -> npt.NDArray[Any]:
+        """A constant that an operator reads, dequantized."""
+        if operator.inputs[place] not in self.constants:
+            raise ValueError(f"Expected constants as input {place} of {operator.name}. Received: activations")
+        return self.constants[operator.inputs[place]]
+
+    def bias(self, operator: Operator, channels: int) -> npt.NDArray[Any]:
+        """The bias of an operator; zeros where it has none."""
+        absent = len(operator.inputs) < 3 or operator.inputs[2] < 0
+        return np.zeros(channels) if absent else self.constant(operator, 2)
+
+    def shape(self, operator: Operator) -> tuple[int, ...]:
+        """Of an operator's output, for one sample."""
+        shape = self.file.tensors[operator.outputs[0]].shape
+        if shape[:1] != (1,):
+            raise ValueError(f"Expected {operator.name} to put out a batch of 1. Received: shape {shape}")
+        return shape[1:]
 
 
 def _weighted(layer: Any, value: Any, *weights: npt.NDArray[Any]) -> Any:
@@ -29,7 +65,7 @@ def _window(operator: Operator) -> dict[str, Any]:
     return kept
 
 
-def _conv(graph: "Graph", operator: Operator) -> Any:
+def _conv(graph: Operands, operator: Operator) -> Any:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     filters, *size, depth = kernel.shape
     layer = keras.layers.Conv2D(
@@ -38,7 +74,7 @@ def _conv(graph: "Graph", operator: Operator) -> Any:
     return _weighted(layer, value, kernel.transpose(1, 2, 3, 0), graph.bias(operator, filters))
 
 
-def _depthwise(graph: "Graph", operator: Operator) -> Any:
+def _depthwise(graph: Operands, operator: Operator) -> Any:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     _, *size, filters = kernel.shape
     multiplier = filters // value.shape[-1]
@@ -48,7 +84,7 @@ def _depthwise(graph: "Graph", operator: Operator) -> Any:
     return _weighted(layer, value, kernel.reshape(*size, -1, multiplier), graph.bias(operator, filters))
 
 
-def _dense(graph: "Graph", operator: Operator) -> Any:
+def _dense(graph: Operands, operator: Operator) -> Any:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     units, depth = kernel.shape
     if not operator.options.get("keep_num_dims") and len(value.shape) != 2:
@@ -57,10 +93,10 @@ def _dense(graph: "Graph", operator: Operator) -> Any:
     return _weighted(layer, value, kernel.T, graph.bias(operator, units))
 
 
-def _arithmetic(merge: Any, with_constant: Callable[[Any, npt.NDArray[Any], int], Any]) -> Callable[["Graph", Operator], Any]:
+def _arithmetic(merge: Any, with_constant: Callable[[Any, npt.NDArray[Any], int], Any]) -> Callable[[Operands, Operator], Any]:
     """Two activations merged, or one and a constant, whose place among the inputs is given too."""
 
-    def build(graph: "Graph", operator: Operator) -> Any:
+    def build(graph: Operands, operator: Operator) -> Any:
         constants = [place for place in (0, 1) if operator.inputs[place] in graph.constants]
         if not constants:
             both = [graph.activation(operator, place) for place in (0, 1)]
@@ -79,18 +115,18 @@ def _bounded(bound: Callable[[Any, Any], Any]) -> Callable[[Any, npt.NDArray[Any
     return lambda value, constant, _: bound(value, constant)
 
 
-def _pool(kind: Any) -> Callable[["Graph", Operator], Any]:
-    def build(graph: "Graph", operator: Operator) -> Any:
+def _pool(kind: Any) -> Callable[[Operands, Operator], Any]:
+    def build(graph: Operands, operator: Operator) -> Any:
         size = operator.options["filter_height"], operator.options["filter_width"]
         return kind(size, name=f"pool{operator.outputs[0]}", **_window(operator))(graph.activation(operator))
 
     return build
 
 
-def _reduced(flat: Any, rows: Any) -> Callable[["Graph", Operator], Any]:
+def _reduced(flat: Any, rows: Any) -> Callable[[Operands, Operator], Any]:
     """What is left of an image or a sequence when its places are reduced to one."""
 
-    def build(graph: "Graph", operator: Operator) -> Any:
+    def build(graph: Operands, operator: Operator) -> Any:
         value, shape = graph.activation(operator), graph.shape(operator)
         rank = len(value.shape)
         axes = sorted(int(axis) % rank for axis in graph.constant(operator, 1).reshape(-1))
@@ -102,33 +138,33 @@ def _reduced(flat: Any, rows: Any) -> Callable[["Graph", Operator], Any]:
     return build
 
 
-def _transpose(graph: "Graph", operator: Operator) -> Any:
+def _transpose(graph: Operands, operator: Operator) -> Any:
     order = [int(axis) for axis in graph.constant(operator, 1).reshape(-1)]
     if order[:1] != [0]:
         raise ValueError(f"Expected TRANSPOSE to leave the batch where it is. Received: {order}")
     return keras.layers.Permute(order[1:], name=f"transpose{operator.outputs[0]}")(graph.activation(operator))
 
 
-def _prelu(graph: "Graph", operator: Operator) -> Any:
+def _prelu(graph: Operands, operator: Operator) -> Any:
     value = graph.activation(operator)
     slopes = np.broadcast_to(graph.constant(operator, 1), (1, *value.shape[1:]))[0]
     return _weighted(keras.layers.PReLU(name=f"prelu{operator.outputs[0]}"), value, slopes)
 
 
-def _leaky(graph: "Graph", operator: Operator) -> Any:
+def _leaky(graph: Operands, operator: Operator) -> Any:
     slope = float(operator.options["alpha"])
     return keras.layers.LeakyReLU(slope, name=f"leaky{operator.outputs[0]}")(graph.activation(operator))
 
 
-def _curve(activation: str) -> Callable[["Graph", Operator], Any]:
-    def build(graph: "Graph", operator: Operator) -> Any:
+def _curve(activation: str) -> Callable[[Operands, Operator], Any]:
+    def build(graph: Operands, operator: Operator) -> Any:
         layer = keras.layers.Activation(activation, name=f"{activation}{operator.outputs[0]}")
         return layer(graph.activation(operator))
 
     return build
 
 
-def _pad(graph: "Graph", operator: Operator) -> Any:
+def _pad(graph: Operands, operator: Operator) -> Any:
     widths = graph.constant(operator, 1).tolist()
     if len(widths) != 4 or any(widths[0] + widths[3]):
         raise ValueError(f"Expected PAD of height and width. Received: {widths}")
@@ -137,17 +173,17 @@ def _pad(graph: "Graph", operator: Operator) -> Any:
     )
 
 
-def _reshape(graph: "Graph", operator: Operator) -> Any:
+def _reshape(graph: Operands, operator: Operator) -> Any:
     return keras.layers.Reshape(graph.shape(operator), name=f"reshape{operator.outputs[0]}")(graph.activation(operator))
 
 
-def _concatenate(graph: "Graph", operator: Operator) -> Any:
+def _concatenate(graph: Operands, operator: Operator) -> Any:
     values = [graph.activation(operator, place) for place in range(len(operator.inputs))]
     return keras.layers.Concatenate(operator.options["axis"], name=f"concatenate{operator.outputs[0]}")(values)
 
 
 # What builds the Keras layer of an operator. To support an operator, enter it here.
-LAYERS: dict[str, Callable[["Graph", Operator], Any]] = {
+LAYERS: dict[str, Callable[[Operands, Operator], Any]] = {
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _dense,

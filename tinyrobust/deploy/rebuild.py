@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tinyrobust.deploy import artefact as artefacts
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.matching import along_channels
-from tinyrobust.deploy.operators import LAYERS
+from tinyrobust.deploy.operators import LAYERS, Operands
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import OnGrid
 
@@ -61,20 +61,18 @@ def rebuild(source: Path | Artefact) -> keras.Model:
             hint="The file can be attacked as a black box only.",
         )
     try:
-        return Graph(file).model()
+        return _Graph(file).model()
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # Keras refuses what TensorFlow Lite may run
         raise ModelFileError(
             f"{file.path} has no differentiable twin: {error}", hint="The file can be attacked as a black box only."
         ) from error
 
 
-class Graph:
-    """The file's graph, operator by operator, as Keras tensors by index."""
+class _Graph(Operands):
+    """The file's graph, operator by operator."""
 
     def __init__(self, file: Artefact) -> None:
-        self.file = file
-        self.constants = {tensor.index: dequantized(tensor) for tensor in file.tensors if tensor.data is not None}
-        self.values: dict[int, Any] = {}
+        super().__init__(file, {tensor.index: dequantized(tensor) for tensor in file.tensors if tensor.data is not None})
 
     def model(self) -> keras.Model:
         """The whole graph, up to the logits."""
@@ -94,30 +92,6 @@ class Graph:
         model = keras.Model(source, logits, name="rebuilt")
         model.trainable = False
         return model
-
-    def activation(self, operator: Operator, place: int = 0) -> Any:
-        """The Keras tensor that an operator reads."""
-        if operator.inputs[place] not in self.values:
-            raise ValueError(f"Expected {operator.name} to read activations. Received: constants as input {place}")
-        return self.values[operator.inputs[place]]
-
-    def constant(self, operator: Operator, place: int) -> npt.NDArray[Any]:
-        """A constant that an operator reads, dequantized."""
-        if operator.inputs[place] not in self.constants:
-            raise ValueError(f"Expected constants as input {place} of {operator.name}. Received: activations")
-        return self.constants[operator.inputs[place]]
-
-    def bias(self, operator: Operator, channels: int) -> npt.NDArray[Any]:
-        """The bias of an operator; zeros where it has none."""
-        absent = len(operator.inputs) < 3 or operator.inputs[2] < 0
-        return np.zeros(channels) if absent else self.constant(operator, 2)
-
-    def shape(self, operator: Operator) -> tuple[int, ...]:
-        """Of an operator's output, for one sample."""
-        shape = self.file.tensors[operator.outputs[0]].shape
-        if shape[:1] != (1,):
-            raise ValueError(f"Expected {operator.name} to put out a batch of 1. Received: shape {shape}")
-        return shape[1:]
 
     def _add(self, operator: Operator, last: Operator) -> None:
         if operator.inputs[0] in self.constants and operator.name in ("DEQUANTIZE", "QUANTIZE"):  # weights of another type
