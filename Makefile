@@ -9,8 +9,8 @@ INSTALL := $(PIP) install --quiet --no-build-isolation --use-pep517
 LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--constraint constraints.txt --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 SETTINGS := pyproject.toml setup.cfg
-# For the tests that compile firmware and run it on an emulated board.
-APT_PACKAGES := g++ gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+# For the tests that compile firmware and run it on an emulated board, and for those that have words spoken.
+APT_PACKAGES := g++ espeak-ng gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 
 export PIP_ROOT_USER_ACTION = ignore
 export TF_CPP_MIN_LOG_LEVEL ?= 3

@@ -67,7 +67,10 @@ def test_every_setting_changes_the_hash(spoken: Path) -> None:
         "frontend.coefficients=12",
         "augment.copies=5",
         "augment.shift_ms=9",
+        "augment.response_db=3",
         "augment.masks.time=2",
+        "backwards=1",
+        "quiet_silence=true",
     ]
     hashes = {recipe.load(spoken).hash}
     for setting in settings:
@@ -76,12 +79,26 @@ def test_every_setting_changes_the_hash(spoken: Path) -> None:
     assert len(hashes) == len(settings) + 1
 
 
+def test_learning_on_attacked_sound_has_keys_of_its_own() -> None:
+    """In a union of two tables, the nearest key is one of the table that was meant."""
+    with pytest.raises(RecipeError, match=r"adversarial\.waveform\.snr: there is no such key\. Did you mean 'snr_db'"):
+        recipe.load("kws-stq", ["train.adversarial.domain=waveform", "train.adversarial.snr=20"])
+    with pytest.raises(RecipeError, match=r"epsilonn: there is no such key\. Did you mean 'epsilon'"):
+        recipe.load("digits-stq-adversarial", ["train.adversarial.epsilonn=0.1"])
+    with pytest.raises(RecipeError, match="where sound is attacked"):
+        recipe.load("digits-stq", ["robustness.waveform.samples=20"])
+    with pytest.raises(RecipeError, match="it has no gradients"):
+        recipe.load("kws-stq", ["train.adversarial.domain=waveform", 'data.speech.frontend={kind="micro"}'])
+    with pytest.raises(RecipeError, match="an snr_db that falls"):
+        recipe.load("kws-stq", ["robustness.waveform.snr_db=[10, 20]"])
+
+
 def test_recipes_of_images_keep_their_hash() -> None:
     """As before there was such a table: the hash of everything but it."""
     loaded = recipe.load("digits-stq")
     values = loaded.model_dump(mode="json", exclude={"name", "description"})
-    del values["data"]["speech"], values["data"]["fold"], values["train"]["adversarial"]
-    for key in ("l2", "l1", "l0", "grid"):
+    del values["data"]["speech"], values["data"]["fold"], values["train"]["adversarial"], values["listening"]
+    for key in ("l2", "l1", "l0", "grid", "waveform"):
         del values["robustness"][key]
     assert loaded.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -99,6 +116,9 @@ def test_recipes_of_images_keep_their_hash() -> None:
         pytest.param("copies = 4", "copies = 4\nspeed = [0.1, 1]", "speeds from 0.5 to 2", id="speed"),
         pytest.param('words = ["up", "down"]', "", 'words where task = "own-words"', id="no-words"),
         pytest.param('"up", "down"', '"up", "up"', "every word once", id="twice"),
+        pytest.param(
+            "words =", "backwards = 1\nunknown = 0\nwords =", "unknown words for those played backwards", id="backwards"
+        ),
         pytest.param('"up", "down"', '"up", "silence"', "unknown and silence are classes already", id="silence"),
         pytest.param('kind = "mfcc"', 'kind = "mfcc"\nlow_hz = 5000', "low_hz below high_hz. Received: 5000.0", id="band"),
     ],

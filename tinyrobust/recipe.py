@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tinyrobust import assets, toml
 from tinyrobust.errors import RecipeError
-from tinyrobust.speech_recipe import Speech
+from tinyrobust.robustness_recipe import AdversarialSound, Adversary, Robustness
+from tinyrobust.speech_recipe import Listening, Speech, frame_ms
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -118,13 +119,6 @@ class Distillation(_Table):
     teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
 
 
-class Adversarial(_Table):
-    """Fast adversarial training (Wong et al. 2020): every image is replaced by one made against the network by one step."""
-
-    epsilon: float = Field(gt=0, le=1, description="Radius of the L-inf ball, in input units ([0, 1] for images).")
-    step: float = Field(1.25, gt=0, le=2, description="Size of the step, as a multiple of epsilon.")
-
-
 class Train(_Table):
     """How it learns."""
 
@@ -139,7 +133,7 @@ class Train(_Table):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
     stochastic: Stochastic = Stochastic()
     distillation: Distillation | None = None
-    adversarial: Adversarial | None = None
+    adversarial: Adversary | None = None
 
     @model_validator(mode="after")
     def _one_way_of_learning(self) -> Self:
@@ -155,33 +149,6 @@ class Export(_Table):
     parity_samples: Count = 1000
     accuracy_drop: float = Field(0.5, ge=0, description="Largest loss of accuracy from QKeras to int8, in points.")
     agreement: Share = Field(0.985, description="Smallest share of images on which both name the same class.")
-
-
-Radii = tuple[Annotated[float, Field(gt=0)], ...]
-
-
-class Robustness(_Table):
-    """How hard it is attacked. Radii are in input units ([0, 1] for images)."""
-
-    protocol: str = Field("quick", description="A file in models/protocols/.")
-    epsilons: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (2 / 255, 4 / 255, 8 / 255), description="L-inf radii, rising: the largest change of any input value."
-    )
-    l2: Radii = Field((0.25, 0.5, 1.0), description="L2 radii, rising, for attacks in that norm.")
-    l1: Radii = Field((3.0, 6.0, 12.0), description="L1 radii, rising, for attacks in that norm.")
-    l0: Radii = Field((2.0, 4.0, 8.0), description="How many input values an attack in L0 may change, rising.")
-    headline: float = Field(8 / 255, description="The epsilon of the headline: one of `epsilons`.")
-    samples: Count = Field(200, description="A stratified subset of the test images is attacked.")
-    grid: bool = Field(False, description="Try every example rounded to the sensor's 8 bits too, and say how many still work.")
-
-    @model_validator(mode="after")
-    def _headline_is_measured(self) -> Self:
-        if not self.epsilons or self.headline not in self.epsilons:
-            raise ValueError(f"Expected a headline among the epsilons. Received: {self.epsilons}, {self.headline}")
-        for radii in (self.epsilons, self.l2, self.l1, self.l0):
-            if list(radii) != sorted(set(radii)):
-                raise ValueError(f"Expected radii that rise. Received: {radii}")
-        return self
 
 
 class Footprint(_Table):
@@ -203,6 +170,27 @@ class Recipe(_Table):
     export: Export = Export()
     robustness: Robustness = Robustness()
     footprint: Footprint = Footprint()
+    listening: Listening | None = None
+
+    @model_validator(mode="after")
+    def _hears_speech(self) -> Self:
+        adversarial = self.train.adversarial if isinstance(self.train.adversarial, AdversarialSound) else None
+        if (self.robustness.waveform or adversarial) and not self.data.speech:
+            raise ValueError("Expected [data.speech] where sound is attacked or learned from. Received: none")
+        if adversarial and self.data.speech and self.data.speech.frontend.kind != "mfcc":
+            raise ValueError("Expected the front end mfcc for training on attacked sound. Received: micro: it has no gradients")
+        return self
+
+    @model_validator(mode="after")
+    def _listens_to_speech(self) -> Self:
+        if self.listening and not self.data.speech:
+            raise ValueError("Expected [data.speech] beside [listening]. Received: none: only a spotter of words can listen")
+        if self.listening and self.data.speech and self.listening.hop_ms % frame_ms(self.data.speech.frontend):
+            raise ValueError(
+                f"Expected a listening.hop_ms that is a multiple of {frame_ms(self.data.speech.frontend)}, "
+                f"the front end's step. Received: {self.listening.hop_ms}"
+            )
+        return self
 
     @property
     def hash(self) -> str:
@@ -214,7 +202,9 @@ class Recipe(_Table):
             del values["data"]["fold"]
         if self.data.speech is None:  # likewise
             del values["data"]["speech"]
-        for key in ("l2", "l1", "l0", "grid"):  # likewise
+        if self.listening is None:  # likewise
+            del values["listening"]
+        for key in ("l2", "l1", "l0", "grid", "waveform"):  # likewise
             if getattr(self.robustness, key) == Robustness.model_fields[key].default:
                 del values["robustness"][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

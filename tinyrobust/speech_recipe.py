@@ -66,6 +66,9 @@ class SpeechAugment(_Table):
     gain_db: Range = Field((0.0, 0.0), description="Change of loudness.")
     speed: Range = Field((1.0, 1.0), description="Played so many times as fast; the pitch goes with it.")
     pitch: Range = Field((0.0, 0.0), description="Semitones; the speed stays. Slow: some 4 ms a clip, fifty times the rest.")
+    response_db: float = Field(
+        0.0, ge=0, le=30, description="Another microphone: at every octave louder or softer by up to this, either way."
+    )
     masks: Masks = Masks()
 
     @model_validator(mode="after")
@@ -91,6 +94,16 @@ class Speech(_Table):
         1.0, ge=0, le=100, description="Clips of other words, as a multiple of those of an average word; 0: no such class."
     )
     silence: float = Field(1.0, ge=0, le=100, description="Clips without speech, likewise.")
+    backwards: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Training clips played backwards, likewise: further unknown words, made of all spoken ones.",
+    )
+    quiet_silence: bool = Field(
+        False,
+        description="Training silence is cut at a loudness from none to that of its recording, as TensorFlow's example does.",
+    )
     frontend: Frontend = Mfcc()
     augment: SpeechAugment = SpeechAugment()
 
@@ -98,8 +111,40 @@ class Speech(_Table):
     def _words_fit_the_task(self) -> Self:
         if (self.task == "own-words") != bool(self.words):
             raise ValueError(f'Expected words where task = "own-words", and only there. Received: {self.task}, {self.words}')
+        if self.backwards and (self.task == "all-words" or not self.unknown):
+            raise ValueError(
+                f"Expected a class of unknown words for those played backwards. Received: {self.task}, {self.unknown}"
+            )
         if len(set(self.words)) != len(self.words):
             raise ValueError(f"Expected every word once. Received: {self.words}")
         if {"unknown", "silence"} & set(self.words):
             raise ValueError(f"Expected words that are spoken: unknown and silence are classes already. Received: {self.words}")
         return self
+
+
+def frame_ms(settings: Mfcc | Micro) -> int:
+    """How many milliseconds lie between two rows of a front end's features."""
+    return 10 * settings.stride if isinstance(settings, Micro) else settings.hop_ms
+
+
+class Listening(_Table):
+    """How a stream of sound is listened to, and with what it is measured; without this table it is not.
+
+    Chen, Parada and Heigold, "Small-footprint keyword spotting using deep neural networks", ICASSP 2014, section 2.3.
+    """
+
+    hop_ms: int = Field(
+        100, ge=10, le=1000, description="The network hears the last second so often; a multiple of the front end's step."
+    )
+    smoothing_ms: int = Field(300, ge=10, le=2000, description="Posteriors are averaged over the windows of this time.")
+    refractory_ms: int = Field(1000, ge=0, le=10_000, description="After a detection nothing is reported for so long.")
+    state: Literal["carried", "reset"] = Field(
+        "carried", description="Of the front end micro: its noise estimate runs on, or is switched on anew for every window."
+    )
+    snr_db: float = Field(10.0, ge=-20, le=60, description="Of a spoken clip to the noise that it is measured in.")
+    false_accepts_per_hour: float | None = Field(
+        None,
+        ge=0,
+        description="The lowest threshold that keeps to it on validation audio is taken; when absent, that of fewest errors.",
+    )
+    clips: int = Field(400, ge=1, description="At most so many clips of keywords, and of other words, of each part are heard.")

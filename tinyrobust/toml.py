@@ -96,6 +96,8 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
         if members:
             candidates = members
             continue
+        if len(candidates) > 1 and part not in _keys(candidates[0]):
+            continue  # the tag of the first member, which has no field for it
         field = _keys(candidates[0]).get(part)
         candidates = _models_in(field.annotation) if field else []
         if not candidates:

@@ -132,7 +132,7 @@ def test_labels_are_the_predictions_when_absent(target, few) -> None:
 @pytest.mark.parametrize(
     ("attack", "settings", "message"),
     [
-        (ProjectedGradient, {"norm": "l0"}, "Expected norm to be one of linf, l2, l1. Received: 'l0'"),
+        (ProjectedGradient, {"norm": "l0"}, "Expected norm to be one of linf, l2, l1, snr. Received: 'l0'"),
         (ProjectedGradient, {"epsilon": 0}, "Expected epsilon > 0"),
         (ProjectedGradient, {"steps": 0}, "Received: steps=0"),
         (AutoProjectedGradient, {"loss": "targeted-dlr"}, "loss='targeted-dlr'"),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tinyrobust.cli.app import app
 
-COMMANDS = ("run", "train", "export", "attack", "footprint", "emulate", "report", "list", "doctor", "sweep")
+COMMANDS = ("run", "train", "export", "attack", "footprint", "emulate", "listen", "report", "list", "doctor", "sweep")
 
 
 def _type(*words: str) -> Any:
@@ -67,6 +67,8 @@ def test_every_list_prints_for_people_and_machines(what: str) -> None:
         (["footprint", "nothing.tflite"], "nothing.tflite"),
         (["emulate", "nothing.tflite"], "nothing.tflite"),
         (["emulate", "recipe.toml"], "Expected the folder of a run or a .tflite file"),
+        (["listen", "--model", "nothing.tflite", "clip.wav"], "nothing.tflite"),
+        (["listen", "--model", "nothing.tflite"], "Expected recordings to listen to, or --microphone"),
         (["report", "."], "not the folder of a run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from tinyrobust.data.arrays import scale
+from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, TinyRobustError
 from tinyrobust.robustness.record import RobustnessRecord
 from tinyrobust.robustness.runner import inside
@@ -35,6 +37,14 @@ def test_an_undefended_network_is_right_and_falls(record) -> None:
     assert all(clean.test.value > 0.95 and clean.test.n == 597 and clean.attacked.n == 100 for clean in record.clean)
     assert _robust(record, "pgd", "keras")[-1] <= 0.02
     assert _robust(record, "pgd", "int8")[-1] <= 0.05
+
+
+def test_the_confusion_matrix_counts_the_whole_test_set(record, digits_net) -> None:
+    predicted = Int8Model(digits_net.tflite).predict(scale(digits_net.x)).argmax(axis=1)
+    for true in range(10):
+        assert record.confusion[true] == np.bincount(predicted[digits_net.y == true], minlength=10).tolist()
+    int8 = next(row for row in record.clean if row.target == "int8")
+    assert np.trace(record.confusion) == int8.test.count
 
 
 def test_square_breaks_samples_of_the_file_itself(record) -> None:

@@ -54,6 +54,7 @@ class _State(NamedTuple):
     centre: tf.Tensor
     label: tf.Tensor
     goal: tf.Tensor
+    radius: tf.Tensor  # [n]
     x: tf.Tensor
     last: tf.Tensor
     gradient: tf.Tensor
@@ -105,44 +106,44 @@ class AutoProjectedGradient(GradientAttack):
         if self.norm == "l1":  # far outside of the ball: projected, a sparse point
             start = x + np.stack([draw.normal(size=x.shape[1:]) for draw in draws]).astype(np.float32)
         else:
-            start = x + np.float32(self.epsilon) * random_directions(x.shape[1:], self.norm, draws)
+            radius = self._radii(x, self.epsilon).reshape(-1, *[1] * (x.ndim - 1))
+            start = x + radius * random_directions(x.shape[1:], self._ball, draws)
         found = Best(x, np.full(len(x), -np.inf, np.float32), np.zeros(len(x), np.bool_))
-        for radius, steps in _stages(self.norm, self.epsilon, self.steps):
+        for far, steps in _stages(self.norm, self.epsilon, self.steps):
             rows = np.flatnonzero(~found.broken) if self.drop else np.arange(len(x))
             if not len(rows):
                 break
-            last = radius == self.epsilon
-            state = self._stage(x[rows], y[rows], goal[rows], start[rows], radius, steps, leave=last)
+            last = far == self.epsilon
+            state = self._stage(x[rows], y[rows], goal[rows], start[rows], far, steps, leave=last)
             start[rows] = state.top.numpy()
             if last:  # only these are inside of the ball
                 found = Best(*(tensor.numpy() for tensor in state.best))
         return found
 
     def _stage(
-        self, x: FloatArray, y: IntArray, goal: IntArray, start: FloatArray, radius: float, steps: int, *, leave: bool
+        self, x: FloatArray, y: IntArray, goal: IntArray, start: FloatArray, far: float, steps: int, *, leave: bool
     ) -> _State:
-        """All steps at one radius, from the projection of `start`."""
+        """All steps in balls of the radius `far`, from the projection of `start`."""
         key = (self.norm, self.loss, self.targeted)
         begin = compiled(self._target, ("apgd begin", *key), self._begin)
         advance = compiled(self._target, ("apgd", *key), self._advance)
-        epsilon, checks = tf.constant(radius, tf.float32), tf.constant(_checkpoints(self.norm, steps))
+        radius, checks = tf.constant(self._radii(x, far)), tf.constant(_checkpoints(self.norm, steps))
         self._target.count(len(x), len(x))
-        state = begin(tf.constant(x), tf.constant(y), tf.constant(goal), tf.constant(start), epsilon)
+        state = begin(tf.constant(x), tf.constant(y), tf.constant(goal), tf.constant(start), radius)
         if not leave:
             self._target.count(steps * len(x), steps * len(x))
-            return advance(state, tf.constant(0), tf.constant(steps), checks, epsilon)  # type: ignore[no-any-return]
-        return self._steps(lambda now, first, last: advance(now, first, last, checks, epsilon), state, steps)  # type: ignore[no-any-return]
+            return advance(state, tf.constant(0), tf.constant(steps), checks)  # type: ignore[no-any-return]
+        return self._steps(lambda now, first, last: advance(now, first, last, checks), state, steps)  # type: ignore[no-any-return]
 
     def _loss(self) -> losses.Function:
         return losses.function(self.loss, self.estimator.nb_classes, targeted=self.targeted)
 
-    def _begin(self, centre: tf.Tensor, label: tf.Tensor, goal: tf.Tensor, start: tf.Tensor, epsilon: tf.Tensor) -> _State:
-        x = project(start, centre, epsilon, self.norm, self._bounds)
+    def _begin(self, centre: tf.Tensor, label: tf.Tensor, goal: tf.Tensor, start: tf.Tensor, radius: tf.Tensor) -> _State:
+        x = project(start, centre, radius, self._ball, self._bounds)
         here = slope(self._target, self._loss(), x, label, goal)
-        zeros = tf.zeros_like(here.value)
         changed = _changed(x, centre)
         step = _Step(
-            length=zeros + epsilon * (1.0 if self.norm == "l1" else 2.0),
+            length=radius * (1.0 if self.norm == "l1" else 2.0),
             share=changed / float(np.prod(x.shape[1:])) / _SHRINK,
             value=here.value,
             rises=tf.zeros_like(label),
@@ -151,31 +152,31 @@ class AutoProjectedGradient(GradientAttack):
             changed=changed,
         )
         best = Best(x, here.value, self._is_broken(here.logits, label))
-        return _State(centre, label, goal, x, x, here.gradient, x, here.gradient, here.value, step, best)
+        return _State(centre, label, goal, radius, x, x, here.gradient, x, here.gradient, here.value, step, best)
 
-    def _advance(self, state: _State, first: tf.Tensor, last: tf.Tensor, checks: tf.Tensor, epsilon: tf.Tensor) -> _State:
+    def _advance(self, state: _State, first: tf.Tensor, last: tf.Tensor, checks: tf.Tensor) -> _State:
         loss = self._loss()
 
         def body(index: tf.Tensor, now: _State) -> _State:
-            x = self._moved(now, index, epsilon)
+            x = self._moved(now, index)
             here = slope(self._target, loss, x, now.label, now.goal)
             walked = _walked(now, x, here, self._is_broken(here.logits, now.label))
             window = checks[index]
             check = _check_l1 if self.norm == "l1" else _check
-            return tf.cond(window > 0, lambda: check(walked, window, epsilon), lambda: walked)  # type: ignore[no-any-return]
+            return tf.cond(window > 0, lambda: check(walked, window), lambda: walked)  # type: ignore[no-any-return]
 
         return repeat(body, state, first, last)  # type: ignore[no-any-return]
 
-    def _moved(self, now: _State, index: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
+    def _moved(self, now: _State, index: tf.Tensor) -> tf.Tensor:
         by = like(now.step.length, now.x)
         if self.norm == "l1":
             moved = now.x + farthest_in_l1(now.x, now.gradient, now.step.length, self._bounds, now.step.share)
-            return project(moved, now.centre, epsilon, "l1", self._bounds)
-        moved = now.x + by * steepest(now.gradient, self.norm)
-        moved = project(moved, now.centre, epsilon, self.norm, self._bounds)
+            return project(moved, now.centre, now.radius, "l1", self._bounds)
+        moved = now.x + by * steepest(now.gradient, self._ball)
+        moved = project(moved, now.centre, now.radius, self._ball, self._bounds)
         new = tf.where(index > 0, _MOMENTUM, 1.0)
         moved = now.x + new * (moved - now.x) + (1 - new) * (now.x - now.last)
-        return project(moved, now.centre, epsilon, self.norm, self._bounds)
+        return project(moved, now.centre, now.radius, self._ball, self._bounds)
 
 
 class TargetedAutoProjectedGradient(AutoProjectedGradient):
@@ -228,7 +229,7 @@ def _walked(now: _State, x: tf.Tensor, here: Slope, broken: tf.Tensor) -> _State
     )
 
 
-def _check(now: _State, window: tf.Tensor, epsilon: tf.Tensor) -> _State:  # noqa: ARG001 - one signature for both
+def _check(now: _State, window: tf.Tensor) -> _State:
     """A checkpoint in L-inf and L2 (section 3.2): halve the steps of samples that do not rise and send them to their top."""
     step = now.step
     few = tf.cast(step.rises, tf.float32) <= _RISING * tf.cast(window, tf.float32)
@@ -244,13 +245,13 @@ def _check(now: _State, window: tf.Tensor, epsilon: tf.Tensor) -> _State:  # noq
     )
 
 
-def _check_l1(now: _State, window: tf.Tensor, epsilon: tf.Tensor) -> _State:  # noqa: ARG001 - one signature for both
+def _check_l1(now: _State, window: tf.Tensor) -> _State:  # noqa: ARG001 - one signature for both
     """A checkpoint in L1: where the best point became sparser, start again from it with long steps; else shorten them."""
     changed = _changed(now.top, now.centre)
     sparser = changed < 0.95 * now.step.changed
-    shorter = tf.maximum(now.step.length / _SHRINK, epsilon / _FEWEST)
+    shorter = tf.maximum(now.step.length / _SHRINK, now.radius / _FEWEST)
     share = changed / float(np.prod(now.x.shape[1:])) / _SHRINK
-    step = now.step._replace(length=tf.where(sparser, epsilon, shorter), share=share, changed=changed)
+    step = now.step._replace(length=tf.where(sparser, now.radius, shorter), share=share, changed=changed)
     return _sent_to_top(now, sparser)._replace(step=step)
 
 

@@ -15,7 +15,7 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 
-from tinyrobust.attacks.norms import Norm
+from tinyrobust.attacks.norms import Norm, geometry, radii
 from tinyrobust.errors import DataError, RecipeError
 
 FloatArray = npt.NDArray[np.float32]
@@ -47,7 +47,7 @@ class BatchedAttack(EvasionAttack):
 
     attack_params: ClassVar[list[str]] = [*EvasionAttack.attack_params, "norm", "epsilon", "batch_size", "drop", "seed"]
     _estimator_requirements = (BaseEstimator, ClassifierMixin)
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "snr")
     minimal: ClassVar[bool] = False
 
     def __init__(
@@ -114,6 +114,15 @@ class BatchedAttack(EvasionAttack):
             x: Inputs [b, ...], 1 <= b <= batch_size; with `drop`, none is broken yet.
             y: Classes [b] to leave, or with `targeted` to reach.
         """
+
+    @property
+    def _ball(self) -> Norm:
+        """What the balls are like: L-inf, L2 or L1."""
+        return geometry(self.norm)
+
+    def _radii(self, x: FloatArray, epsilon: float) -> FloatArray:
+        """The radius [n] of every sample's ball, for `epsilon` in the attack's norm."""
+        return radii(x, epsilon, self.norm, sum(self._bounds) / 2)
 
     @property
     def _bounds(self) -> tuple[float, float]:

@@ -61,9 +61,10 @@ class Noise(BatchedAttack):
         return best.example
 
     def _offsets(self, x: FloatArray, draw: int) -> FloatArray:
-        generators, radius = self._generators(x, draw), np.float32(self.epsilon)
+        generators = self._generators(x, draw)
+        radius = self._radii(x, self.epsilon).reshape(-1, *[1] * (x.ndim - 1))
         if self.kind == "uniform":
-            return radius * random_points(x.shape[1:], self.norm, generators)
+            return radius * random_points(x.shape[1:], self._ball, generators)
         if self.kind == "gaussian":
             offsets = np.stack([generator.normal(size=x.shape[1:]) for generator in generators]).astype(np.float32)
             return offsets * self._factor(offsets, radius)
@@ -76,7 +77,7 @@ class Noise(BatchedAttack):
             return np.clip(offsets, -radius, radius)
         return offsets * np.minimum(self._factor(offsets, radius), 1)
 
-    def _factor(self, offsets: FloatArray, radius: np.float32) -> FloatArray:
+    def _factor(self, offsets: FloatArray, radius: FloatArray) -> FloatArray:
         """What brings offsets [n, ...] to a norm of `radius`: [n, 1, ...]."""
-        factor = radius / np.maximum(distance(offsets, self.norm), np.float32(_TINY))
-        return np.asarray(factor.reshape(-1, *[1] * (offsets.ndim - 1)), dtype=np.float32)
+        lengths = np.maximum(distance(offsets, self._ball), np.float32(_TINY))
+        return np.asarray(radius / lengths.reshape(radius.shape), dtype=np.float32)

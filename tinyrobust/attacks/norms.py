@@ -1,5 +1,7 @@
 """Balls in the L-inf, L2 and L1 norms: distances, projections, random points, steepest steps. L0: distances only.
 
+"snr" is L2 with a radius of its own for every sample, a share of the length of the sample itself: see `radii`.
+
 All functions work on rows: the first axis counts samples, a norm is taken over the rest.
 """
 
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-Norm = Literal["linf", "l2", "l1", "l0"]
+Norm = Literal["linf", "l2", "l1", "l0", "snr"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 FloatArray = npt.NDArray[np.float32]
 
@@ -19,7 +21,7 @@ _ROUNDS = 50  # about five are needed, as a rule; fewer than needed end inside o
 _TINY = 1e-12  # keeps a division by the length of no way at all finite
 
 
-def distance(difference: FloatArray, norm: Norm) -> FloatArray:
+def distance(difference: npt.NDArray[np.floating], norm: Norm) -> FloatArray:
     """The norm [n] of every row of an array [n, ...]; L0 counts the values that are not zero."""
     flat = np.abs(difference.reshape(len(difference), int(np.prod(difference.shape[1:]))).astype(np.float64))
     if norm == "linf":
@@ -29,6 +31,21 @@ def distance(difference: FloatArray, norm: Norm) -> FloatArray:
     else:
         norms = flat.sum(axis=1) if norm == "l1" else np.count_nonzero(flat > _CHANGED, axis=1)
     return np.asarray(norms, dtype=np.float32)
+
+
+def geometry(norm: Norm) -> Norm:
+    """The norm whose balls those of `norm` are, whatever their radii."""
+    return "l2" if norm == "snr" else norm
+
+
+def radii(x: FloatArray, epsilon: float, norm: Norm, middle: float) -> FloatArray:
+    """The radius [n] of the ball around every sample [n, ...]: epsilon, in "snr" times the sample's L2 distance from `middle`.
+
+    The middle of the range is silence in sound: a ratio of 0.1 between what is added and what is there is 20 dB.
+    """
+    if norm != "snr":
+        return np.full(len(x), epsilon, np.float32)
+    return np.asarray(epsilon * distance(x.astype(np.float64) - middle, "l2").astype(np.float64), dtype=np.float32)
 
 
 def length(rows: tf.Tensor, norm: Norm) -> tf.Tensor:
@@ -52,11 +69,13 @@ def project(x: tf.Tensor, centre: tf.Tensor, epsilon: tf.Tensor, norm: Norm, bou
     Args:
         x: Points [n, ...].
         centre: Centres [n, ...] inside the box.
-        epsilon: The radius, a scalar tensor.
-        norm: The norm of the ball.
+        epsilon: The radius: a scalar tensor, or one [n] for every point.
+        norm: The norm of the ball, L-inf, L2 or L1.
         bounds: Lowest and highest value of an input.
     """
     low, high = bounds
+    if epsilon.shape.rank:
+        epsilon = like(epsilon, x) if norm == "linf" else epsilon[:, tf.newaxis]
     if norm == "linf":
         return tf.clip_by_value(tf.clip_by_value(x, centre - epsilon, centre + epsilon), low, high)
     if norm == "l2":

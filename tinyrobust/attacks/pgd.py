@@ -10,7 +10,7 @@ from tinyrobust.attacks import losses
 from tinyrobust.attacks.base import FloatArray, IntArray
 from tinyrobust.attacks.graph import compiled
 from tinyrobust.attacks.hyperplanes import farthest_in_l1
-from tinyrobust.attacks.norms import project, random_points, steepest
+from tinyrobust.attacks.norms import like, project, random_points, steepest
 from tinyrobust.attacks.walk import Best, GradientAttack, ranked, repeat, slope
 from tinyrobust.errors import RecipeError
 
@@ -20,6 +20,8 @@ _SHARE = 0.01
 class _State(NamedTuple):
     centre: tf.Tensor
     label: tf.Tensor
+    radius: tf.Tensor  # [n], as is the length of a step
+    length: tf.Tensor
     x: tf.Tensor
     best: Best
 
@@ -86,22 +88,23 @@ class ProjectedGradient(GradientAttack):
         key = (type(self).__name__, self.norm, self.loss, self.targeted)
         advance = compiled(self._target, key, self._advance)
         judge = compiled(self._target, ("judge", *key), self._judge)
-        offset = random_points(x.shape[1:], self.norm, self._generators(x, run)) if self.random_start else np.zeros_like(x)
-        start = np.clip(x + np.float32(self.epsilon) * offset, *self._bounds)
+        offset = random_points(x.shape[1:], self._ball, self._generators(x, run)) if self.random_start else np.zeros_like(x)
+        radius, length = (self._radii(x, far) for far in (self.epsilon, self.relative_step * self.epsilon))
+        start = np.clip(x + radius.reshape(-1, *[1] * (x.ndim - 1)) * offset, *self._bounds)
         empty = Best(tf.constant(x), tf.fill([len(x)], -np.inf), tf.zeros([len(x)], tf.bool))
-        state = _State(tf.constant(x), tf.constant(y), tf.constant(start), empty)
-        epsilon, length = (tf.constant(value, tf.float32) for value in (self.epsilon, self.relative_step * self.epsilon))
-        state = self._steps(lambda now, first, last: advance(now, first, last, epsilon, length), state, self.steps)
+        centre, label, first = tf.constant(x), tf.constant(y), tf.constant(start)
+        state = _State(centre, label, tf.constant(radius), tf.constant(length), first, empty)
+        state = self._steps(advance, state, self.steps)
         self._target.count(len(x))
         return Best(*(tensor.numpy() for tensor in judge(state)))
 
-    def _advance(self, state: _State, first: tf.Tensor, last: tf.Tensor, epsilon: tf.Tensor, length: tf.Tensor) -> _State:
+    def _advance(self, state: _State, first: tf.Tensor, last: tf.Tensor) -> _State:
         loss = losses.function(self.loss, self.estimator.nb_classes, targeted=self.targeted)
 
         def body(_: tf.Tensor, now: _State) -> _State:
             here = slope(self._target, loss, now.x, now.label, now.label)
             best = now.best.or_else(now.x, here.value, self._is_broken(here.logits, now.label))
-            return now._replace(x=self._moved(now, here.gradient, epsilon, length), best=best)
+            return now._replace(x=self._moved(now, here.gradient), best=best)
 
         return repeat(body, state, first, last)  # type: ignore[no-any-return]
 
@@ -112,14 +115,14 @@ class ProjectedGradient(GradientAttack):
         value = ranked(loss(logits, state.label, state.label))
         return state.best.or_else(state.x, value, self._is_broken(logits, state.label))
 
-    def _moved(self, now: _State, gradient: tf.Tensor, epsilon: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    def _moved(self, now: _State, gradient: tf.Tensor) -> tf.Tensor:
         """Where a step from `now.x` leads; in L1 a hundredth of the entries moves, as in Tramer & Boneh 2019."""
         if self.norm == "l1":
-            far, share = (tf.fill(tf.shape(now.label), value) for value in (length, _SHARE))
-            step = farthest_in_l1(now.x, gradient, far, self._bounds, share)
+            share = tf.fill(tf.shape(now.label), _SHARE)
+            step = farthest_in_l1(now.x, gradient, now.length, self._bounds, share)
         else:
-            step = length * steepest(gradient, self.norm)
-        return project(now.x + step, now.centre, epsilon, self.norm, self._bounds)
+            step = like(now.length, now.x) * steepest(gradient, self._ball)
+        return project(now.x + step, now.centre, now.radius, self._ball, self._bounds)
 
 
 class FastGradient(ProjectedGradient):
@@ -143,7 +146,7 @@ class FastGradient(ProjectedGradient):
     def __init__(self, estimator: Any, *, loss: str = "ce", **settings: Any) -> None:
         super().__init__(estimator, steps=1, relative_step=1.0, random_start=False, loss=loss, **settings)
 
-    def _moved(self, now: _State, gradient: tf.Tensor, epsilon: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    def _moved(self, now: _State, gradient: tf.Tensor) -> tf.Tensor:
         if self.norm == "l1":
-            return now.x + farthest_in_l1(now.x, gradient, tf.fill(tf.shape(now.label), epsilon), self._bounds)
-        return super()._moved(now, gradient, epsilon, length)
+            return now.x + farthest_in_l1(now.x, gradient, now.radius, self._bounds)
+        return super()._moved(now, gradient)

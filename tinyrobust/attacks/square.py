@@ -93,8 +93,7 @@ class Square(BatchedAttack):
 
     def _share(self, step: int) -> float:
         """Share of the pixels in a square at `step`."""
-        place = step * 10_000 // self.iterations
-        return self.initial_share / 2.0 ** sum(place > halving for halving in _HALVINGS)
+        return share_at(step, self.iterations, self.initial_share)
 
 
 class _Moves:
@@ -178,6 +177,12 @@ class _Moves:
     def _on_l2(self, x: FloatArray, delta: _Draws) -> FloatArray:
         length = np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True))
         return np.asarray(np.clip(x + delta * (self._epsilon / (length + _TINY)), self._low, self._high), dtype=np.float32)
+
+
+def share_at(step: int, iterations: int, initial: float) -> float:
+    """The paper's schedule: the share of the input that step `step` of `iterations` changes, `initial` in the first."""
+    place = step * 10_000 // iterations
+    return initial / 2.0 ** sum(place > halving for halving in _HALVINGS)
 
 
 def _signs(draws: _Draws) -> FloatArray:

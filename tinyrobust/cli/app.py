@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tinyrobust._version import __version__
-from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listing, report, run, sweep
+from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listen, listing, report, run, sweep
 from tinyrobust.cli.console import quiet_libraries, readable_errors
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command("export")(export.export)
 app.command("sweep")(sweep.sweep)
 app.command("attack")(attack.attack)
 app.command("footprint")(footprint.footprint)
+app.command("listen")(listen.listen)
 app.command("emulate")(emulate.emulate)
 app.command("report")(report.report)
 app.add_typer(datasets.app)

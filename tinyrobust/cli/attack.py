@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -19,12 +19,19 @@ _HEADER = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
 
 def attack(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, its model.tflite, or anybody's .tflite.")],
+    domain: Annotated[
+        Literal["features", "waveform"],
+        typer.Option(help="What enters the network, or the sound before a spotter's front end."),
+    ] = "features",
     data: Annotated[str | None, typer.Option("--data", help="A data set or a .npz, for a file that is not of a run.")] = None,
     protocol: Annotated[str | None, typer.Option(help="A protocol from `list attacks`.")] = None,
-    epsilon: Annotated[list[float], typer.Option(help="An L-inf radius in input units (0 to 1). Repeatable.")] = [],  # noqa: B006
+    epsilon: Annotated[
+        list[float], typer.Option(help="An L-inf radius in input units (0 to 1; of sound, of the 16-bit range). Repeatable.")
+    ] = [],  # noqa: B006
     l2: Annotated[list[float], typer.Option(help="An L2 radius, for attacks in that norm. Repeatable.")] = [],  # noqa: B006
     l1: Annotated[list[float], typer.Option(help="An L1 radius, for attacks in that norm. Repeatable.")] = [],  # noqa: B006
-    samples: Annotated[int | None, typer.Option(min=1, help="How many test images are attacked.")] = None,
+    snr: Annotated[list[float], typer.Option(help="Of sound: a signal-to-noise ratio in dB. Repeatable.")] = [],  # noqa: B006
+    samples: Annotated[int | None, typer.Option(min=1, help="How many test samples are attacked.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="For a file that is not of a run.")] = 7,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results; an interrupted evaluation goes on from what is there.")
@@ -56,6 +63,9 @@ def attack(
             metavar="MEAN STD", help="The same for inputs (x - mean) / std, x from 0 to 1, like 0.5,0.4,0.4 0.2,0.2,0.2."
         ),
     ] = None,
+    frontend: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of sound: frontend.json, where it is not beside the model.")
+    ] = None,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
@@ -75,6 +85,8 @@ def attack(
         tinyrobust attack somebodys.tflite --data cifar10 --samples 100
 
         tinyrobust attack somebodys.tflite --data cifar10 --input-range -128 127
+
+        tinyrobust attack runs/kws-stq-1a2b3c4d --domain waveform --snr 20 --snr 30
     """
     units = _units(input_range, normalised)
     with console.quiet_imports():
@@ -84,14 +96,17 @@ def attack(
     with console.progress(not as_json) as progress:
         record = execute(
             model,
+            domain=domain,
             data=data,
             protocol=protocol,
             epsilons=epsilon,
             l2=l2,
             l1=l1,
+            snr_db=snr,
             samples=samples,
             seed=seed,
             data_dir=data_dir,
+            frontend=frontend,
             output=output,
             input_range=made,
             temperature=temperature,
@@ -106,7 +121,9 @@ def attack(
         return
     console.OUT.print(table(record.model, "ltrl", list(_rows(record)), _HEADER))
     trust = "" if record.reliable else " [red]unreliable[/]"
-    headline = f"Worst case over all attacks and targets at epsilon {record.headline_epsilon:.4g}: {percent(record.headline)}"
+    at = radius(record.headline_norm, record.headline_epsilon)
+    at = f"epsilon {at}" if record.headline_norm == "linf" else at
+    headline = f"Worst case over all attacks and targets at {at}: {percent(record.headline)}"
     console.OUT.print(f"[bold]{headline}[/]{trust}", highlight=False)
     for note in record.notes:
         console.OUT.print(Text(note))

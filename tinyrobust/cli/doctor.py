@@ -25,7 +25,11 @@ _REQUIRED = (
     "tensorflow-datasets",
     "numpy",
 )
-_OPTIONAL = {"tflite-micro": "pip install 'tinyrobust[mcu]'", "jax": "pip install 'tinyrobust[jax]'"}
+_OPTIONAL = {
+    "tflite-micro": "pip install 'tinyrobust[mcu]'",
+    "jax": "pip install 'tinyrobust[jax]'",
+    "sounddevice": "pip install 'tinyrobust[microphone]'",
+}
 _TOOLS = {
     "arm-none-eabi-gcc": "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "make": "apt install make",

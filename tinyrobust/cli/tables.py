@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tinyrobust.robustness.record import Proportion
+from tinyrobust.robustness.record import Proportion, decibels
 
 
 def percent(share: Proportion) -> str:
@@ -15,7 +15,11 @@ def percent(share: Proportion) -> str:
 
 
 def radius(norm: str, epsilon: float) -> str:
-    """A radius with its norm, where that is not L-inf: `0.03137`, `l2 0.5`."""
+    """A radius with its norm, where that is not L-inf: `0.03137`, `l2 0.5`, `20 dB`, `50 ms`."""
+    if norm == "snr":
+        return f"{decibels(epsilon):.4g} dB"
+    if norm == "shift":
+        return f"{epsilon:.4g} ms"
     return f"{epsilon:.4g}" if norm == "linf" else f"{norm} {epsilon:.4g}"
 
 

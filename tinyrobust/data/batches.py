@@ -94,13 +94,16 @@ class Batches(keras.utils.PyDataset):
         Returns:
             Images, float32 in [0, 1], of shape [batch_size, height, width, channels], and class indices of shape [batch_size].
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"Expected a batch index from 0 to {len(self) - 1}. Received: {index}")
-        epoch = self._epoch
-        chosen = self._order_of(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
+        epoch, chosen = self._epoch, self._chosen(index)
         random = np.random.default_rng([_AUGMENT, self._seed, epoch, index])
         x = self._copies[epoch % len(self._copies)] if self._copies else self._split.x
         return scale(augmented(x[chosen], self._augment, random)), self._split.y[chosen]
+
+    def _chosen(self, index: int) -> NDArray[np.int64]:
+        """The rows of batch `index` of the present epoch."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"Expected a batch index from 0 to {len(self) - 1}. Received: {index}")
+        return self._order_of(self._epoch)[index * self._batch_size : (index + 1) * self._batch_size]
 
     def _tell(self, epoch: int) -> None:
         self._epoch = epoch

@@ -29,6 +29,12 @@ class Tfds(_Table):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
 
 
+class SpeechTfds(Tfds):
+    """Spoken words that tensorflow-datasets prepared."""
+
+    kind: Literal["tfds-speech"]  # type: ignore[assignment] # tells the two apart in a card
+
+
 class Npz(_Table):
     """One's own images, packed into a .npz (`tinyrobust datasets add`)."""
 
@@ -62,7 +68,7 @@ class Card(_Table):
     flip_allowed: bool = Field(description="Whether a mirrored image is still of its class.")
     splits: str
     preprocessing: str
-    loader: Annotated[ScikitLearn | Tfds | Npz | SpeechFolder, Field(discriminator="kind")]
+    loader: Annotated[ScikitLearn | Tfds | SpeechTfds | Npz | SpeechFolder, Field(discriminator="kind")]
 
 
 def cards() -> dict[str, Card]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyrobust import assets
 from tinyrobust.data.arrays import Dataset, Source, Split, fingerprint, stratified
-from tinyrobust.data.cards import Card, Npz, ScikitLearn, SpeechFolder, find_card, read_card
+from tinyrobust.data.cards import Card, Npz, ScikitLearn, SpeechFolder, SpeechTfds, find_card, read_card
 from tinyrobust.data.images import prepare
 from tinyrobust.data.npz import read_npz
 from tinyrobust.data.speech.folder import is_prepared as has_words
@@ -41,7 +41,7 @@ def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress
         return _dataset(path.name, data, seed, read_npz(path), (), progress)
     own_clips = data.speech and data.name not in assets.dataset_cards() and Path(data.name).expanduser().is_dir()
     card = None if own_clips else read_card(data.name)
-    if card is None or isinstance(card.loader, SpeechFolder) or data.speech:
+    if card is None or isinstance(card.loader, SpeechFolder | SpeechTfds) or data.speech:
         if data.fold:
             raise DataError("Expected no data.fold for speech: its splits keep speakers apart. Received: one")
         return _speech(data, card, seed, data_dir, progress)
@@ -74,7 +74,7 @@ def available(card: Card, data_dir: Path | None = None) -> bool:
 
 
 def _speech(data: Data, card: Card | None, seed: int, data_dir: Path | None, progress: Progress | None) -> Dataset:
-    if card is not None and not isinstance(card.loader, SpeechFolder):
+    if card is not None and not isinstance(card.loader, SpeechFolder | SpeechTfds):
         raise DataError(
             f"Expected no table [data.speech] for {card.title}. Received: one",
             hint="It is for speech-commands and for folders of clips.",

@@ -3,8 +3,9 @@
 TensorFlow is imported only when a set is read: where there is none, digits and .npz files still load.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,11 @@ def is_prepared(folder: Path) -> bool:
     return (folder / "dataset_info.json").is_file()
 
 
-def read_tfds(card: Card, loader: Tfds, data_dir: Path | None = None, progress: Progress | None = None) -> Source:
-    """Reads the training and test images of a prepared set, in the order of its files.
+@contextlib.contextmanager
+def opened(card: Card, loader: Tfds, data_dir: Path | None = None) -> Iterator[tuple[Any, Any]]:
+    """The builder of a prepared set, and settings that read its files one after the other: the official order.
 
-    Raises:
-        DataError: The set is not on this machine, damaged, or not what the card says.
-        MissingToolError: TensorFlow or tensorflow-datasets is not installed.
+    What goes wrong in the block while the set is read is said as for `read_tfds`.
     """
     folder = tfds_folder(loader, data_dir)
     if not is_prepared(folder):
@@ -62,17 +62,8 @@ def read_tfds(card: Card, loader: Tfds, data_dir: Path | None = None, progress: 
             hint="Install them, or save the arrays as .npz where they are installed and name that file in data.name.",
         ) from error
     try:
-        builder = tensorflow_datasets.builder_from_directory(folder)
-        # One file after the other, whatever the reader's defaults: the official order.
         settings = tensorflow_datasets.ReadConfig(interleave_cycle_length=1)
-        fields = tensorflow_datasets.decode.PartialDecoding({"image": True, "label": True})
-        splits = {}
-        for name in ("train", "test"):
-            batches = builder.as_dataset(
-                split=name, shuffle_files=False, batch_size=_BATCH, read_config=settings, decoders=fields
-            )
-            total = builder.info.splits[name].num_examples
-            splits[name] = _collect(card, name, batches.as_numpy_iterator(), total, progress)
+        yield tensorflow_datasets.builder_from_directory(folder), settings
     # Damaged records, damaged JSON, a split or a field that is not there.
     except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -80,6 +71,26 @@ def read_tfds(card: Card, loader: Tfds, data_dir: Path | None = None, progress: 
             f"Expected {card.title} in {folder}. Received: it cannot be read ({type(error).__name__}: {reason}).",
             hint="Delete that folder and get it again. " + _how_to_get(loader, folder),
         ) from error
+
+
+def read_tfds(card: Card, loader: Tfds, data_dir: Path | None = None, progress: Progress | None = None) -> Source:
+    """Reads the training and test images of a prepared set, in the order of its files.
+
+    Raises:
+        DataError: The set is not on this machine, damaged, or not what the card says.
+        MissingToolError: TensorFlow or tensorflow-datasets is not installed.
+    """
+    splits = {}
+    with opened(card, loader, data_dir) as (builder, settings):
+        from tensorflow_datasets import decode
+
+        fields = decode.PartialDecoding({"image": True, "label": True})
+        for name in ("train", "test"):
+            batches = builder.as_dataset(
+                split=name, shuffle_files=False, batch_size=_BATCH, read_config=settings, decoders=fields
+            )
+            total = builder.info.splits[name].num_examples
+            splits[name] = _collect(card, name, batches.as_numpy_iterator(), total, progress)
     return Source(splits["train"], splits["test"], card.classes)
 
 

@@ -9,29 +9,34 @@ from tinyrobust import toml
 from tinyrobust.data.sources import load
 from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.pipeline.folder import locked, read
+from tinyrobust.pipeline.material import material_of, sound_for, sound_settings
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.layers import freeze
-from tinyrobust.recipe import Recipe, Robustness
+from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol as protocols
 from tinyrobust.robustness.evaluation import evaluate
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.record import Domain, RobustnessRecord
 from tinyrobust.robustness.targets import InputRange
+from tinyrobust.robustness_recipe import Robustness
 from tinyrobust.training.fit import seed_everything
 
 
 def attack(
     model: str | Path,
     *,
+    domain: Domain = "features",
     data: str | None = None,
     protocol: str | None = None,
     epsilons: Sequence[float] = (),
     l2: Sequence[float] = (),
     l1: Sequence[float] = (),
+    snr_db: Sequence[float] = (),
     headline: float | None = None,
     samples: int | None = None,
     seed: int = 7,
     data_dir: str | Path | None = None,
+    frontend: str | Path | None = None,
     output: str | Path | None = None,
     input_range: InputRange | None = None,
     temperature: float | None = None,
@@ -44,19 +49,24 @@ def attack(
     """Attacks exactly the file that is flashed, and the network it was made from where that is known.
 
     Args:
-        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images.
+        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images, or spotter with its
+            `frontend.json`.
+        domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
         data: A data set's name or a `.npz`, for a file that is not of a run. Images are made gray or colour and resized to
             what the file expects.
-        protocol: A name from models/protocols/; the recipe's, or "quick".
-        epsilons: L-inf radii in input units, [0, 1]; the recipe's, or 2/255, 4/255, 8/255.
+        protocol: A name from models/protocols/; the recipe's, or "quick", of sound "waveform".
+        epsilons: L-inf radii in input units, [0, 1]; the recipe's, or 2/255, 4/255, 8/255. Of sound, a share of the 16-bit
+            range: half of what it is in amplitude from -1 to 1.
         l2: L2 radii in input units, for attacks in that norm; the recipe's, or 0.25, 0.5, 1.
         l1: L1 radii likewise; the recipe's, or 3, 6, 12.
+        snr_db: Of sound: signal-to-noise ratios in dB; the recipe's, or 30, 20, 10.
         headline: The epsilon of the headline; the recipe's if it is among `epsilons`, else the largest.
         samples: How many test images are attacked; the recipe's, or 200.
         seed: For a file that is not of a run.
         data_dir: Where data sets are stored.
-        output: Folder for robustness.json, per_sample.npz and the pieces that an interrupted evaluation goes on from;
-            `attack-<model>` in the current folder when absent.
+        frontend: Of sound: the `frontend.json` of a file that does not stand beside it.
+        output: Folder for robustness.json, per_sample.npz (of sound robustness-waveform.json and so on) and the pieces that an
+            interrupted evaluation goes on from; `attack-<model>` in the current folder when absent.
         input_range: What pixel values 0 and 255 become in the file's input units, for all channels or for each; recognised
             when absent. `normalised` makes it from means and deviations.
         temperature: That the network was distilled at; the recipe's, or estimated from its logits.
@@ -72,11 +82,17 @@ def attack(
         TinyRobustError: The model, data or settings do not fit; the message says what to do.
     """
     recipe, flashed = locate(model)
-    source = recipe.data if recipe and data is None else data_for(flashed, data)
-    radii = {"epsilons": epsilons, "l2": l2, "l1": l1}
-    settings = _settings(recipe, protocol, radii, headline, samples, grid)
-    chosen = protocols.load(settings.protocol)
-    dataset = load(source, recipe.seed if recipe else seed, None if data_dir is None else Path(data_dir), progress)
+    seed, place = recipe.seed if recipe else seed, None if data_dir is None else Path(data_dir)
+    if domain == "waveform":
+        settings = sound_settings(recipe, protocol, epsilons, snr_db, samples)
+        beside = None if frontend is None else Path(frontend)
+        material = sound_for(recipe, flashed, data=data, frontend=beside, seed=seed, data_dir=place, progress=progress)
+    else:
+        radii = {"epsilons": epsilons, "l2": l2, "l1": l1}
+        settings = _settings(recipe, protocol, radii, headline, samples, grid)
+        source = recipe.data if recipe and data is None else data_for(flashed, data)
+        material = material_of(load(source, seed, place, progress))
+    chosen = protocols.load(settings.waveform.protocol if material.frontend and settings.waveform else settings.protocol)
     folder = Path(output) if output else Path(f"attack-{recipe.run_name if recipe else flashed.stem}")
     network = freeze(keras.models.load_model(flashed.with_name("model.keras"), compile=False)) if recipe else None
     if members and network is None:
@@ -84,18 +100,20 @@ def attack(
             f"Expected a run whose network the members join. Received: {flashed}, of which only the file is known"
         )
     apart = None if surrogate is None else _network(Path(surrogate))
-    seed_everything(recipe.seed if recipe else seed)
+    seed_everything(seed)
     with locked(folder):
         return evaluate(
             keras_model=[network, *(_network(Path(member))[0] for member in members)] if members else network,
             tflite=flashed,
-            dataset_name=dataset.name,
-            fingerprint=dataset.fingerprint,
-            x_test=dataset.test.x,
-            y_test=dataset.test.y,
+            dataset_name=material.dataset.name,
+            fingerprint=material.dataset.fingerprint,
+            x_test=material.samples,
+            y_test=material.labels,
+            frontend=material.frontend,
+            lesson=material.lesson,
             settings=settings,
             protocol=chosen,
-            seed=recipe.seed if recipe else seed,
+            seed=seed,
             output=folder,
             surrogate=apart and apart[0],
             temperature=temperature or (recipe.temperature if recipe else None),

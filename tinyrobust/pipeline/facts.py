@@ -27,6 +27,7 @@ def run_facts(recipe: Recipe, record: RunRecord) -> RunFacts:
         ),
         stages=tuple(StageTime(name=name, seconds=stage.seconds) for name, stage in record.stages.items()),
         command="tinyrobust run recipe.toml",
+        pipeline_tag="audio-classification" if recipe.data.speech else "image-classification",
     )
 
 

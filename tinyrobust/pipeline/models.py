@@ -49,6 +49,6 @@ def data_for(tflite: Path, data: str | None) -> Data:
     if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
         raise ModelFileError(
             f"{tflite}: expected an input of square images, [n, n, 1] or [n, n, 3]. Received: {shape}",
-            hint="Epsilon is a change of pixels: files that take spectra or other features are not attacked.",
+            hint="Here epsilon is a change of pixels. The sound before a keyword spotter is attacked with --domain waveform.",
         )
     return Data(name=data, color="gray" if shape[2] == 1 else "rgb", size=shape[0])

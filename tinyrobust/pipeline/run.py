@@ -69,7 +69,7 @@ def run(
     data_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> Run:
-    """Executes a recipe: teacher (when distilling), train, export, attack, footprint, report.
+    """Executes a recipe: teacher (when distilling), train, export, attack, listen (if asked for), footprint, report.
 
     A stage whose record is in the run's folder is skipped; one that was interrupted goes on (training, from the last epoch) or
     is done again, with the same figures as an undisturbed run.
@@ -120,6 +120,8 @@ def _check(context: Context) -> None:
     """Finds out before the first long stage whether the last one can work."""
     context.network(context.recipe)
     protocol.load(context.recipe.robustness.protocol)
+    if context.recipe.robustness.waveform:
+        protocol.load(context.recipe.robustness.waveform.protocol)
     boards(context.recipe.footprint.boards)
 
 

@@ -6,6 +6,7 @@ A stage imports what needs TensorFlow when it runs: training works without, on a
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -23,9 +24,14 @@ from tinyrobust.recipe import PrecisionRule, Recipe
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
+from tinyrobust.robustness_recipe import AdversarialSound
+from tinyrobust.speech_recipe import Mfcc
 from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.fit import FitFiles, fit
 from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
+
+if TYPE_CHECKING:
+    from tinyrobust.pipeline.material import Material
 
 _FLOAT = (PrecisionRule(layers=".*", weights="float", activations="float"),)
 
@@ -88,11 +94,29 @@ def _train(context: Context) -> None:
     objective: Objective = CrossEntropy(settings.label_smoothing)
     if settings.distillation:
         objective = Distillation(context.trained("teacher"), settings.distillation.temperature)
-    if settings.adversarial:
+    front = None
+    if isinstance(settings.adversarial, AdversarialSound):
+        front, objective = _against_noise(context, settings.adversarial)
+    elif settings.adversarial:
         attack = settings.adversarial
         objective = FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, recipe.seed)
     files = FitFiles.in_folder(context.path, "train")
-    fit(context.network(recipe), [objective], context.dataset, recipe, files, progress=context.progress)
+    fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)
+
+
+def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Any, Objective]:
+    """The front end, and the objective that makes noise against it and the network."""
+    from tinyrobust.data.speech.differentiable import MfccLayer
+    from tinyrobust.data.speech.frontend import Grid
+    from tinyrobust.training.sound import SoundAdversarial
+
+    heard = context.dataset.heard
+    assert heard is not None
+    assert isinstance(heard.record.settings, Mfcc)  # recipes with another front end are refused
+    front = MfccLayer(heard.record.settings, Grid(np.array(heard.record.low), np.array(heard.record.high)), rounded=True)
+    settings = context.recipe.train
+    smoothing, seed = settings.label_smoothing, context.recipe.seed
+    return front, SoundAdversarial(front, attack.snr_db, attack.steps, attack.step, smoothing, seed)
 
 
 def _need_tensorflow() -> None:
@@ -142,24 +166,53 @@ def _parity_images(dataset: Dataset, count: int) -> Split:
 
 def _attack(context: Context) -> None:
     _need_tensorflow()
+    from tinyrobust.pipeline.material import material_of
+
+    _attacked(context, material_of(context.dataset), context.recipe.robustness.protocol)
+
+
+def _attack_waveform(context: Context) -> None:
+    _need_tensorflow()
+    from tinyrobust.pipeline.material import sound_of
+
+    settings = context.recipe.robustness.waveform
+    assert settings is not None
+    _attacked(context, sound_of(context.dataset), settings.protocol)
+
+
+def _attacked(context: Context, material: "Material", name: str) -> None:
     from tinyrobust.robustness.evaluation import evaluate
 
-    settings = context.recipe.robustness
     evaluate(
         keras_model=freeze(context.trained("train")),
         tflite=context.path / "model.tflite",
         dataset_name=context.dataset.name,
         fingerprint=context.dataset.fingerprint,
-        x_test=context.dataset.test.x,
-        y_test=context.dataset.test.y,
-        settings=settings,
-        protocol=protocol.load(settings.protocol),
+        x_test=material.samples,
+        y_test=material.labels,
+        settings=context.recipe.robustness,
+        protocol=protocol.load(name),
         seed=context.recipe.seed,
         output=context.path,
         temperature=context.recipe.temperature,
+        frontend=material.frontend,
+        lesson=material.lesson,
         fresh=True,  # the pieces in a run's folder are of this run: where its network was trained anew, they are stale
         progress=context.progress,
     )
+
+
+def _listen(context: Context) -> None:
+    from tinyrobust.listening.measure import measure
+    from tinyrobust.listening.record import DETECTION
+    from tinyrobust.listening.spotter import Spotter
+
+    heard, settings = context.dataset.heard, context.recipe.listening
+    assert heard is not None
+    assert settings is not None
+    spotter = Spotter(context.path / "model.tflite")
+    found = measure(spotter, heard.recordings, context.dataset.name, settings, context.progress)
+    found.save(context.path / DETECTION)
 
 
 def _footprint(context: Context) -> None:
@@ -194,6 +247,13 @@ STAGES = (
         speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
     ),
     Stage("attack", _attack, ("robustness.json", "per_sample.npz")),
+    Stage(
+        "attack-waveform",
+        _attack_waveform,
+        ("robustness-waveform.json", "per_sample-waveform.npz"),
+        needed=lambda recipe: recipe.robustness.waveform is not None,
+    ),
+    Stage("listen", _listen, ("detection.json",), needed=lambda recipe: recipe.listening is not None),
     Stage("footprint", _footprint, ("footprint.json",)),
     Stage("report", _report, ("report.html", "README.md")),
 )

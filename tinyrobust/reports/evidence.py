@@ -11,11 +11,15 @@ from tinyrobust import files
 from tinyrobust.deploy.record import ParityRecord
 from tinyrobust.errors import RunFolderError
 from tinyrobust.footprint.record import FootprintRecord
+from tinyrobust.listening.record import DETECTION, DetectionRecord
 from tinyrobust.records import Record
 from tinyrobust.reports.examples import Example, read_examples
 from tinyrobust.reports.facts import RunFacts
+from tinyrobust.reports.pairs import SoundPair, read_pairs
 from tinyrobust.robustness.record import RobustnessRecord
 
+# Of what enters the network, and of the sound before it.
+_EVALUATIONS = ("robustness.json", "robustness-waveform.json")
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 
@@ -37,7 +41,12 @@ class History:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about one run; `others` are further evaluations of the same file, from `attack-*` folders in the run's."""
+    """What is known about one run.
+
+    `others` are further evaluations of the same file, from `attack-*` folders in the run's. Only of a spotter of words:
+    `waveform`, where the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to
+    streams.
+    """
 
     run: RunFacts
     recipe_toml: str
@@ -48,11 +57,18 @@ class Evidence:
     footprint: FootprintRecord | None
     examples: list[Example]
     others: list[RobustnessRecord]
+    waveform: RobustnessRecord | None = None
+    pairs: list[SoundPair] = field(default_factory=list)
+    detection: DetectionRecord | None = None
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
         names = self.run.data.classes if self.run.data else ()
         return names[label] if label < len(names) else str(label)
+
+    def class_names(self, count: int) -> list[str]:
+        """The names of the first `count` classes."""
+        return [self.class_name(label) for label in range(count)]
 
 
 def gather(folder: Path, run: RunFacts) -> Evidence:
@@ -61,7 +77,8 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
     Raises:
         RunFolderError: A file is there and cannot be read as what it should be.
     """
-    robustness = _record(folder / "robustness.json", RobustnessRecord)
+    robustness = _record(folder / _EVALUATIONS[0], RobustnessRecord)
+    waveform = _record(folder / _EVALUATIONS[1], RobustnessRecord)
     recipe = folder / "recipe.toml"
     return Evidence(
         run=run,
@@ -71,15 +88,18 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         parity=_record(folder / "parity.json", ParityRecord),
         robustness=robustness,
         footprint=_record(folder / "footprint.json", FootprintRecord),
-        examples=read_examples(folder / "per_sample.npz") if robustness else [],
+        examples=read_examples(folder / "per_sample.npz", of_sound=run.recipe.data.speech is not None) if robustness else [],
         others=list(_others(folder)),
+        waveform=waveform,
+        pairs=read_pairs(folder / "per_sample-waveform.npz") if waveform else [],
+        detection=_record(folder / DETECTION, DetectionRecord),
     )
 
 
 def _others(folder: Path) -> Iterator[RobustnessRecord]:
     model = folder / "model.tflite"
     digest = files.sha256(model) if model.is_file() else ""
-    for path in sorted(folder.glob("attack-*/robustness.json")):
+    for path in sorted(path for name in _EVALUATIONS for path in folder.glob(f"attack-*/{name}")):
         record = RobustnessRecord.load(path)
         # A network that was trained or exported anew since then is another one.
         if record.model_sha256 == digest:

@@ -1,7 +1,5 @@
 """Adversarial examples as pictures: the original, the perturbation amplified, and what the attack made of it."""
 
-import base64
-import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.errors import RunFolderError
+from tinyrobust.reports.png import png_uri
 
 Array = npt.NDArray[Any]
 
@@ -65,8 +64,12 @@ class Example:
         return matplotlib.colormaps["PuOr_r"](0.5 + 0.36 * change[..., 0])[..., :3]
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: Path, *, of_sound: bool = False) -> list[Example]:
     """Reads the samples that an evaluation kept for pictures; none where there is no file or the inputs are no images.
+
+    Args:
+        path: `per_sample.npz`.
+        of_sound: Whether they are features, [frames, coefficients]: then time is turned to the right, low to the bottom.
 
     Raises:
         RunFolderError: The file is not what `tinyrobust.robustness.outcomes` documents.
@@ -86,6 +89,9 @@ def read_examples(path: Path) -> list[Example]:
         ) from error
     if found["image"].ndim != 4 or found["image"].shape[-1] not in (1, 3):
         return []
+    if of_sound:
+        for key in ("image", "adversarial"):
+            found[key] = found[key].swapaxes(1, 2)[:, ::-1]
     return [
         Example(
             index=int(index),
@@ -104,14 +110,4 @@ def read_examples(path: Path) -> list[Example]:
 
 def data_uri(image: Array) -> str:
     """An image [h, w, 1 or 3] in [0, 1] as the data URI of an 8-bit PNG; the same text for the same pixels."""
-    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    height, width, channels = pixels.shape
-    # PNG (ISO/IEC 15948): color type 0 is gray, 2 is RGB; every row starts with filter type 0.
-    header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    png = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 9)) + _chunk(b"IEND", b"")
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png_uri(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))

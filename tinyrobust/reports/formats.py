@@ -7,7 +7,7 @@ import re
 from markupsafe import Markup
 
 from tinyrobust.footprint.record import BoardFit
-from tinyrobust.robustness.record import Proportion
+from tinyrobust.robustness.record import Norm, Proportion, decibels
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]#+!|~$&<>]")
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -66,6 +66,13 @@ def epsilon(value: float) -> str:
     if 0 < round(steps) < 32 and math.isclose(steps, round(steps), abs_tol=1e-4):
         return f"{round(steps)}/255"
     return f"{value:.3g}"
+
+
+def radius(value: float, norm: Norm) -> str:
+    """How far an attack may go, in the words of its norm: `epsilon 8/255`, `20 dB`, `50 ms`."""
+    if norm == "snr":
+        return f"{decibels(value):.3g}{_NBSP}dB"
+    return f"{value:g}{_NBSP}ms" if norm == "shift" else f"epsilon {epsilon(value)}"
 
 
 def small(value: float) -> str:
@@ -149,6 +156,7 @@ FILTERS = {
         size,
         total,
         epsilon,
+        radius,
         small,
         duration,
         shape,

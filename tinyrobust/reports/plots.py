@@ -37,11 +37,15 @@ def security_curve(record: RobustnessRecord, target: str, norm: Norm, classes: i
     An attack that was crafted on another target is dashed.
     """
     names, epsilons = attack_names(record), record.epsilons[norm]
+    # Decibels are shares on a logarithmic scale, which has no place for "no attack": they stand side by side.
+    places = list(map(float, range(len(epsilons) + 1))) if norm == "snr" else [0.0, *epsilons]
+    headline = norm == record.headline_norm and record.headline_epsilon in epsilons
+    marked = places[1 + epsilons.index(record.headline_epsilon)] if headline else None
     clean = next(row.attacked for row in record.clean if row.target == target)
     worst = next((row.cells for row in worst_rows(record, norm) if row.target == target), [])
 
     def points(cells: Sequence[Proportion | None]) -> tuple[list[float], list[Proportion]]:
-        found = [(x, share) for x, share in zip([0.0, *epsilons], [clean, *cells], strict=False) if share]
+        found = [(x, share) for x, share in zip(places, [clean, *cells], strict=False) if share]
         return [x for x, _ in found], [share for _, share in found]
 
     def paint(axes: Any) -> None:
@@ -62,19 +66,25 @@ def security_curve(record: RobustnessRecord, target: str, norm: Norm, classes: i
         axes.fill_between(xs, [s.low for s in shares], [s.high for s in shares], color=svg.INK, alpha=0.13, linewidth=0)
         axes.plot(xs, [share.value for share in shares], color=svg.INK, linewidth=2.8)
         for x, share in zip(xs, shares, strict=True):
-            if norm == "linf" and x == record.headline_epsilon:
+            if x == marked:
                 axes.plot([x], [share.value], "o", color=svg.INK, markersize=7.5)
         if classes:
             axes.axhline(1 / classes, color=svg.MUTED, linewidth=1, linestyle=(0, (1, 2.5)))
             axes.annotate("chance", (0, 1 / classes), (0, 3), textcoords="offset points", color=svg.MUTED, size=10)
-        axes.set(title=target, xlabel=f"{norm_name(norm)} epsilon", ylabel="robust accuracy", ylim=(-0.02, 1.02))
-        axes.set_xticks([0, *epsilons], ["0", *map(formats.epsilon, epsilons)])
+        unit = "" if norm == "snr" else " epsilon"
+        axes.set(title=target, xlabel=f"{norm_name(norm)}{unit}", ylabel="robust accuracy", ylim=(-0.02, 1.02))
+        axes.set_xticks(places, ["no attack" if unit == "" else "0", *(_tick(value, norm) for value in epsilons)])
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
 
     xs, shares = points(worst)
-    values = ", ".join(f"{formats.percent(s.value)} at {formats.epsilon(x)}" for x, s in zip(xs, shares, strict=True))
-    title = f"Security curve of {target} in {norm_name(norm)}. Worst case by epsilon: {values}."
-    return svg.draw(f"security-{target}-{norm}", title, paint, height=310)
+    labels = {place: _tick(value, norm) for place, value in zip(places[1:], epsilons, strict=True)} | {0.0: "no attack"}
+    values = ", ".join(f"{formats.percent(s.value)} at {labels[x]}" for x, s in zip(xs, shares, strict=True))
+    title = f"Security curve of {target} in {norm_name(norm)}. Worst case: {values}."
+    return svg.draw(f"security-{record.domain}-{target}-{norm}", title, paint, height=310)
+
+
+def _tick(value: float, norm: Norm) -> str:
+    return formats.radius(value, norm).removeprefix("epsilon ")
 
 
 def attack_legend(record: RobustnessRecord) -> list[tuple[str, int, str]]:

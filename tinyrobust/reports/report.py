@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from tinyrobust import files
 from tinyrobust._version import __version__
-from tinyrobust.reports import formats, plots, tables
+from tinyrobust.reports import confusion, formats, plots, tables, tradeoff
 from tinyrobust.reports.evidence import Evidence, gather
 from tinyrobust.reports.facts import RunFacts
+from tinyrobust.robustness.record import RobustnessRecord
 
 
 def render(folder: Path, run: RunFacts) -> Path:
@@ -31,7 +33,15 @@ def render(folder: Path, run: RunFacts) -> Path:
     page = (
         environment()
         .get_template("report.html.j2")
-        .render(e=evidence, run=run, tables=tables, plots=_plots(evidence), version=__version__)
+        .render(
+            e=evidence,
+            run=run,
+            tables=tables,
+            confusion=confusion,
+            legend=plots.attack_legend,
+            plots=_plots(evidence),
+            version=__version__,
+        )
     )
     path = folder / "report.html"
     files.write_atomic(path, page)
@@ -55,14 +65,9 @@ def _plots(evidence: Evidence) -> dict[str, Any]:
     run, footprint, robustness = evidence.run, evidence.footprint, evidence.robustness
     classes = len(run.data.classes) if run.data else None
     return {
-        "security": [
-            plots.security_curve(robustness, target, norm, classes)
-            for norm in tables.measured(robustness)
-            for target in tables.targets(robustness)
-        ]
-        if robustness
-        else [],
-        "legend": plots.attack_legend(robustness) if robustness else [],
+        "security": _security(robustness, classes),
+        "waveform": _security(evidence.waveform, classes),
+        "tradeoff": tradeoff.tradeoff_curve(evidence.detection) if evidence.detection else None,
         "training": plots.training(evidence.history, run.recipe),
         "phases": plots.has_phases(run.recipe),
         "teacher": plots.teacher(evidence.teacher),
@@ -70,3 +75,15 @@ def _plots(evidence: Evidence) -> dict[str, Any]:
         "arena": [plots.arena_timeline(footprint)] if footprint else [],
         "parity": [plots.parity_by_layer(evidence.parity)] if evidence.parity else [],
     }
+
+
+def _security(record: RobustnessRecord | None, classes: int | None) -> list[Markup]:
+    """A curve for every target in every norm that has radii; a shift in time has a row in the table only."""
+    if record is None:
+        return []
+    return [
+        plots.security_curve(record, target, norm, classes)
+        for norm in tables.measured(record)
+        if norm != "shift"
+        for target in tables.targets(record)
+    ]

@@ -69,7 +69,7 @@ def attack_names(record: RobustnessRecord) -> list[str]:
 
 def norm_name(norm: Norm) -> str:
     """A norm in words."""
-    return {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}[norm]
+    return {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "snr": "signal-to-noise ratio", "shift": "shift in time"}[norm]
 
 
 def some_are_slow(record: RobustnessRecord) -> bool:
@@ -93,11 +93,12 @@ def test_accuracy(evidence: Evidence) -> tuple[str, Proportion] | None:
 
 def warnings(evidence: Evidence) -> list[tuple[str, str]]:
     """What makes a figure doubtful, each with the id of the place that explains it."""
-    found = (
-        [(f"check-{check.name}", check.explanation) for check in evidence.robustness.checks if check.raised]
-        if evidence.robustness
-        else []
-    )
+    found = [
+        (f"{prefix}check-{check.name}", f"{where}{check.explanation}")
+        for prefix, where, record in (("", "", evidence.robustness), ("waveform-", "On the sound: ", evidence.waveform))
+        for check in (record.checks if record else ())
+        if check.raised
+    ]
     return found + [
         ("parity", f"Parity does not hold: {check.name} is beyond its tolerance.")
         for check in parity_checks(evidence)

@@ -35,8 +35,9 @@ _SHARE = 0.1
 # attacks together break at least `_OTHERS`, so that there was something to find.
 _CLOSE = 0.05
 _OTHERS = 0.2
-# Attacks that take one step or none: with a larger radius they may honestly find less, and nobody can run them longer.
-_ONE_STEP = ("fgsm", "noise")
+# Attacks that take one step or none: with a larger radius they may honestly find less, and nobody can run them longer. What a
+# universal perturbation does to these samples was learned on others: as with a transfer, it is not in its hands.
+_LIMITED = ("fgsm", "noise", "shift", "universal")
 
 
 def check(name: str, raised: bool, explanation: str, **figures: float) -> Check:
@@ -219,7 +220,7 @@ def rising(outcomes: Sequence[Outcome]) -> Check:
 
     Transfers are left out: what an example does to another network is not in the attack's hands.
     """
-    searching = [outcome for outcome in outcomes if outcome.direct and outcome.parameters["kind"] not in _ONE_STEP]
+    searching = [outcome for outcome in outcomes if outcome.direct and outcome.parameters["kind"] not in _LIMITED]
     for attack, target in dict.fromkeys((outcome.attack, outcome.target) for outcome in searching):
         row = [outcome for outcome in searching if (outcome.attack, outcome.target) == (attack, target)]
         for near, far in pairwise(row):

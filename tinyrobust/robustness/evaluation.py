@@ -8,22 +8,27 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust import recipe
 from tinyrobust._version import __version__
-from tinyrobust.data.arrays import scale, stratified
+from tinyrobust.data.arrays import stratified
+from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
 from tinyrobust.robustness import probes
-from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.lineup import Lineup
-from tinyrobust.robustness.outcomes import Ints, Subset, save
+from tinyrobust.robustness.outcomes import Ints, Subset, inputs, save
 from tinyrobust.robustness.pieces import Identity, Pieces, digest, network_digest
 from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.record import RobustnessRecord
 from tinyrobust.robustness.runner import Runner, Tally
+from tinyrobust.robustness.scope import Scope, scope
 from tinyrobust.robustness.summary import Clean, pictures, record
-from tinyrobust.robustness.targets import InputRange
+from tinyrobust.robustness.targets import Hearing, InputRange
+from tinyrobust.robustness_recipe import Robustness
 
+Samples = npt.NDArray[np.uint8] | npt.NDArray[np.int16]
+
+_CHUNK = 1024  # samples that are held as single-precision numbers at once
 _FEW = 64  # samples that show whether answers are random, and how large logits are
 
 
@@ -33,9 +38,9 @@ def evaluate(
     tflite: Path,
     dataset_name: str,
     fingerprint: str,
-    x_test: npt.NDArray[np.uint8],
+    x_test: Samples,
     y_test: Ints,
-    settings: recipe.Robustness,
+    settings: Robustness,
     protocol: Protocol,
     seed: int,
     output: Path,
@@ -43,14 +48,17 @@ def evaluate(
     temperature: float | None = None,
     input_range: InputRange | None = None,
     remarks: Sequence[str] = (),
+    frontend: FrontendRecord | None = None,
+    lesson: tuple[Samples, Ints] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> RobustnessRecord:
-    """Attacks a model and writes `robustness.json` and `per_sample.npz`.
+    """Attacks a model and writes `robustness.json` and `per_sample.npz`; of sound, `robustness-waveform.json` and so on.
 
     Clean accuracy is measured on the whole test set; a stratified subset is attacked. A sample that is wrong without attack
     counts as not robust. In the worst case a sample counts only when no attack broke it within the radius; for `all` it must
-    stand on every target. The headline is the worst case for `all` at the headline epsilon, L-inf.
+    stand on every target. The headline is the worst case for `all` at the headline epsilon: L-inf; of sound, a
+    signal-to-noise ratio.
 
     It can be killed at any time: what was done is kept in `<output>/attacks/`, batch by batch, and the same call goes on from
     there to the same figures.
@@ -62,9 +70,9 @@ def evaluate(
         tflite: The file that is flashed.
         dataset_name: For the record.
         fingerprint: Of the data, for the record.
-        x_test: Images, uint8 [n, h, w, c].
+        x_test: Images, uint8 [n, h, w, c], or, with a front end, clips, int16 [n, samples].
         y_test: Classes, int64 [n].
-        settings: Epsilons (input units, [0, 1]), the headline and the number of samples.
+        settings: Epsilons (input units, [0, 1]), the headline and the number of samples; of sound, those in its `waveform`.
         protocol: The attacks.
         seed: Fixes the subset and every attack.
         output: Folder for the two files and the pieces.
@@ -72,6 +80,9 @@ def evaluate(
         temperature: That the network was distilled at; estimated from its logits when absent.
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
         remarks: What a reader of the figures must know besides, for the record's notes.
+        frontend: Of a spotter: sound is attacked, before its front end.
+        lesson: Samples of another part and their classes, like x_test and y_test, for attacks that learn; these are left out
+            when absent.
         fresh: Throw away what another evaluation left in `output`, instead of refusing it.
         progress: Called as progress(label, done, total).
 
@@ -81,43 +92,55 @@ def evaluate(
         RecipeError: The protocol has no attack for the targets at hand.
         RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
+    asked, hearing = scope(settings, sound=frontend is not None), Hearing(frontend) if frontend else None
     networks = [] if keras_model is None else [keras_model] if isinstance(keras_model, keras.Model) else list(keras_model)
-    lineup = Lineup(tflite, networks, surrogate=surrogate, input_range=input_range, temperature=temperature, seed=seed)
+    lineup = Lineup(
+        tflite, networks, surrogate=surrogate, input_range=input_range, temperature=temperature, seed=seed, hearing=hearing
+    )
     _check_data(lineup, x_test, y_test)
-    index = stratified(y_test, min(settings.samples, len(y_test)), seed)
+    index = stratified(y_test, min(asked.samples, len(y_test)), seed)
     few = index[:_FEW]
-    lineup.fit_to(scale(x_test[few]), y_test[few], settings.headline, expectation=protocol.expectation)
-    attacks = _runnable(protocol, lineup)
-    lineup.notes += [*remarks, *_left_out(protocol, attacks)]
+    near = asked.headline if asked.norm == "linf" else asked.radii["linf"][-1]
+    lineup.fit_to(inputs(x_test[few]), y_test[few], near, expectation=protocol.expectation)
+    attacks = _runnable(protocol, lineup, asked, lesson is not None)
+    lineup.notes += [*remarks, *_left_out(protocol, lineup, attacks)]
     subset, clean = _clean(lineup, x_test, y_test, index, progress or silent)
+    if subset.sound:
+        lineup.notes += _of_sound(subset)
     identity = Identity(
         version=__version__,
         model=lineup.flashed.model_file.sha256,
         networks=_digests(networks, surrogate),
         data=fingerprint,
         samples=digest(subset.image, subset.label),
-        settings=settings.model_dump(mode="json", exclude={"protocol"}),
+        settings=asked.asked,
         protocol=protocol.model_dump(mode="json"),
-        targets={"temperature": lineup.temperature, "input_range": lineup.flashed.input_range, "passes": lineup.passes},
+        targets={
+            "temperature": lineup.temperature,
+            "input_range": lineup.flashed.input_range,
+            "passes": lineup.passes,
+            **({"frontend": frontend.model_dump(mode="json", include={"settings", "low", "high"})} if frontend else {}),
+        },
         seed=seed,
     )
     runner = Runner(
         lineup,
         subset,
-        {"linf": settings.epsilons, "l2": settings.l2, "l1": settings.l1, "l0": settings.l0},
+        asked.radii,
         seed,
-        Pieces(output / "attacks", identity, fresh=fresh),
+        Pieces(output / f"attacks{asked.suffix}", identity, fresh=fresh),
         cascade=protocol.cascade,
-        grid=settings.grid,
+        grid=asked.grid,
+        lesson=(inputs(lesson[0]), lesson[1]) if lesson else None,
         tell=progress or silent,
     )
     outcomes = list(runner.outcomes(attacks))
-    figures = probes.all_checks(runner, attacks, outcomes, protocol, settings.headline)
+    figures = probes.all_checks(runner, attacks, outcomes, protocol, asked)
     about: dict[str, str] = {"model": tflite.name, "dataset": dataset_name, "dataset_fingerprint": fingerprint}
     about["protocol"] = protocol.name
-    found_out = record(runner, attacks, outcomes, clean, figures, settings.headline, about)
-    save(output / "per_sample.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes, settings.headline))
-    found_out.save(output / "robustness.json")
+    found_out = record(runner, attacks, outcomes, clean, figures, asked, about)
+    save(output / f"per_sample{asked.suffix}.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes, asked))
+    found_out.save(output / f"robustness{asked.suffix}.json")
     return found_out
 
 
@@ -126,23 +149,40 @@ def _digests(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> 
     return found if surrogate is None else {**found, "surrogate": network_digest(surrogate)}
 
 
-def _clean(lineup: Lineup, x_test: npt.NDArray[np.uint8], y_test: Ints, index: Ints, tell: Progress) -> tuple[Subset, Clean]:
+def _clean(lineup: Lineup, x_test: Samples, y_test: Ints, index: Ints, tell: Progress) -> tuple[Subset, Clean]:
     """The attacked samples, and what the targets say without attack.
 
     On the attacked samples the file's verdicts are those of TensorFlow Lite Micro, as they are under attack.
     """
     right, attacked, golden = {}, {}, Tally()
-    x = scale(x_test)
+    confusion = np.zeros((lineup.classes, lineup.classes), dtype=np.int64)
     for done, (name, target) in enumerate(lineup.victims.items()):
         tell(f"clean accuracy: {name}", done, len(lineup.victims))
-        right[name] = np.asarray(np.argmax(target.predict(x), axis=1) == y_test)
-        attacked[name], checked, differing = lineup.verdicts(name, x[index])
+        named = _named(target, x_test)
+        right[name] = np.asarray(named == y_test)
+        if name == "int8":
+            np.add.at(confusion, (y_test, named), 1)
+        attacked[name], checked, differing = lineup.verdicts(name, inputs(x_test[index]))
         golden.add(checked, differing)
-    return Subset(index, x_test[index], y_test[index], attacked), Clean(right, golden)
+    return Subset(index, x_test[index], y_test[index], attacked), Clean(right, golden, confusion.tolist())
 
 
-def _runnable(protocol: Protocol, lineup: Lineup) -> list[AttackKind]:
-    attacks = [cast(AttackKind, attack) for attack in protocol.attacks if lineup.judged(attack)]
+def _named(target: Any, x_test: Samples) -> Ints:
+    parts = [target.predict(inputs(x_test[start : start + _CHUNK])) for start in range(0, len(x_test), _CHUNK)]
+    return np.asarray(np.argmax(np.concatenate(parts), axis=1), dtype=np.int64)
+
+
+def _runnable(protocol: Protocol, lineup: Lineup, asked: Scope, lesson: bool) -> list[AttackKind]:
+    for attack in protocol.attacks:
+        if attack.norm not in asked.radii:
+            other = "sound" if attack.norm in ("snr", "shift") else "images and features"
+            raise RecipeError(
+                f"Expected attacks in {', '.join(asked.radii)}. Received: {attack.name!r} of protocol {protocol.name!r} in "
+                f"{attack.norm}, a norm of {other}",
+                hint="Sound has protocols of its own: `tinyrobust list attacks` shows them.",
+            )
+    able = [attack for attack in protocol.attacks if lesson or not attack.learns]
+    attacks = [cast(AttackKind, attack) for attack in able if lineup.judged(attack)]
     if not attacks:
         raise RecipeError(
             f"Expected an attack on {' or '.join(lineup.victims)} in protocol {protocol.name!r}. "
@@ -152,20 +192,37 @@ def _runnable(protocol: Protocol, lineup: Lineup) -> list[AttackKind]:
     return attacks
 
 
-def _left_out(protocol: Protocol, attacks: Sequence[AttackKind]) -> list[str]:
+def _left_out(protocol: Protocol, lineup: Lineup, attacks: Sequence[AttackKind]) -> list[str]:
     run = {attack.name for attack in attacks}
-    return [
-        f"Left out: {attack.name}, because there is no {'network' if attack.on == 'keras' else attack.on} to make examples on."
+    lacks = {
+        attack.name: "other part of the data to learn on"
+        if attack.learns and lineup.judged(attack)
+        else f"{'network' if attack.on == 'keras' else attack.on} to make examples on"
         for attack in protocol.attacks
-        if attack.name not in run
+    }
+    return [f"Left out: {name}, because there is no {lack}." for name, lack in lacks.items() if name not in run]
+
+
+def _of_sound(subset: Subset) -> list[str]:
+    """What must be known of attacks on sound."""
+    notes = [
+        "Sound is attacked: examples are 16-bit clips, judged on the file through the real front end, and on the network "
+        "through the same front end in single precision.",
+        "Epsilon in L-inf is a share of the 16-bit range (0.001 is 65 of 65,536 steps); an SNR is that of the clip to what was "
+        "added, both over the whole second.",
     ]
+    silent = int((~(subset.image != 0).any(axis=1)).sum())
+    if silent:
+        notes.append(f"{silent} of the attacked clips are digital silence: no SNR allows a change of them, so they stand.")
+    return notes
 
 
 def _check_data(lineup: Lineup, x_test: npt.NDArray[Any], y_test: Ints) -> None:
     shape = tuple(lineup.flashed.input_shape)
-    if x_test.dtype != np.uint8 or x_test.shape[1:] != shape:
+    dtype, what = (np.int16, "int16 clips") if len(shape) == 1 else (np.uint8, "uint8 images")
+    if x_test.dtype != dtype or x_test.shape[1:] != shape:
         raise DataError(
-            f"Expected uint8 images of shape {shape}: that is what the file takes. Received: {x_test.dtype} {x_test.shape[1:]}",
+            f"Expected {what} of shape {shape}: that is what the file takes. Received: {x_test.dtype} {x_test.shape[1:]}",
             hint="Color and size of the data must be those that the model was trained with.",
         )
     if len(y_test) != len(x_test) or not len(y_test) or y_test.min() < 0 or y_test.max() >= lineup.classes:

@@ -1,9 +1,10 @@
-"""The sensor's grid: an attacker in front of a camera can place values only where its 8 bits are."""
-
-from typing import Literal
+"""The sensor's grid: an attacker in front of a camera can place values only where its 8 bits are, of sound where 16 are."""
 
 import numpy as np
 import numpy.typing as npt
+
+from tinyrobust.data.speech.units import SILENCE, STEPS
+from tinyrobust.robustness.record import Norm
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -15,7 +16,7 @@ def snap(
     adversarial: FloatArray,
     x: FloatArray,
     epsilon: float | None = None,
-    norm: Literal["linf", "l2", "l1", "l0"] = "linf",
+    norm: Norm = "linf",
 ) -> FloatArray:
     """Images on the grid of multiples of 1/255, next to adversarial ones.
 
@@ -44,3 +45,46 @@ def snap(
         # A change that is whole but for rounding errors is whole.
         nearest = np.where(outside, np.trunc(np.round(change, 3)), nearest)
     return np.clip(original + nearest, 0, _LEVELS).astype(np.float32) / np.float32(_LEVELS)
+
+
+def sampled(adversarial: FloatArray, x: FloatArray, epsilon: float, norm: Norm) -> FloatArray:
+    """Clips of 16-bit samples next to adversarial ones, no further from the originals than `epsilon`.
+
+    Each sample takes the nearest step. Where that would leave the ball, in L-inf it takes the last step inside; in L2 and "snr"
+    the whole change is made smaller first, by as little as is needed.
+
+    Args:
+        adversarial: Clips [n, samples] in [0, 1].
+        x: The originals, on the grid.
+        epsilon: Radius of the ball; infinite where there is none.
+        norm: Of the ball.
+
+    Returns:
+        Float32, exactly as `tinyrobust.data.speech.units.unit` of int16 samples.
+    """
+    original = (x.astype(np.float64) - SILENCE) * STEPS
+    change = (adversarial.astype(np.float64) - SILENCE) * STEPS - original
+    steps = np.rint(change)
+    if norm == "linf" and np.isfinite(epsilon):
+        most = np.floor(epsilon * STEPS + 1e-6)
+        steps = np.clip(steps, -most, most)
+    if norm in ("l2", "snr"):
+        radius = epsilon * (STEPS if norm == "l2" else np.linalg.norm(original, axis=1)) * np.ones(len(x))
+        outside = np.flatnonzero(np.linalg.norm(steps, axis=1) > radius)
+        steps[outside] = _smaller(change[outside], radius[outside])
+    # The highest sample is one step below 1.
+    found = np.clip(original + steps, -STEPS // 2, STEPS // 2 - 1)
+    return (found / STEPS + SILENCE).astype(np.float32)
+
+
+def _smaller(change: npt.NDArray[np.float64], radius: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Changes [n, samples] times the largest factor at which they, rounded, are no longer than `radius` [n].
+
+    A rounded change grows with the factor, sample by sample: halving finds it.
+    """
+    low, high = np.zeros(len(change)), np.ones(len(change))
+    for _ in range(14):
+        middle = (low + high) / 2
+        fits = np.linalg.norm(np.rint(change * middle[:, np.newaxis]), axis=1) <= radius
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    return np.asarray(np.rint(change * low[:, np.newaxis]))

@@ -3,68 +3,15 @@
 A new kind of attack is a new class in `Attack`.
 """
 
-import abc
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tinyrobust.robustness.record import Norm
-
-# Whose gradients or scores make the examples. "keras" is the network as it is; the next three are other views of it.
-ViewName = Literal["keras", "keras/T", "repaired", "bpda", "int8", "surrogate"]
-WhiteView = Literal["keras", "keras/T", "repaired", "bpda", "surrogate"]
-TargetName = Literal["keras", "int8"]
-BallNorm = Literal["linf", "l2", "l1"]
-Radii = tuple[Annotated[float, Field(gt=0)], ...]
+from tinyrobust.robustness.attack_kind import AttackKind, BallNorm, GradientKind
+from tinyrobust.robustness.kinds_sound import Shift, Universal
 
 
-class AttackKind(BaseModel, abc.ABC):
-    """What every attack states.
-
-    `on` is the target, or the view of one, whose gradients or scores make the examples. They are judged on the target itself
-    and on every one in `transfer_to`.
-
-    Attributes:
-        gradients: Whether it uses gradients.
-        minimal: Whether it looks for the nearest adversarial example at any distance: it runs once, and its distances are
-            compared with every epsilon.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    gradients: ClassVar[bool] = True
-    minimal: ClassVar[bool] = False
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    on: ViewName = "keras"
-    transfer_to: tuple[TargetName, ...] = ()
-    norm: Norm = "linf"
-    epsilons: Radii = Field((), description="Radii of this attack; those of the settings in its norm when empty.")
-    samples: int | None = Field(None, ge=1, description="For slow attacks: only the first so many of the attacked samples.")
-
-    def parameters(self) -> dict[str, float | int | str | bool]:
-        """Everything that decides what the attack does, for the record."""
-        return self.model_dump(exclude={"name", "on", "transfer_to", "norm", "epsilons", "samples"}, exclude_none=True)
-
-    def harder(self) -> Self | None:
-        """The same attack with five times the steps and one more restart; None where it has no steps."""
-        return None
-
-    @abc.abstractmethod
-    def build(self, estimator: Any, epsilon: float, *, seed: int, drop: bool) -> Any:
-        """The attack at one epsilon.
-
-        Args:
-            estimator: The target.
-            epsilon: The radius; for an attack that looks for the nearest example, the largest radius of interest.
-            seed: Of its random draws.
-            drop: Whether a sample may be left alone as soon as it is broken: not where the examples must transfer.
-        """
-
-
-class _Gradient(AttackKind):
-    on: WhiteView = "keras"
-
-
-class Fgsm(_Gradient):
+class Fgsm(GradientKind):
     """Fast gradient method (Goodfellow et al. 2015): one step of size epsilon along the steepest ascent of the loss."""
 
     kind: Literal["fgsm"]
@@ -77,7 +24,7 @@ class Fgsm(_Gradient):
         return FastGradient(estimator, norm=self.norm, epsilon=epsilon, seed=seed, drop=drop)
 
 
-class Pgd(_Gradient):
+class Pgd(GradientKind):
     """Projected gradient descent (Madry et al. 2018): steps along the steepest ascent of a loss, projected into the ball."""
 
     kind: Literal["pgd"]
@@ -111,7 +58,7 @@ class Pgd(_Gradient):
         )
 
 
-class _Stepwise(_Gradient):
+class _Stepwise(GradientKind):
     steps: int = Field(100, ge=1)
     restarts: int = Field(1, ge=1)
 
@@ -169,11 +116,14 @@ class Fab(_Stepwise):
 
 
 class Square(AttackKind):
-    """Square Attack (Andriushchenko et al. 2020): random squares, kept when the margin of the scores falls; no gradients."""
+    """Square Attack (Andriushchenko et al. 2020): random squares, kept when the margin of the scores falls; no gradients.
+
+    On sound: windows in time instead of squares, tones instead of colours.
+    """
 
     gradients: ClassVar[bool] = False
     kind: Literal["square"]
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Literal["linf", "l2", "snr"] = "linf"
     iterations: int = Field(ge=1)
     restarts: int = Field(ge=1)
     initial_share: float = Field(
@@ -182,14 +132,16 @@ class Square(AttackKind):
 
     def build(self, estimator: Any, epsilon: float, *, seed: int, drop: bool) -> Any:
         """On scores only."""
-        from tinyrobust.attacks.square import Square as Made
+        from tinyrobust.attacks.sound import SquareInTime
+        from tinyrobust.attacks.square import Square as Squares
 
         settings: dict[str, Any] = {
             "iterations": self.iterations,
             "restarts": self.restarts,
             "initial_share": self.initial_share,
         }
-        return Made(estimator, norm=self.norm, epsilon=epsilon, seed=seed, drop=drop, **settings)
+        made = SquareInTime if len(estimator.input_shape) == 1 else Squares
+        return made(estimator, norm=self.norm, epsilon=epsilon, seed=seed, drop=drop, **settings)
 
 
 class Noise(AttackKind):
@@ -208,7 +160,7 @@ class Noise(AttackKind):
         return Made(estimator, kind=self.noise, draws=self.draws, norm=self.norm, epsilon=epsilon, seed=seed, drop=drop)
 
 
-class CarliniWagner(_Gradient):
+class CarliniWagner(GradientKind):
     """C&W (Carlini & Wagner 2017): the nearest example by gradient descent on distance and margin, in L2, L-inf or L0."""
 
     minimal: ClassVar[bool] = True
@@ -224,7 +176,7 @@ class CarliniWagner(_Gradient):
         return Made(estimator, norm=self.norm, steps=self.steps, searches=self.searches, seed=seed, drop=drop)
 
 
-class DeepFool(_Gradient):
+class DeepFool(GradientKind):
     """DeepFool (Moosavi-Dezfooli et al. 2016): steps to the nearest boundary of the linearised network."""
 
     minimal: ClassVar[bool] = True
@@ -287,6 +239,19 @@ class Zoo(_Decision):
 
 
 Attack = Annotated[
-    Fgsm | Pgd | Apgd | ApgdT | Fab | CarliniWagner | DeepFool | Square | Noise | Boundary | HopSkipJump | Zoo,
+    Fgsm
+    | Pgd
+    | Apgd
+    | ApgdT
+    | Fab
+    | CarliniWagner
+    | DeepFool
+    | Square
+    | Noise
+    | Boundary
+    | HopSkipJump
+    | Zoo
+    | Universal
+    | Shift,
     Field(discriminator="kind"),
 ]

@@ -16,18 +16,20 @@ from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.errors import ModelFileError
+from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.expectation import is_random, passes_needed
-from tinyrobust.robustness.kinds import AttackKind
 from tinyrobust.robustness.outcomes import Floats, Ints
 from tinyrobust.robustness.targets import (
     BpdaTarget,
     EnsembleTarget,
+    Hearing,
     InputRange,
     Int8Target,
     KerasTarget,
     StochasticTarget,
     White,
 )
+from tinyrobust.robustness.targets.ranges import UNIT
 
 # Between the two highest logits: the cross-entropy of a float32 network saturates not far above.
 _MARGIN = 5.0
@@ -62,6 +64,7 @@ class Lineup:
         input_range: What 0 and 1 become in the file's input units; recognised when absent.
         temperature: Of a distilled network: its logits are divided by it in the view "keras/T". Estimated when absent.
         seed: Of the passes of a network that is random at inference.
+        hearing: The front end, where sound is attacked: it stands before the file and, differentiable, before every network.
 
     Attributes:
         victims: What is judged, by name.
@@ -84,11 +87,18 @@ class Lineup:
         input_range: InputRange | None = None,
         temperature: float | None = None,
         seed: int = 0,
+        hearing: Hearing | None = None,
     ) -> None:
-        self.flashed = Int8Target(Int8Model(tflite), input_range)
-        self.networks = self._models = tuple(networks)
-        self.temperature, self.passes = temperature, 1
+        self.flashed = Int8Target(Int8Model(tflite), input_range, hearing)
+        self._hearing = hearing
         self.notes: list[str] = []
+        deaf = hearing is not None and not hearing.differentiable
+        if deaf:
+            networks, surrogate = (), None
+            self.notes.append("The front end is C code without gradients: no network was attacked, the file as a black box.")
+        self._models = tuple(networks)
+        self.networks = tuple(self._heard(network, UNIT) for network in networks)
+        self.temperature, self.passes = temperature, 1
         self.white: str | None = "ensemble" if len(networks) > 1 else "keras"
         self.classes = int(self.flashed.nb_classes)
         self._tflite, self._seed = tflite, seed
@@ -99,11 +109,13 @@ class Lineup:
                 f"The ensemble answers by the mean of the probabilities of {len(networks)} networks. "
                 "int8 is the file of the first alone."
             )
-        if not networks:
+        if deaf:
+            self.white = None
+        elif not networks:
             self._rebuild()
         self._add_network()
         if surrogate is not None:
-            self._views["surrogate"] = View("surrogate", KerasTarget(surrogate), "surrogate", exact=False)
+            self._views["surrogate"] = View("surrogate", KerasTarget(self._heard(surrogate, UNIT)), "surrogate", exact=False)
         self._check_fit()
 
     def fit_to(self, x: Floats, y: Ints, epsilon: float, *, expectation: bool) -> None:
@@ -182,20 +194,34 @@ class Lineup:
         if name == "keras/T":
             return self._network(Temperature(self.temperature or 1.0))
         if name == "repaired":
-            return self._network(UnitMargin(), smoothed)
+            return self._network(UnitMargin(), smoothed, repaired=True)
         if name == "bpda":
-            inputs = (0.0, 1.0) if self.networks else self.flashed.input_range
-            return BpdaTarget(self.flashed, smoothed(self._models[0]), model_range=inputs, transform=UnitMargin())
+            model = self._heard(smoothed(self._models[0]), self._inputs, repaired=True)
+            return BpdaTarget(self.flashed, model, model_range=self._range, transform=UnitMargin())
         raise KeyError(name)
 
-    def _network(self, transform: Any = None, changed: Callable[[keras.Model], keras.Model] = lambda model: model) -> White:
-        models = [changed(model) for model in self._models]
+    @property
+    def _inputs(self) -> InputRange:
+        """What 0 and 1 become in the network's own units."""
+        return UNIT if self.networks else self.flashed.input_range
+
+    @property
+    def _range(self) -> InputRange:
+        """The same for what targets are given: a network behind a front end takes [0, 1], whatever its own units."""
+        return UNIT if self._hearing else self._inputs
+
+    def _heard(self, model: keras.Model, model_range: InputRange, *, repaired: bool = False) -> keras.Model:
+        return self._hearing.before(model, model_range, open_floor=repaired) if self._hearing else model
+
+    def _network(
+        self, transform: Any = None, changed: Callable[[keras.Model], keras.Model] = lambda model: model, repaired: bool = False
+    ) -> White:
+        models = [self._heard(changed(model), self._inputs, repaired=repaired) for model in self._models]
         if len(models) > 1:
             return EnsembleTarget(models, mean="probabilities", transform=transform)
         if self.passes > 1:
             return StochasticTarget(models[0], passes=self.passes, seed=self._seed, transform=transform)
-        inputs = (0.0, 1.0) if self.networks else self.flashed.input_range
-        return KerasTarget(models[0], input_range=inputs, transform=transform)
+        return KerasTarget(models[0], input_range=self._range, transform=transform)
 
     def _rebuild(self) -> None:
         try:

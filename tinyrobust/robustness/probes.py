@@ -5,23 +5,24 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.data.arrays import scale
 from tinyrobust.robustness import checks
+from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.expectation import differs
-from tinyrobust.robustness.kinds import AttackKind
 from tinyrobust.robustness.outcomes import Bools, Minimal, Outcome, within
 from tinyrobust.robustness.protocol import Protocol
-from tinyrobust.robustness.record import Check
+from tinyrobust.robustness.record import Check, Norm
 from tinyrobust.robustness.runner import Runner
+from tinyrobust.robustness.scope import Scope
 from tinyrobust.robustness.targets import Int8Target
 
-# Epsilon at which every image can be turned into the same gray one, and one that is no bound at all.
-_HALF, _ALL = 0.5, 1.0
+# By norm, the epsilon at which all samples can be made the same one (one gray; of sound silence, at 0 dB), and one that is as
+# good as no bound: in L-inf it is none, and what is 40 dB louder than a clip drowns it.
+_WIDE: dict[Norm, tuple[float, float]] = {"linf": (0.5, 1.0), "snr": (1.0, 100.0)}
 _FEW = 64  # samples that show whether answers are random
 
 
 def all_checks(
-    runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], protocol: Protocol, headline: float
+    runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], protocol: Protocol, scope: Scope
 ) -> list[Check]:
     """Every check that this evaluation allows.
 
@@ -30,12 +31,12 @@ def all_checks(
         attacks: Those attacks.
         outcomes: What they found.
         protocol: Where they are listed.
-        headline: Epsilon, L-inf.
+        scope: Norm and epsilon of the headline.
     """
     lineup, right = runner.lineup, {name: runner.subset.right(name) for name in runner.lineup.victims}
     # What random targets answer must not depend on what an interrupted evaluation had asked before.
     lineup.forget()
-    scores = {name: target.predict(scale(runner.subset.image)) for name, target in lineup.victims.items()}
+    scores = {name: target.predict(runner.subset.x) for name, target in lineup.victims.items()}
     white = {o.target for o in outcomes if o.gradients and o.home != "surrogate"}
     return [
         checks.black_box_only(white, list(lineup.victims)),
@@ -43,7 +44,7 @@ def all_checks(
         checks.softmax(scores, white & {"int8"}),
         checks.saturated_scores(scores["int8"], runner.subset.label, "int8" in white),
         random_answers(runner),
-        *probes(runner, attacks, outcomes, headline),
+        *probes(runner, attacks, outcomes, scope),
         checks.black_box_wins(outcomes),
         checks.square_is_blind(outcomes, right),
         # In a cascade, rows say what stands after an attack and all before it.
@@ -52,7 +53,7 @@ def all_checks(
     ]
 
 
-def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], headline: float) -> Iterator[Check]:
+def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], scope: Scope) -> Iterator[Check]:
     """Runs them on what the strongest gradient attack of the protocol left standing, on the target that it knows.
 
     Their pieces are kept with the others. What they break counts for the checks, not for the figures.
@@ -61,14 +62,15 @@ def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Out
         runner: After all attacks of the protocol.
         attacks: Those attacks.
         outcomes: What they found.
-        headline: Epsilon, L-inf.
+        scope: Norm and epsilon of the headline.
     """
-    strongest = _strongest(attacks, outcomes, headline)
+    norm, headline = scope.norm, scope.headline
+    strongest = _strongest(attacks, outcomes, norm, headline)
     if strongest is None:
         return
     attack, target = strongest
-    white = [o for o in outcomes if o.target == target and o.direct and o.gradients and o.norm == "linf"]
-    right = runner.subset.right(target)
+    white = [o for o in outcomes if o.target == target and o.direct and o.gradients and o.norm == norm]
+    right = runner.subset.right(target) & _changeable(runner, norm)
     before = runner.minimal
     try:
         runner.minimal = Minimal(runner.subset)
@@ -80,10 +82,12 @@ def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Out
             longer = harder.model_copy(update={"name": f"longer-{attack.name}"})
             found = _run(runner, longer, target, headline, right & ~broken)
             yield checks.more_steps(attack.name, headline, right & ~broken, found)
-        standing = right & ~_broken([o for o in white if o.epsilon <= _HALF], right)
+        standing = right & ~_broken([o for o in white if o.epsilon <= _WIDE[norm][0]], right)
         # All images become one: what is named for it is right for as many as have that class.
         chance = float(np.bincount(runner.subset.label).max() / len(right))
-        for step, (name, epsilon, limit) in enumerate((("half-grey", _HALF, chance), ("unconstrained", _ALL, 0.0)), start=1):
+        for step, (name, epsilon, limit) in enumerate(
+            (("half-grey", _WIDE[norm][0], chance), ("unconstrained", _WIDE[norm][1], 0.0)), start=1
+        ):
             runner.tell(f"checks: {attack.name} at epsilon {epsilon:g}", step, 3)
             wide = attack.model_copy(update={"name": f"wide-{attack.name}"})
             standing &= ~_run(runner, wide, target, epsilon, standing)
@@ -95,7 +99,7 @@ def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Out
 
 def gradients(runner: Runner, attacks: Sequence[AttackKind]) -> Check:
     """The share of input gradients of the cross-entropy that are exactly zero, on every view that attacks used."""
-    x, shares = scale(runner.subset.image), {}
+    x, shares = runner.subset.x, {}
     for name in dict.fromkeys(attack.on for attack in attacks if attack.gradients and attack.on != "surrogate"):
         view = runner.lineup.view(name)
         gradient = view.estimator.loss_gradient(x, runner.subset.label).reshape(len(x), -1)
@@ -105,7 +109,7 @@ def gradients(runner: Runner, attacks: Sequence[AttackKind]) -> Check:
 
 def random_answers(runner: Runner) -> Check:
     """Whether the same images get the same logits twice in a row, on every target; a file is always deterministic."""
-    x, worst = tf.constant(scale(runner.subset.image[:_FEW])), 0.0
+    x, worst = tf.constant(runner.subset.x[:_FEW]), 0.0
     for target in runner.lineup.victims.values():
         if not isinstance(target, Int8Target):  # these answer a question asked again from memory
             worst = max(worst, float(np.mean(differs(target.logits(x), target.logits(x)))))
@@ -117,7 +121,7 @@ def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
 
     Of a target that answers at random only the distances are looked at: another draw is another answer.
     """
-    x, looked_at, failing, why = scale(runner.subset.image), 0, 0, ""
+    x, looked_at, failing, why = runner.subset.x, 0, 0, ""
     for target in runner.lineup.victims:
         found = max((o for o in outcomes if o.target == target), key=lambda o: int(o.broken.sum()), default=None)
         if found is None:
@@ -134,14 +138,23 @@ def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
     return checks.no_examples(looked_at, failing, why)
 
 
-def _strongest(attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], headline: float) -> tuple[AttackKind, str] | None:
+def _strongest(
+    attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], norm: Norm, headline: float
+) -> tuple[AttackKind, str] | None:
     """The attack on gradients that broke most at the headline, and the target that it knows; the first of equals."""
-    kinds = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == "linf" and a.harder() is not None}
+    kinds = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == norm and a.harder() is not None}
     found = [o for o in outcomes if o.attack in kinds and o.direct and o.epsilon == headline]
     if not found:
         return None
     best = max(found, key=lambda o: int(o.broken.sum()))
     return kinds[best.attack], best.target
+
+
+def _changeable(runner: Runner, norm: Norm) -> Bools:
+    """Whether [n] there is room in a sample's ball: none around digital silence, whose loudness any ratio is one of."""
+    if norm != "snr":
+        return np.ones(len(runner.subset.label), np.bool_)
+    return np.asarray((runner.subset.image != 0).any(axis=1))
 
 
 def _broken(outcomes: Sequence[Outcome], right: Bools) -> Bools:

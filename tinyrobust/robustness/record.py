@@ -1,12 +1,21 @@
 """robustness.json: what the attacks found, per target, attack and epsilon, and whether to trust it."""
 
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from tinyrobust.records import Part, Record
 
-Norm = Literal["linf", "l2", "l1", "l0"]
+# "snr": the L2 length of what was added, as a share of the clip's own; "shift": milliseconds that a clip was moved in time.
+Norm = Literal["linf", "l2", "l1", "l0", "snr", "shift"]
+# What was attacked: what enters the network (pixels, features of sound), or the sound itself, before the front end.
+Domain = Literal["features", "waveform"]
+
+
+def decibels(ratio: float) -> float:
+    """A signal-to-noise ratio in dB from a radius in the norm "snr": 0.1 is 20 dB."""
+    return float(-20 * math.log10(ratio))
 
 
 class Proportion(Part):
@@ -36,7 +45,7 @@ class AttackResult(Part):
         crafted_on: Whose gradients or scores made the examples; another name than `target` for a transfer, and for another
             view of the same network ("keras/T", "repaired", "bpda").
         norm: In which `epsilon` is a radius, in input units ([0, 1] for images; pixels for l0).
-        epsilon: The radius.
+        epsilon: The radius. For snr a ratio of lengths, 0.1 at 20 dB (`decibels`); for shift milliseconds.
         parameters: The attack's, as used.
         robust: Samples that were right and still are; n is how many samples the attack was meant for.
         given: Samples that the attack was run on: in a cascade, those that still stood.
@@ -127,10 +136,15 @@ class RobustnessRecord(Record):
     """One evaluation of one model: `worst` has a row for every target and one for `all` targets together.
 
     Attributes:
+        domain: What was attacked. Of sound, an input unit is the 16-bit range: 0 is -32768, 1 is 32768, 0.5 is silence; so an
+            L-inf epsilon is half of what it is in amplitude from -1 to 1.
         cascade: Whether every attack got only what those before it left standing.
         input_range: What black (0) and white (1) are in the file's own input units; a pair of lists where channels differ.
         epsilons: Radii by norm, rising, in input units from 0 (black) to 1 (white).
-        headline: Worst case for all targets at `headline_epsilon`, L-inf.
+        headline_norm: Of `headline_epsilon`.
+        headline: Worst case for all targets at `headline_epsilon`.
+        confusion: Counts [true class][named class] of the flashed file on the whole test set, without attack; None in records
+            from before it was kept.
         checks: Everything that was looked for; a raised one makes the record unreliable.
         reliable: False when a check was raised: then the figures are not evidence of robustness.
         notes: What a reader must know that is no reason for mistrust.
@@ -142,12 +156,14 @@ class RobustnessRecord(Record):
     model_sha256: str
     dataset: str
     dataset_fingerprint: str
+    domain: Domain = "features"
     protocol: str
     cascade: bool = False
     seed: int
     input_range: tuple[float, float] | tuple[list[float], list[float]] = (0.0, 1.0)
     epsilons: dict[Norm, list[float]]
     headline_epsilon: float
+    headline_norm: Norm = "linf"
     samples: int
     clean: list[CleanAccuracy]
     attacks: list[AttackResult]
@@ -155,6 +171,7 @@ class RobustnessRecord(Record):
     minimal: list[MinimalDistance]
     headline: Proportion
     golden: Golden
+    confusion: list[list[int]] | None = None
     checks: list[Check]
     reliable: bool
     notes: list[str]

@@ -4,20 +4,19 @@ import functools
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tinyrobust.attacks.seeds import seeded
-from tinyrobust.data.arrays import scale
 from tinyrobust.errors import RunFolderError, TinyRobustError
 from tinyrobust.progress import Progress, silent
-from tinyrobust.robustness.grid import snap
-from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.robustness.attack_kind import AttackKind
+from tinyrobust.robustness.grid import sampled, snap
 from tinyrobust.robustness.lineup import Lineup, View
-from tinyrobust.robustness.outcomes import NORMS, SLACK, Array, Bools, Floats, Ints, Minimal, Outcome, Subset, distances, within
+from tinyrobust.robustness.outcomes import SLACK, Array, Bools, Floats, Ints, Minimal, Outcome, Subset, distances, moved, within
 from tinyrobust.robustness.pieces import Pieces
 from tinyrobust.robustness.record import Norm
 
@@ -51,6 +50,7 @@ class Runner:
         pieces: Where batches are kept.
         cascade: Whether an attack gets only what still stands.
         grid: Whether examples are tried rounded to 8 bits too.
+        lesson: Samples of another part in [0, 1] and their classes, for attacks that learn.
         tell: Progress.
         minimal: The smallest distances found so far.
         golden: How often the interpreters agreed.
@@ -59,11 +59,12 @@ class Runner:
 
     lineup: Lineup
     subset: Subset
-    radii: dict[Norm, tuple[float, ...]]
+    radii: Mapping[Norm, tuple[float, ...]]
     seed: int
     pieces: Pieces
     cascade: bool = False
     grid: bool = False
+    lesson: tuple[Floats, Ints] | None = None
     tell: Progress = silent
     minimal: Minimal = field(init=False)
     golden: Tally = field(default_factory=Tally)
@@ -71,7 +72,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.minimal = Minimal(self.subset)
-        self._x = scale(self.subset.image)
+        self._x = self.subset.x
         self._kept: dict[tuple[str, float], list[str]] = {}
 
     def epsilons(self, attack: AttackKind) -> tuple[float, ...]:
@@ -117,7 +118,7 @@ class Runner:
         return found
 
     def examples(self, outcome: Outcome) -> tuple[Ints, Floats]:
-        """The samples that an attack broke, as rows of the subset, and the examples that did it, [m, h, w, c]."""
+        """The samples that an attack broke, as rows of the subset, and the examples that did it, [m, ...]."""
         found = np.zeros_like(self._x)
         for name in self._kept[outcome.attack, outcome.epsilon]:
             piece = self.pieces.get(name)
@@ -160,10 +161,17 @@ class Runner:
             # A sample that is left alone as soon as it is broken is barely adversarial, and would not transfer.
             drop = view.exact and set(victims) <= {view.home}
             made, cost = self._measured(
-                view.estimator, lambda: attack.build(view.estimator, epsilon, seed=seed, drop=drop).generate(x, one_hot)
+                view.estimator, lambda: self._built(attack, view, epsilon, seed=seed, drop=drop).generate(x, one_hot)
             )
-        found = inside(made, x, math.inf if attack.minimal else epsilon, attack.norm, attack.name)
-        piece: dict[str, Array] = {"rows": rows, **{f"distance/{norm}": d for norm, d in distances(found, x).items()}}
+        bound = math.inf if attack.minimal else epsilon
+        found = inside(made, x, bound, attack.norm, attack.name)
+        if self.subset.sound:
+            # What is judged can be played: 16-bit samples.
+            found = sampled(found, x, bound, attack.norm)
+        far = distances(found, x, self.subset.norms)
+        if attack.norm == "shift":
+            far["shift"] = moved(found, x, math.ceil(epsilon))
+        piece: dict[str, Array] = {"rows": rows, **{f"distance/{norm}": d for norm, d in far.items()}}
         fooled = np.zeros(len(rows), dtype=bool)
         golden = Tally()
         for name in victims:
@@ -177,6 +185,21 @@ class Runner:
         piece["golden"] = np.asarray([golden.checked, golden.differing])
         piece["kept"], piece["adversarial"] = np.flatnonzero(fooled), found[fooled]
         return piece
+
+    def _built(self, attack: AttackKind, view: View, epsilon: float, *, seed: int, drop: bool) -> Any:
+        """The attack, ready to run: one that learns has learned, once for all batches."""
+        if not attack.learns:
+            return attack.build(view.estimator, epsilon, seed=seed, drop=drop)
+        assert self.lesson is not None, "attacks that learn are left out where there is nothing to learn on"
+        name = f"{attack.name}-{epsilon:.6g}-delta"
+        with seeded(self.seed, zlib.crc32(name.encode())) as own:
+            made = attack.build(view.estimator, epsilon, seed=own, drop=drop)
+        piece = self.pieces.get(name)
+        if piece is None:
+            piece = {"delta": made.learn(*self.lesson)}
+            self.pieces.put(name, piece)
+        made.delta = piece["delta"]
+        return made
 
     def _judged(self, name: str, x: Floats, tally: Tally) -> Ints:
         predicted, checked, differing = self.lineup.verdicts(name, x)
@@ -194,7 +217,7 @@ class Runner:
         return result, (time.perf_counter() - start, queries, forward, backward)
 
     def _distances(self, batches: Sequence[dict[str, Array]]) -> dict[Norm, Floats]:
-        return {norm: _gathered(batches, f"distance/{norm}", len(self._x), np.float32(np.inf)) for norm in NORMS}
+        return {norm: _gathered(batches, f"distance/{norm}", len(self._x), np.float32(np.inf)) for norm in self.subset.norms}
 
     def _outcome(
         self,
@@ -250,10 +273,11 @@ def inside(found: Floats, x: Floats, epsilon: float, norm: Norm, attack: str) ->
         TinyRobustError: It did, or an example is not a number.
     """
     outside = max(float(-found.min()), float(found.max()) - 1)
-    farthest = float(distances(found, x)[norm].max())
+    far = moved(found, x, math.ceil(epsilon)) if norm == "shift" else distances(found, x, (norm,))[norm]
+    farthest = float(far.max())
     if not outside <= SLACK or not within(farthest, epsilon).all():  # also when it is not a number
         raise TinyRobustError(
-            f"Attack {attack!r} left its bounds: expected examples in [0, 1] and within {norm} {epsilon:g} of the image. "
+            f"Attack {attack!r} left its bounds: expected examples in [0, 1] and within {norm} {epsilon:g} of the sample. "
             f"Received: {outside:g} outside of [0, 1], {farthest:g} away."
         )
     low, high = np.float32(0), np.float32(1)

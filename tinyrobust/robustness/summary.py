@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyrobust.robustness.kinds import AttackKind
+from tinyrobust.data.speech.units import samples
+from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.outcomes import Array, Bools, Minimal, Outcome, strongest, within
 from tinyrobust.robustness.record import (
     AttackResult,
@@ -18,6 +19,7 @@ from tinyrobust.robustness.record import (
     WorstCase,
 )
 from tinyrobust.robustness.runner import Runner, Tally
+from tinyrobust.robustness.scope import Scope
 from tinyrobust.robustness.statistics import share
 
 ALL = "all"  # the name of the worst case over targets
@@ -31,10 +33,12 @@ class Clean:
     Attributes:
         right: By target, whether it is right on each image of the whole test set.
         golden: How often the interpreters agreed on the attacked ones.
+        confusion: Counts [true class][named class] of the flashed file on the whole test set.
     """
 
     right: dict[str, Bools]
     golden: Tally
+    confusion: list[list[int]]
 
 
 def record(
@@ -43,7 +47,7 @@ def record(
     outcomes: Sequence[Outcome],
     clean: Clean,
     checks: list[Check],
-    headline: float,
+    scope: Scope,
     about: dict[str, str],
 ) -> RobustnessRecord:
     """The record of an evaluation.
@@ -54,7 +58,7 @@ def record(
         outcomes: What they found.
         clean: What the targets say without attack.
         checks: All of them.
-        headline: Epsilon, L-inf.
+        scope: Domain and headline.
         about: Fields of the record that say what was evaluated.
     """
     lineup, epsilons = runner.lineup, _measured(runner, attacks)
@@ -65,7 +69,9 @@ def record(
         model_sha256=lineup.flashed.model_file.sha256,
         input_range=lineup.flashed.input_range,
         epsilons=epsilons,
-        headline_epsilon=headline,
+        domain=scope.domain,
+        headline_epsilon=scope.headline,
+        headline_norm=scope.norm,
         samples=len(runner.subset.index),
         clean=[
             CleanAccuracy(target=name, test=share(clean.right[name]), attacked=share(runner.subset.right(name)))
@@ -74,10 +80,11 @@ def record(
         attacks=[result(outcome) for outcome in outcomes],
         worst=worst_cases(runner.minimal, epsilons),
         minimal=minimal_distances(runner.minimal, epsilons),
-        headline=share(runner.minimal.survives(ALL, "linf", headline)),
+        headline=share(runner.minimal.survives(ALL, scope.norm, scope.headline)),
         golden=Golden(
             checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
         ),
+        confusion=clean.confusion,
         checks=checks,
         reliable=not any(check.raised for check in checks),
         notes=lineup.notes,
@@ -139,20 +146,20 @@ def minimal_distances(minimal: Minimal, epsilons: dict[Norm, list[float]]) -> li
     return rows
 
 
-def pictures(runner: Runner, outcomes: Sequence[Outcome], headline: float) -> dict[str, Array]:
+def pictures(runner: Runner, outcomes: Sequence[Outcome], scope: Scope) -> dict[str, Array]:
     """Samples that the strongest attack broke on the file within the headline epsilon; none where there are none."""
-    best, subset = strongest(outcomes, headline), runner.subset
+    best, subset = strongest(outcomes, scope.headline, scope.norm), runner.subset
     rows, adversarial = runner.examples(best) if best else (np.zeros(0, np.int64), np.zeros((0, *subset.image.shape[1:])))
     rows, adversarial = rows[:_EXAMPLES], adversarial[:_EXAMPLES].astype(np.float32)
     return {
         "example/index": subset.index[rows],
         "example/label": subset.label[rows],
         "example/image": subset.image[rows],
-        "example/adversarial": adversarial,
+        "example/adversarial": samples(adversarial) if subset.sound else adversarial,
         "example/predicted": best.predicted[rows] if best else rows,
         "example/attack": np.asarray(best.attack if best else ""),
         "example/target": np.asarray("int8"),
-        "example/epsilon": np.asarray(best.epsilon if best else headline),
+        "example/epsilon": np.asarray(best.epsilon if best else scope.headline),
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import write_atomic
+from tinyrobust.recipe import Recipe
 from tinyrobust.sweep import share
 from tinyrobust.sweep.expand import Job
 from tinyrobust.sweep.spec import STAGES
@@ -70,11 +71,17 @@ def prepare(jobs: Sequence[Job], runs_dir: Path, until: str) -> list[Status]:
     for job in jobs:
         path = folders.setdefault(job.recipe.hash, runs_dir / job.recipe.run_name)
         if path not in found:
-            stages = tuple(stage for stage in wanted if stage != "teacher" or job.recipe.train.distillation)
+            stages = tuple(stage for stage in wanted if _needs(job.recipe, stage))
             state = State.complete if share.intact(path, stages) else State.waiting
             found[path] = Status(job, path, stages, state)
         statuses.append(found[path])
     return statuses
+
+
+def _needs(recipe: Recipe, stage: str) -> bool:
+    """As in `tinyrobust.pipeline.stages`, which is not imported here: it takes seconds."""
+    asked = {"teacher": recipe.train.distillation, "attack-waveform": recipe.robustness.waveform, "listen": recipe.listening}
+    return asked.get(stage, True) is not None
 
 
 def execute(

@@ -12,7 +12,7 @@ from tinyrobust.errors import RecipeError
 from tinyrobust.sweep.columns import COLUMNS
 
 # Of the pipeline, in order; not imported from there, because that would load TensorFlow into the sweep's own process.
-STAGES = ("teacher", "train", "export", "attack", "footprint", "report")
+STAGES = ("teacher", "train", "export", "attack", "attack-waveform", "listen", "footprint", "report")
 Stage = Literal["train", "export", "attack", "footprint", "report"]
 _Scalar = str | int | float | bool
 

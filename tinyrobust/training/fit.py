@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -12,8 +14,11 @@ from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.training.callbacks import Recorder, Reporter, StochasticSchedule, StopOnBadLoss, ValidateAverage
-from tinyrobust.training.learner import compiled
+from tinyrobust.training.learner import Learner, compiled
 from tinyrobust.training.objectives import Objective
+
+if TYPE_CHECKING:
+    from tinyrobust.data.speech.differentiable import MfccLayer
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ def fit(
     files: FitFiles,
     *,
     epochs: int | None = None,
+    front: "MfccLayer | None" = None,
     progress: Progress | None = None,
 ) -> keras.Model:
     """Trains `network` by the recipe, going on from the newest checkpoint if there is one.
@@ -60,6 +66,7 @@ def fit(
         recipe: Settings of `[train]`, `[data.augment]` and the seed.
         files: Where history, checkpoints and the final model go.
         epochs: Instead of the recipe's.
+        front: Learn on the sound of a data set of speech, through this front end; validation is on features all the same.
         progress: Called with a label, steps done and all steps.
 
     Returns:
@@ -71,9 +78,9 @@ def fit(
     """
     settings = recipe.train
     epochs = epochs or settings.epochs
-    batches = Batches(dataset.train, recipe.data.augment, settings.batch_size, recipe.seed, copies=dataset.copies)
+    batches = _batches(dataset, recipe, sound=front is not None)
     steps = len(batches)
-    learner = compiled(network, objectives, settings, steps * epochs)
+    learner = compiled(network, objectives, settings, steps * epochs, _kind(front))
     schedule = StochasticSchedule(settings.stochastic, steps, epochs)
     recorder = Recorder(files.history, files.checkpoints, files.stage, schedule)
     done = recorder.resume(learner)
@@ -97,3 +104,20 @@ def fit(
     with atomic_path(files.model) as path:
         network.save(path)
     return network
+
+
+def _kind(front: "MfccLayer | None") -> Any:
+    if front is None:
+        return Learner
+    from tinyrobust.training.sound import HearingLearner  # here, and below: sound needs librosa, which images do not
+
+    return partial(HearingLearner, front=front)
+
+
+def _batches(dataset: Dataset, recipe: Recipe, *, sound: bool) -> Batches:
+    size, speech = recipe.train.batch_size, recipe.data.speech
+    if sound and dataset.heard and speech:
+        from tinyrobust.data.speech.batches import SoundBatches
+
+        return SoundBatches(dataset.train, dataset.heard.recordings, speech.augment, size, recipe.seed)
+    return Batches(dataset.train, recipe.data.augment, size, recipe.seed, copies=dataset.copies)

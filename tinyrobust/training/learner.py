@@ -1,6 +1,6 @@
 """The Keras model that is fitted: a network and the objectives that it is trained for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -49,9 +49,15 @@ class Learner(keras.Model):
         return total
 
 
-def compiled(network: keras.Model, objectives: Sequence[Objective], settings: Train, steps: int) -> Learner:
-    """A learner that is ready to fit for `steps` optimizer steps in all."""
-    learner = Learner(network, objectives)
+def compiled(
+    network: keras.Model,
+    objectives: Sequence[Objective],
+    settings: Train,
+    steps: int,
+    kind: Callable[[keras.Model, Sequence[Objective]], Learner] = Learner,
+) -> Learner:
+    """A learner, of that kind, that is ready to fit for `steps` optimizer steps in all."""
+    learner = kind(network, objectives)
     learner.compile(
         optimizer=_optimizer(network, settings, steps),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tinyrobust.data.speech.augment import augmented, masked, mixed
+from tinyrobust.data.speech.augment import augmented, heard_through, masked, mixed
 from tinyrobust.speech_recipe import Masks, SpeechAugment
 
 RANDOM = np.random.default_rng(0)
@@ -79,6 +79,19 @@ def test_pitch_keeps_the_length() -> None:
 def test_gain_is_in_decibels_and_clips() -> None:
     np.testing.assert_allclose(change(gain_db=(-20, -20)), CLIP / 10, atol=0.5)
     assert change(gain_db=(20, 20)).max() == 32767
+
+
+def test_a_microphone_changes_loudness_by_frequency_and_delays_nothing() -> None:
+    flat, falling = np.full(8, -6.0), np.array([0.0, 0, 0, 0, 0, -10, -20, -30])
+    np.testing.assert_allclose(heard_through(CLIP / 1.0, flat), CLIP * 10 ** (-6 / 20), atol=1e-6)
+    np.testing.assert_allclose(heard_through(CLIP / 1.0, falling), CLIP, rtol=0, atol=80)  # 1 kHz is before the fall
+    high = np.sin(2 * np.pi * 4000 * TIME)
+    np.testing.assert_allclose(heard_through(high, falling), high / 10, atol=1e-6)
+    found = [change(copy, response_db=6).astype(float) for copy in range(40)]
+    loudness = [20 * np.log10(sound.std() / CLIP.std()) for sound in found]
+    assert -6.1 < min(loudness) < -3
+    assert 3 < max(loudness) < 6.1
+    np.testing.assert_array_equal(change(3, response_db=6), found[3])
 
 
 def test_masks_are_blocks_of_the_middle() -> None:

@@ -103,3 +103,23 @@ def test_the_hash_is_of_contents_and_order(tmp_path: Path) -> None:
     assert content_hash([a, b]) == content_hash([c, b])
     different = [[b, a], [a], [a, b, b], [Clip(a.path, "a", 0, start=5), b], [Clip(a.path, "a", 0, start=6), b]]
     assert len({content_hash(clips) for clips in [[a, b], *different]}) == 6
+
+
+def test_clips_are_heard_backwards_and_quieter_where_asked(tmp_path: Path) -> None:
+    rising = np.arange(3 * RATE).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", rising[:RATE], RATE, subtype="PCM_16")
+    background = Background({tmp_path / "noise.wav": rising}, ())
+    clips = [
+        Clip(tmp_path / "a.wav", "a", 0, backwards=True),
+        Clip(tmp_path / "noise.wav", "n", 1, start=10, loudness=0.5),
+        Clip(tmp_path / "noise.wav", "n", 1, start=10, loudness=0.0),
+    ]
+    (found,) = chunks(clips, background)
+    np.testing.assert_array_equal(found.audio[0], rising[:RATE][::-1])
+    np.testing.assert_array_equal(found.audio[1], np.rint(rising[10 : 10 + RATE] / 2))
+    assert not found.audio[2].any()
+    soundfile.write(tmp_path / "noise.wav", rising, RATE, subtype="PCM_16")
+    hashes = {
+        content_hash([clip]) for clip in [*clips, Clip(tmp_path / "a.wav", "a", 0), Clip(tmp_path / "a.wav", "a", 0, start=10)]
+    }
+    assert len(hashes) == 5

@@ -139,3 +139,30 @@ def test_clips_that_lists_name_and_are_not_there_are_counted(tones: Path, tmp_pa
         "low/00000004_nohash_0.wav\nhigh/00000004_nohash_0.wav\nhum/00000004_nohash_0.wav\nlow/gone_nohash_0.wav\n"
     )
     assert corpus(folder).notes == ("1 of 7 clips that the lists name are not there",)
+
+
+def test_words_played_backwards_are_further_unknown_training_clips(tones: Path) -> None:
+    plain, made = corpus(tones), corpus(tones, OWN.model_copy(update={"backwards": 1.5}))
+    assert {part: made.parts[part] for part in ("validation", "test")} == {p: plain.parts[p] for p in ("validation", "test")}
+    added = made.parts["train"][len(plain.parts["train"]) :]
+    assert made.parts["train"][: len(plain.parts["train"])] == plain.parts["train"]
+    average = sum(clip.label < 2 for clip in plain.parts["train"]) / 2
+    assert len(added) == round(1.5 * average)
+    assert {clip.label for clip in added} == {made.classes.index("unknown")}
+    assert all(clip.backwards and clip.name.startswith("backwards/") for clip in added)
+    assert len({clip.path for clip in added}) == len(added)
+    assert {clip.path for clip in added} <= {clip.path for clip in plain.parts["train"] if clip.start is None}
+    assert {clip.path.parent.name for clip in added} >= {"low", "high"}
+    assert corpus(tones, OWN.model_copy(update={"backwards": 1.5})) == made
+    assert corpus(tones, OWN.model_copy(update={"backwards": 1.5}), seed=8).parts["train"] != made.parts["train"]
+
+
+def test_quiet_silence_has_every_loudness_in_training_only(tones: Path) -> None:
+    plain, quiet = corpus(tones), corpus(tones, OWN.model_copy(update={"quiet_silence": True}))
+    silence = quiet.classes.index("silence")
+    for part in PARTS:
+        assert [clip.path for clip in quiet.parts[part]] == [clip.path for clip in plain.parts[part]]
+        loudness = [clip.loudness for clip in quiet.parts[part] if clip.label == silence]
+        assert all(0 <= one < 1 for one in loudness) if part == "train" else set(loudness) == {1.0}
+        assert {clip.loudness for clip in quiet.parts[part] if clip.label != silence} == {1.0}
+    assert len({clip.loudness for clip in quiet.parts["train"]}) > 2

@@ -11,13 +11,16 @@ from fractions import Fraction
 import numpy as np
 from librosa.effects import pitch_shift
 from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
 from scipy.signal import resample_poly
 
 from tinyrobust.data.speech.sound import one_second, to_int16
 from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Masks, SpeechAugment
 
 # Streams of random numbers of one copy are told apart by their first number.
-_SOUND, _MASKS = 0, 1
+_SOUND, _MASKS, _RESPONSE = 0, 1, 2
+# Where a response is drawn, in Hz: octaves, as ears and mel bands count; between them it is a straight line in dB over octaves.
+_KNOTS = 8000.0 / 2.0 ** np.arange(7, -1, -1)
 # Speeds are fractions with denominators up to this: the step is finer than the ear's, and resampling stays short.
 _DENOMINATOR = 50
 # The middle of the 8-bit range: what a coefficient's mean over the training clips is on the grid of MFCC.
@@ -32,7 +35,7 @@ def augmented(
     seed: int,
     noise: Sequence[NDArray[np.int16]],
 ) -> NDArray[np.int16]:
-    """One copy of a clip: speed, pitch, shift, gain, noise, in this order, each by its own draw.
+    """One copy of a clip: speed, pitch, shift, gain, noise, response, in this order, each by its own draw.
 
     Args:
         clip: int16, of shape [16000].
@@ -64,7 +67,23 @@ def augmented(
         recording = noise[int(random.integers(len(noise)))]
         start = int(random.integers(len(recording) - CLIP_SAMPLES + 1))
         sound = mixed(sound, recording[start : start + CLIP_SAMPLES] / 32768, snr_db)
+    if settings.response_db:
+        drawn = _random(_RESPONSE, name, copy, seed).uniform(-settings.response_db, settings.response_db, len(_KNOTS))
+        sound = heard_through(sound, drawn)
     return one_second(to_int16(sound))
+
+
+def heard_through(sound: NDArray[np.float64], response_db: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`sound` through a microphone of another frequency response, without delay.
+
+    Args:
+        sound: Of shape [16000].
+        response_db: At 62.5, 125, 250, ... 8000 Hz; a straight line between two of them, constant below the first.
+    """
+    frequencies = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
+    db = np.interp(np.log2(np.maximum(frequencies, _KNOTS[0])), np.log2(_KNOTS), response_db)
+    changed: NDArray[np.float64] = irfft(rfft(sound) * 10 ** (db / 20), len(sound))
+    return changed
 
 
 def mixed(sound: NDArray[np.float64], noise: NDArray[np.float64], snr_db: float) -> NDArray[np.float64]:

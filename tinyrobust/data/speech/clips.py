@@ -62,17 +62,22 @@ def content_hash(clips: Sequence[Clip]) -> str:
         digests = dict(zip(paths, pool.map(_digest, paths), strict=True))
     total = hashlib.sha256()
     for clip in clips:
-        total.update(f"{digests[clip.path]} {clip.start};".encode())
+        made = f" {clip.backwards} {clip.loudness!r}" if clip.backwards or clip.loudness != 1 else ""
+        total.update(f"{digests[clip.path]} {clip.start}{made};".encode())
     return total.hexdigest()
 
 
 def _read(clip: Clip, background: Background) -> NDArray[np.int16] | Skipped:
     if clip.start is not None:
-        return background.recordings[clip.path][clip.start : clip.start + CLIP_SAMPLES]
-    try:
-        return read_sound(clip.path, seconds=1)
-    except ValueError as error:
-        return Skipped(str(clip.path), str(error))
+        sound = background.recordings[clip.path][clip.start : clip.start + clip.samples]
+    else:
+        try:
+            sound = read_sound(clip.path, seconds=1)
+        except ValueError as error:
+            return Skipped(str(clip.path), str(error))
+    if clip.backwards:
+        sound = sound[::-1]
+    return sound if clip.loudness == 1 else np.rint(sound * clip.loudness).astype(np.int16)
 
 
 def _digest(path: Path) -> str:

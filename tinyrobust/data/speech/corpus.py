@@ -7,14 +7,14 @@ them: the SHA-1 of the speaker's name (README.md of the archive; Warden, arXiv 1
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tinyrobust.data.speech.background import BACKGROUND, Background
 from tinyrobust.errors import DataError
-from tinyrobust.speech_recipe import Speech
+from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
 
 PARTS = ("train", "validation", "test")
 UNKNOWN, SILENCE = "unknown", "silence"
@@ -26,17 +26,25 @@ _LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
 _HASHES = 2**27  # as in the archive's README: the hash modulo this, as a percentage
 _SHARE = 10.0  # percent of the speakers for validation, and as many for the test
 # The draws for validation and test are the same for every recipe and seed, so that figures can be compared.
-_FIXED_SEED = 0
+FIXED_SEED = 0
+# A stream of random numbers of its own: clips that are made leave the draws of unknown words and silence as they are.
+_MADE = (len(PARTS), 0)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A second of sound: a file, or (`start` given) a cut from a background recording, in samples at 16 kHz."""
+    """A second of sound: a file, or (`start` given) a cut of so many samples from a longer recording, at 16 kHz.
+
+    It is heard `backwards`, and at another `loudness` (1: as recorded), where a recipe asks for such training clips.
+    """
 
     path: Path
     name: str
     label: int
     start: int | None = None
+    samples: int = CLIP_SAMPLES
+    backwards: bool = False
+    loudness: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
     )
     parts = {}
     for part in PARTS:
-        random = np.random.default_rng([PARTS.index(part), seed if part == "train" else _FIXED_SEED])
+        random = np.random.default_rng([PARTS.index(part), seed if part == "train" else FIXED_SEED])
         here = {word: [path for path in paths if _part_of(word, path, listed) == part] for word, paths in files.items()}
         clips = [Clip(path, f"{word}/{path.name}", label) for label, word in enumerate(words) for path in here[word]]
         average = len(clips) / len(words)
@@ -98,10 +106,38 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
                 notes.append(f"silence of the {part} part: the {len(recorded):,} clips in {_SILENCE_FOLDER}")
             cuts = [] if recorded else background.cuts(part, max(1, round(speech.silence * average)), random)
             clips += _silence(recorded, cuts, classes.index(SILENCE))
-        _every_class(folder, part, classes, clips)
+        if part == "train":
+            clips = with_made_clips(clips, classes, speech, round(speech.backwards * average), seed)
+        every_class(folder, part, classes, clips)
         parts[part] = tuple(clips)
     partition = "lists" if listed else "SHA-1 rule"
     return Corpus(classes, parts, partition, sum(map(len, files.values())), tuple(notes))
+
+
+def with_made_clips(clips: list[Clip], classes: tuple[str, ...], speech: Speech, backwards: int, seed: int) -> list[Clip]:
+    """Training clips, and what is made of them: words played backwards, silence of any loudness.
+
+    Args:
+        clips: Of words, unknown words and silence.
+        classes: Their names.
+        speech: The task.
+        backwards: How many clips are added to the unknown words: drawn from all that are spoken, the unknown ones too.
+        seed: Draws them, and the loudness.
+    """
+    random = np.random.default_rng([*_MADE, seed])
+    silence = classes.index(SILENCE) if SILENCE in classes else -1
+    spoken = [clip for clip in clips if clip.label != silence]
+    chosen = [spoken[index] for index in sorted(random.permutation(len(spoken))[:backwards].tolist())]
+    made = [
+        replace(clip, name=f"backwards/{clip.name}", label=classes.index(UNKNOWN), backwards=not clip.backwards)
+        for clip in chosen
+    ]
+    if speech.quiet_silence:
+        loudness = random.uniform(0, 1, len(clips)).tolist()
+        clips = [
+            replace(clip, loudness=one) if clip.label == silence else clip for clip, one in zip(clips, loudness, strict=True)
+        ]
+    return clips + made
 
 
 def sha1_part(name: str) -> str:
@@ -171,7 +207,12 @@ def _silence(recorded: list[Path], cuts: list[tuple[Path, int]], label: int) -> 
     return clips + [Clip(path, f"{BACKGROUND}/{path.name}@{start}", label, start) for path, start in cuts]
 
 
-def _every_class(folder: Path, part: str, classes: tuple[str, ...], clips: Sequence[Clip]) -> None:
+def every_class(folder: Path, part: str, classes: tuple[str, ...], clips: Sequence[Clip]) -> None:
+    """Checks that a part has clips of every class.
+
+    Raises:
+        DataError: It has not; the message names the first that are missing.
+    """
     absent = [name for label, name in enumerate(classes) if not any(clip.label == label for clip in clips)]
     if absent:
         raise DataError(

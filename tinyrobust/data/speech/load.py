@@ -6,19 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Dataset, Split, fingerprint, stratified
-from tinyrobust.data.cards import Card, SpeechFolder
-from tinyrobust.data.speech import corpus
+from tinyrobust.data.cards import Card, SpeechFolder, SpeechTfds
+from tinyrobust.data.speech import corpus, packed
 from tinyrobust.data.speech.background import Background, read_background
 from tinyrobust.data.speech.corpus import PARTS, Clip, Corpus
 from tinyrobust.data.speech.features import Features, copies_of, features_of
 from tinyrobust.data.speech.folder import existing_folder
 from tinyrobust.data.speech.frontend import Grid, fitted_grid, shape
 from tinyrobust.data.speech.record import FrontendRecord, Heard, SkippedClip, Vectors
-from tinyrobust.data.speech.sound import one_second, read_sound
+from tinyrobust.data.speech.recordings import Recordings
+from tinyrobust.data.tfds import tfds_folder
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Data
-from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
+from tinyrobust.speech_recipe import Speech
 
 # So many of the clips that could not be read are named in the notes; the record names all.
 _NAMED = 5
@@ -54,13 +55,8 @@ def load(
             f"Expected no settings of images beside [data.speech]. Received: {', '.join('data.' + key for key in given)}",
             hint="Clips have [data.speech.augment]; their validation and test speakers are the official ones.",
         )
-    if card is not None and isinstance(card.loader, SpeechFolder):
-        folder, name = existing_folder(card, card.loader, data_dir), card.name
-    else:
-        folder = Path(data.name).expanduser()
-        name = folder.resolve().name
-    background = read_background(folder)
-    found = corpus.find(folder, speech, background, seed)
+    folder, found, background = _found(data, speech, seed, card, data_dir, progress)
+    name = card.name if card else folder.resolve().name
     parts = {part: _ordered(part, found.parts[part], data, seed) for part in PARTS}
     heard = {part: features_of(part, parts[part], background, speech.frontend, progress) for part in PARTS}
     parts = {part: [parts[part][index] for index in heard[part].kept] for part in PARTS}
@@ -71,6 +67,7 @@ def load(
     if speech.augment.copies:
         copies = copies_of(parts["train"], background, speech.frontend, grid, speech.augment, seed, progress)
     copied = tuple(copies)
+    recordings = Recordings({part: tuple(parts[part]) for part in PARTS}, background)
     y = splits["train"].y
     return Dataset(
         name,
@@ -83,9 +80,24 @@ def load(
         copies=copied,
         heard=Heard(
             _record(speech, grid, found, heard),
-            _vectors(parts["validation"], splits["validation"], background),
+            _vectors(recordings, splits["validation"]),
+            recordings,
         ),
     )
+
+
+def _found(
+    data: Data, speech: Speech, seed: int, card: Card | None, data_dir: Path | None, progress: Progress | None
+) -> tuple[Path, Corpus, Background]:
+    """Where the set is, the clips of the task, and the recordings without speech."""
+    if card is not None and isinstance(card.loader, SpeechTfds):
+        return tfds_folder(card.loader, data_dir), *packed.find(card, card.loader, speech, seed, data_dir, progress)
+    if card is not None and isinstance(card.loader, SpeechFolder):
+        folder = existing_folder(card, card.loader, data_dir)
+    else:
+        folder = Path(data.name).expanduser()
+    background = read_background(folder)
+    return folder, corpus.find(folder, speech, background, seed), background
 
 
 def _ordered(part: str, clips: tuple[Clip, ...], data: Data, seed: int) -> list[Clip]:
@@ -151,12 +163,6 @@ def _record(speech: Speech, grid: Grid, found: Corpus, heard: dict[str, Features
     )
 
 
-def _vectors(clips: list[Clip], split: Split, background: Background) -> Vectors:
-    chosen = clips[:_VECTORS]
-    audio = [
-        read_sound(clip.path, seconds=1)
-        if clip.start is None
-        else background.recordings[clip.path][clip.start : clip.start + CLIP_SAMPLES]
-        for clip in chosen
-    ]
-    return Vectors(np.stack([one_second(sound) for sound in audio]), split.x[: len(chosen)], split.y[: len(chosen)])
+def _vectors(recordings: Recordings, split: Split) -> Vectors:
+    rows = np.arange(min(_VECTORS, len(split)))
+    return Vectors(recordings.audio("validation", rows), split.x[rows], split.y[rows])

@@ -84,14 +84,36 @@ def mfcc(audio: NDArray[np.int16], settings: Mfcc) -> NDArray[np.float32]:
 
 
 def _some(audio: NDArray[np.int16], settings: Mfcc, fixed: Constants) -> NDArray[np.float32]:
-    sound = audio.astype(np.float32) / np.float32(32768)
+    sound = amplitudes(audio)
     frames = np.lib.stride_tricks.sliding_window_view(sound, fixed.fft_size, axis=1)[:, :: fixed.hop]
+    return coefficients(spectra(frames, fixed), settings, fixed)
+
+
+def amplitudes(audio: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Samples as float32 in [-1, 1)."""
+    return audio.astype(np.float32) / np.float32(32768)
+
+
+def spectra(frames: NDArray[np.float32], fixed: Constants) -> NDArray[np.float32]:
+    """The power of every frame of amplitudes, [..., fft_size], in the bins that bands reach, float32 [..., bins].
+
+    A frame's come out the same, bit for bit, whichever others there are.
+    """
     # Double and single precision where librosa has them. The transform in single would be no faster here, and its rounding
     # shows in bands 80 dB below the loudest: 4e-4 of a coefficient.
     spectrum = scipy.fft.rfft(frames * fixed.window, axis=-1)[..., : fixed.filters.shape[1]]
-    power = np.abs(spectrum.astype(np.complex64)) ** 2
+    power: NDArray[np.float32] = np.abs(spectrum.astype(np.complex64)) ** 2
+    return power
+
+
+def coefficients(power: NDArray[np.float32], settings: Mfcc, fixed: Constants) -> NDArray[np.float32]:
+    """Powers of clips, [n, frames, bins], to [n, frames, coefficients]; what is quiet is raised relative to the whole clip.
+
+    The bands of a frame can differ in the last bit with the number of frames: matrices of another size are multiplied in
+    another order.
+    """
     bands = power @ fixed.filters.T
     loudness = 10 * np.log10(np.maximum(np.float32(AMIN), bands))
     loudness = np.maximum(loudness, loudness.max(axis=(1, 2), keepdims=True) - np.float32(settings.top_db))
-    coefficients: NDArray[np.float32] = scipy.fft.dct(loudness, axis=-1, type=2, norm="ortho")[..., : settings.coefficients]
-    return coefficients
+    out: NDArray[np.float32] = scipy.fft.dct(loudness, axis=-1, type=2, norm="ortho")[..., : settings.coefficients]
+    return out

@@ -55,9 +55,17 @@ def micro(audio: NDArray[np.int16], settings: Micro) -> NDArray[np.float32]:
     """
     out = np.empty((len(audio), frames(settings), CHANNELS), np.float32)
     for index, clip in enumerate(audio):
-        front_end, content = MicroFrontend(), clip.tobytes()
-        # A window comes out of every step but the first two, which fill the first window.
-        steps = (front_end.process_samples(content[at : at + 2 * STEP]) for at in range(0, len(content), 2 * STEP))
-        rows = [step.features for step in steps if step.features]
-        out[index] = np.rint(np.array(rows[:: settings.stride]) / _SCALE)
+        front_end = MicroFrontend()
+        rows = [row(front_end, clip[at : at + STEP]) for at in range(0, len(clip), STEP)]
+        out[index] = [values for values in rows if values is not None][:: settings.stride]
     return out
+
+
+def row(front_end: MicroFrontend, step: NDArray[np.int16]) -> NDArray[np.float32] | None:
+    """Gives `front_end` its next 160 samples.
+
+    Returns:
+        The C code's integers for the window that they complete, [40]; None for the first two steps, which fill the first.
+    """
+    values = front_end.process_samples(step.tobytes()).features
+    return np.rint(np.array(values, np.float32) / np.float32(_SCALE)) if values else None

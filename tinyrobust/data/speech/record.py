@@ -1,13 +1,16 @@
 """What is known of a front end: all its parameters, what it heard, and sounds to check another implementation with."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.records import Part, Record
 from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Frontend
+
+if TYPE_CHECKING:
+    from tinyrobust.data.speech.recordings import Recordings
 
 FRONTEND = "frontend.json"
 
@@ -57,7 +60,8 @@ class Vectors:
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """What a data set of speech has besides its features."""
+    """What a data set of speech has besides its features: the front end, a few clips to check it with, and all the sound."""
 
     record: FrontendRecord
     vectors: Vectors
+    recordings: "Recordings"

@@ -1,6 +1,7 @@
 """A sound file to 16 kHz, one channel, 16 bits: what every front end hears, on the computer as on the chip."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,31 @@ def read_sound(path: Path, seconds: float | None = None) -> NDArray[np.int16]:
         shared = math.gcd(rate, SAMPLE_RATE)
         mono = resample_poly(mono, SAMPLE_RATE // shared, rate // shared)
     return to_int16(mono)
+
+
+def sound_blocks(path: Path, seconds: int = 10) -> Iterator[NDArray[np.int16]]:
+    """The samples of `read_sound`, a block of so many seconds after the other: a file may last for hours.
+
+    Only a file of 16 kHz is read in blocks; one of another rate is resampled whole.
+
+    Raises:
+        ValueError: As `read_sound`; what was read before has been given by then.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.samplerate == SAMPLE_RATE and file.frames:
+                count = 0
+                for block in file.blocks(seconds * SAMPLE_RATE, dtype="float32", always_2d=True):
+                    if not np.isfinite(block).all():
+                        raise ValueError("it has samples that are not finite")
+                    count += len(block)
+                    yield to_int16(block.mean(axis=1, dtype=np.float64))
+                if count < file.frames:
+                    raise ValueError(f"it is cut short: {count:,} of {file.frames:,} samples can be read")
+                return
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(_reason(path, error)) from error
+    yield read_sound(path)
 
 
 def to_int16(sound: NDArray[np.floating]) -> NDArray[np.int16]:

@@ -17,6 +17,7 @@ from tinyrobust.attacks.estimator import GraphClassifier
 from tinyrobust.robustness.targets.bpda import BpdaTarget
 from tinyrobust.robustness.targets.ensemble import EnsembleTarget
 from tinyrobust.robustness.targets.flashed import Int8Target, Recheck, int8
+from tinyrobust.robustness.targets.hearing import Hearing
 from tinyrobust.robustness.targets.network import KerasTarget, rebuilt, repaired
 from tinyrobust.robustness.targets.ranges import InputRange, normalised
 from tinyrobust.robustness.targets.stochastic import Passes, StochasticTarget, doubled, varies
@@ -28,6 +29,7 @@ Target = White | Int8Target
 __all__ = [
     "BpdaTarget",
     "EnsembleTarget",
+    "Hearing",
     "InputRange",
     "Int8Target",
     "KerasTarget",

@@ -11,6 +11,7 @@ from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import MissingToolError, ModelFileError
+from tinyrobust.robustness.targets.hearing import Hearing
 from tinyrobust.robustness.targets.memo import Memo
 from tinyrobust.robustness.targets.ranges import InputRange, check_channels, in_units
 
@@ -43,6 +44,7 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
     Args:
         model: The file.
         input_range: What 0 and 1 become in the file's input units; recognised from its input quantization when absent.
+        hearing: The real front end, where the input is sound: what it hears is what the file reads.
 
     Attributes:
         queries: Images that have gone through the file so far; repeated ones are answered from memory and not counted.
@@ -50,20 +52,22 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
 
     Raises:
         ModelFileError: `input_range` is of another number of channels, or absent and the file's input quantization is none of
-            the usual ones.
+            the usual ones; or the front end is that of another file.
     """
 
     backward_passes = 0
 
-    def __init__(self, model: Int8Model, input_range: InputRange | None = None) -> None:
+    def __init__(self, model: Int8Model, input_range: InputRange | None = None, hearing: Hearing | None = None) -> None:
         self.model_file = model
         self.input_range = input_range or model.pixel_range()
         check_channels(self.input_range, int(model.input_shape[-1]))
+        self._hearing = hearing
+        if hearing:
+            hearing.check(tuple(model.input_shape))
+        shape = hearing.input_shape if hearing else model.input_shape
         self.queries = 0
         self._memo = Memo(self._ask)
-        super().__init__(
-            self._scores, model.input_shape, model.classes, channels_first=False, clip_values=(0.0, 1.0), preprocessing=None
-        )
+        super().__init__(self._scores, shape, model.classes, channels_first=False, clip_values=(0.0, 1.0), preprocessing=None)
 
     @property
     def forward_passes(self) -> int:
@@ -75,7 +79,8 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         self._memo.forget()
 
     def quantized(self, x: FloatArray) -> Array:
-        """Images [n, ...] in [0, 1] as the integers that the file reads."""
+        """Images, or clips, [n, ...] in [0, 1] as the integers that the file reads."""
+        x = self._hearing.features(x) if self._hearing else x
         return self.model_file.quantized(in_units(np.asarray(x, dtype=np.float32), self.input_range))
 
     def logits(self, x: FloatArray) -> FloatArray:

@@ -1,0 +1,81 @@
+"""Targets whose input is sound: the front end stands before the file, and before every network."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tinyrobust.attacks.estimator import check_logits
+from tinyrobust.data.arrays import scale
+from tinyrobust.data.speech.differentiable import MfccLayer
+from tinyrobust.data.speech.frontend import Grid, features
+from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.units import samples
+from tinyrobust.errors import ModelFileError
+from tinyrobust.robustness.targets.ranges import InputRange, in_units
+from tinyrobust.speech_recipe import Mfcc
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Hearing:
+    """The front end of a model, for inputs in [0, 1] that are sound (see `tinyrobust.data.speech.units`).
+
+    Args:
+        record: All of its parameters.
+
+    Attributes:
+        input_shape: Of a clip.
+        differentiable: Whether gradients can go through it: MFCC only.
+    """
+
+    def __init__(self, record: FrontendRecord) -> None:
+        self.input_shape = (record.clip_samples,)
+        self.differentiable = isinstance(record.settings, Mfcc)
+        self._shape = (*record.shape, 1)
+        self._settings = record.settings
+        self._grid = Grid(np.asarray(record.low), np.asarray(record.high))
+
+    def features(self, x: FloatArray) -> FloatArray:
+        """What the microcontroller hears: clips [n, samples], rounded to 16 bits, through the real front end.
+
+        Returns:
+            float32 on the 8-bit grid of the features, [n, frames, coefficients, 1] in [0, 1].
+        """
+        if not len(x):
+            return np.zeros((0, *self._shape), np.float32)
+        return scale(self._grid.quantized(features(samples(x), self._settings)))
+
+    def before(self, model: keras.Model, model_range: InputRange, *, open_floor: bool = False) -> keras.Model:
+        """The network with the front end in one graph: from clips in [0, 1] to its outputs.
+
+        The features are rounded to their 8-bit grid; the gradient goes straight through the rounding.
+
+        Args:
+            model: From features in its own units.
+            model_range: What features of 0 and 1 become in these.
+            open_floor: Let gradients through where the front end hears nothing, as what is too quiet; see `MfccLayer`.
+
+        Raises:
+            ModelFileError: The front end has no gradients, or another shape than the network takes.
+        """
+        if not isinstance(self._settings, Mfcc):
+            raise ModelFileError("Expected the front end mfcc for gradients. Received: micro: integer C code")
+        check_logits(model)
+        self.check(tuple(model.input_shape[1:]))
+        sound = keras.Input(self.input_shape)
+        heard = MfccLayer(self._settings, self._grid, rounded=True, open_floor=open_floor)(2 * sound - 1)
+        return keras.Model(sound, model(in_units(heard, model_range), training=False))
+
+    def check(self, shape: tuple[Any, ...]) -> None:
+        """Whether a model takes what the front end gives.
+
+        Raises:
+            ModelFileError: It does not.
+        """
+        if shape != self._shape:
+            raise ModelFileError(
+                f"Expected a model for the features of its front end, {self._shape}. Received: one for {shape}",
+                hint="frontend.json must be that of this very model.",
+            )

@@ -1,0 +1,106 @@
+"""The parts of a recipe that are about robustness: how hard a model is attacked, and whether it learns on attacks."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Radii = tuple[Annotated[float, Field(gt=0)], ...]
+Decibels = Annotated[float, Field(ge=-20, le=80)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Adversarial(_Table):
+    """Fast adversarial training (Wong et al. 2020): every image is replaced by one made against the network by one step."""
+
+    epsilon: float = Field(gt=0, le=1, description="Radius of the L-inf ball, in input units ([0, 1] for images).")
+    step: float = Field(1.25, gt=0, le=2, description="Size of the step, as a multiple of epsilon.")
+
+
+class AdversarialSound(_Table):
+    """The same on the sound of clips: noise is made against the network, through the front end, at a signal-to-noise ratio."""
+
+    domain: Literal["waveform"]
+    snr_db: tuple[Decibels, Decibels] = Field(
+        (20.0, 20.0), description="Of the clip to the noise: drawn for each clip from this range."
+    )
+    steps: Count = Field(1, description="Gradients a batch.")
+    step: float = Field(1.25, gt=0, le=2, description="Size of a step, as a multiple of the radius.")
+
+    @model_validator(mode="after")
+    def _range_rises(self) -> Self:
+        if self.snr_db[0] > self.snr_db[1]:
+            raise ValueError(f"Expected snr_db from low to high. Received: {self.snr_db}")
+        return self
+
+
+def _domain(table: Any) -> str:
+    given = table.get("domain") if isinstance(table, dict) else getattr(table, "domain", None)
+    return "features" if given is None else "waveform"
+
+
+# Without a domain: features, or images. That table came first, and recipes with it keep their hash.
+Adversary = Annotated[
+    Annotated[Adversarial, Tag("features")] | Annotated[AdversarialSound, Tag("waveform")], Discriminator(_domain)
+]
+
+
+class Waveform(_Table):
+    """How hard the sound itself is attacked, before the front end. Without this table it is not.
+
+    L-inf radii are a share of the 16-bit range, from 0 (-32768) to 1 (32768): 0.001 is 65.5 of 65,536 steps, and in
+    amplitude from -1 to 1 twice as much, 0.002.
+    """
+
+    protocol: str = Field("waveform", description="A file in models/protocols/.")
+    epsilons: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.0005, 0.001, 0.002), description="L-inf radii, rising, as a share of the 16-bit range."
+    )
+    snr_db: tuple[Decibels, ...] = Field((30.0, 20.0, 10.0), description="Of the clip to what an attack adds, falling.")
+    headline_snr_db: float = Field(20.0, description="Of the headline: one of snr_db.")
+    shift_ms: tuple[Annotated[int, Field(ge=1, le=500)], ...] = Field(
+        (50, 100), description="Largest shifts in time, rising: the baseline that no one had to search for."
+    )
+    samples: Count = Field(200, description="A stratified subset of the test clips is attacked.")
+
+    @model_validator(mode="after")
+    def _headline_is_measured(self) -> Self:
+        if self.headline_snr_db not in self.snr_db:
+            raise ValueError(f"Expected a headline_snr_db among snr_db. Received: {self.snr_db}, {self.headline_snr_db}")
+        for radii in (self.epsilons, self.shift_ms, tuple(-db for db in self.snr_db)):
+            if list(radii) != sorted(set(radii)) or not radii:
+                raise ValueError(f"Expected radii that rise, and an snr_db that falls. Received: {radii}")
+        return self
+
+
+def noise_ratio(snr_db: float) -> float:
+    """The length of what is added, as a share of the clip's (both L2): 20 dB is 0.1."""
+    return float(10 ** (-snr_db / 20))
+
+
+class Robustness(_Table):
+    """How hard it is attacked. Radii are in input units ([0, 1] for images)."""
+
+    protocol: str = Field("quick", description="A file in models/protocols/.")
+    epsilons: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (2 / 255, 4 / 255, 8 / 255), description="L-inf radii, rising: the largest change of any input value."
+    )
+    l2: Radii = Field((0.25, 0.5, 1.0), description="L2 radii, rising, for attacks in that norm.")
+    l1: Radii = Field((3.0, 6.0, 12.0), description="L1 radii, rising, for attacks in that norm.")
+    l0: Radii = Field((2.0, 4.0, 8.0), description="How many input values an attack in L0 may change, rising.")
+    headline: float = Field(8 / 255, description="The epsilon of the headline: one of `epsilons`.")
+    samples: Count = Field(200, description="A stratified subset of the test images is attacked.")
+    grid: bool = Field(False, description="Try every example rounded to the sensor's 8 bits too, and say how many still work.")
+    waveform: Waveform | None = Field(None, description="Speech: the sound is attacked too.")
+
+    @model_validator(mode="after")
+    def _headline_is_measured(self) -> Self:
+        if not self.epsilons or self.headline not in self.epsilons:
+            raise ValueError(f"Expected a headline among the epsilons. Received: {self.epsilons}, {self.headline}")
+        for radii in (self.epsilons, self.l2, self.l1, self.l0):
+            if list(radii) != sorted(set(radii)):
+                raise ValueError(f"Expected radii that rise. Received: {radii}")
+        return self
