@@ -9,10 +9,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from tinyrobust.data.arrays import Dataset, Split, scale
+from tinyrobust.data.arrays import Dataset, scale
 from tinyrobust.data.speech.record import Heard
 from tinyrobust.errors import MissingToolError
+from tinyrobust.files import write_atomic
 from tinyrobust.footprint.measure import arena_head, footprint
 from tinyrobust.networks.catalog import build
 from tinyrobust.pipeline.facts import run_facts
@@ -24,6 +26,7 @@ from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
 from tinyrobust.training.adversarial import FastAdversarial
+from tinyrobust.training.after import quantize_after
 from tinyrobust.training.fit import FitFiles, fit
 from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
 
@@ -53,7 +56,7 @@ class Context:
         return build(recipe, self.dataset.input_shape, len(self.dataset.classes))
 
     def trained(self, stage: str) -> keras.Model:
-        """The network that the stage `teacher` or `train` left."""
+        """The network that the stage `teacher`, `float` or `train` left."""
         return keras.models.load_model(FitFiles.in_folder(self.path, stage).model, compile=False)
 
 
@@ -83,16 +86,32 @@ def _teacher(context: Context) -> None:
     fit(context.network(recipe), [objective], context.dataset, recipe, files, epochs=epochs, progress=context.progress)
 
 
+def _float(context: Context) -> None:
+    """The float network whose weights are quantized afterwards."""
+    recipe = context.recipe.model_copy(update={"precision": _FLOAT})
+    files = FitFiles.in_folder(context.path, "float")
+    fit(context.network(recipe), [_objective(context)], context.dataset, recipe, files, progress=context.progress)
+
+
 def _train(context: Context) -> None:
-    recipe, settings = context.recipe, context.recipe.train
-    objective: Objective = CrossEntropy(settings.label_smoothing)
+    recipe = context.recipe
+    files = FitFiles.in_folder(context.path, "train")
+    if recipe.train.quantization == "after":
+        before = FitFiles.in_folder(context.path, "float")
+        quantize_after(context.trained("float"), context.network(recipe), context.dataset, recipe, files.model)
+        write_atomic(files.history, before.history.read_text(encoding="utf-8"))
+        return
+    fit(context.network(recipe), [_objective(context)], context.dataset, recipe, files, progress=context.progress)
+
+
+def _objective(context: Context) -> Objective:
+    settings = context.recipe.train
     if settings.distillation:
-        objective = Distillation(context.trained("teacher"), settings.distillation.temperature)
+        return Distillation(context.trained("teacher"), settings.distillation.temperature)
     if settings.adversarial:
         attack = settings.adversarial
-        objective = FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, recipe.seed)
-    files = FitFiles.in_folder(context.path, "train")
-    fit(context.network(recipe), [objective], context.dataset, recipe, files, progress=context.progress)
+        return FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, context.recipe.seed)
+    return CrossEntropy(settings.label_smoothing)
 
 
 def _need_tensorflow() -> None:
@@ -108,13 +127,13 @@ def _export(context: Context) -> None:
     from tinyrobust.deploy.export import export
 
     settings = context.recipe.export
-    images = _parity_images(context.dataset, settings.parity_samples)
+    images, labels = _parity_images(context.dataset, settings.parity_samples)
     export(
         context.trained("train"),
         name=context.recipe.name,
         calibration=context.dataset.train.x[: settings.calibration_samples],
-        parity_images=images.x,
-        parity_labels=images.y,
+        parity_images=images,
+        parity_labels=labels,
         parity_source="validation images first, then training images; none from the test set",
         classes=context.dataset.classes,
         settings=settings,
@@ -134,10 +153,12 @@ def _export_frontend(context: Context, heard: Heard) -> None:
     write_frontend(heard.record, heard.vectors, answers.tolist(), context.recipe.name, context.path)
 
 
-def _parity_images(dataset: Dataset, count: int) -> Split:
+def _parity_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The first `count` of validation and then training images: never the test set, which is looked at once, later."""
-    train, validation = dataset.train, dataset.validation
-    return Split(np.concatenate([validation.x, train.x])[:count], np.concatenate([validation.y, train.y])[:count])
+    first = (dataset.validation, dataset.train)
+    x = np.concatenate([split.x[:count] for split in first])
+    y = np.concatenate([split.y[:count] for split in first])
+    return x[:count], y[:count]
 
 
 def _attack(context: Context) -> None:
@@ -185,6 +206,12 @@ STAGES = (
         _teacher,
         ("teacher_model.keras", "teacher_history.jsonl"),
         needed=lambda recipe: recipe.train.distillation is not None,
+    ),
+    Stage(
+        "float",
+        _float,
+        ("float_model.keras", "float_history.jsonl"),
+        needed=lambda recipe: recipe.train.quantization == "after",
     ),
     Stage("train", _train, ("model.keras", "history.jsonl")),
     Stage(

@@ -70,7 +70,7 @@ def prepare(jobs: Sequence[Job], runs_dir: Path, until: str) -> list[Status]:
     for job in jobs:
         path = folders.setdefault(job.recipe.hash, runs_dir / job.recipe.run_name)
         if path not in found:
-            stages = tuple(stage for stage in wanted if stage != "teacher" or job.recipe.train.distillation)
+            stages = tuple(stage for stage in wanted if stage not in share.ONLY_SOME or stage in share.keys(job.recipe))
             state = State.complete if share.intact(path, stages) else State.waiting
             found[path] = Status(job, path, stages, state)
         statuses.append(found[path])
