@@ -37,7 +37,7 @@ test-slow: .venv/.dev ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
 
 zoo: .venv/.run ## Train a model of models/ and put what it leaves beside its recipe; MODEL=kws-dscnn
-	run=$$($(BIN)/tinyrobust run $(MODEL) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["run"])'); \
+	run=$$($(BIN)/tinyrobust run $(MODEL) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["run"])') && \
 	for file in $(ARTEFACTS); do test ! -e $$run/$$file || cp $$run/$$file models/$(MODEL)/; done
 
 lint: .venv/.dev ## Check format, style, types and import rules

@@ -6,11 +6,10 @@ from typing import Any, cast
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from tinyrobust import recipe
 from tinyrobust._version import __version__
-from tinyrobust.data.arrays import scale, stratified
+from tinyrobust.data.arrays import Images, scale, stratified
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
 from tinyrobust.robustness import probes
@@ -25,6 +24,8 @@ from tinyrobust.robustness.summary import Clean, pictures, record
 from tinyrobust.robustness.targets import InputRange
 
 _FEW = 64  # samples that show whether answers are random, and how large logits are
+# Bytes of float images that clean accuracy is measured on at once, in whole batches of the targets.
+_AT_ONCE, _BATCH = 64 * 2**20, 256
 
 
 def evaluate(
@@ -33,7 +34,7 @@ def evaluate(
     tflite: Path,
     dataset_name: str,
     fingerprint: str,
-    x_test: npt.NDArray[np.uint8],
+    x_test: Images,
     y_test: Ints,
     settings: recipe.Robustness,
     protocol: Protocol,
@@ -62,7 +63,7 @@ def evaluate(
         tflite: The file that is flashed.
         dataset_name: For the record.
         fingerprint: Of the data, for the record.
-        x_test: Images, uint8 [n, h, w, c].
+        x_test: Images, uint8 [n, h, w, c], in memory or on disk.
         y_test: Classes, int64 [n].
         settings: Epsilons (input units, [0, 1]), the headline and the number of samples.
         protocol: The attacks.
@@ -126,19 +127,27 @@ def _digests(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> 
     return found if surrogate is None else {**found, "surrogate": network_digest(surrogate)}
 
 
-def _clean(lineup: Lineup, x_test: npt.NDArray[np.uint8], y_test: Ints, index: Ints, tell: Progress) -> tuple[Subset, Clean]:
+def _clean(lineup: Lineup, x_test: Images, y_test: Ints, index: Ints, tell: Progress) -> tuple[Subset, Clean]:
     """The attacked samples, and what the targets say without attack.
 
     On the attacked samples the file's verdicts are those of TensorFlow Lite Micro, as they are under attack.
     """
     right, attacked, golden = {}, {}, Tally()
-    x = scale(x_test)
+    x = scale(x_test[index])
     for done, (name, target) in enumerate(lineup.victims.items()):
         tell(f"clean accuracy: {name}", done, len(lineup.victims))
-        right[name] = np.asarray(np.argmax(target.predict(x), axis=1) == y_test)
-        attacked[name], checked, differing = lineup.verdicts(name, x[index])
+        right[name] = np.asarray(_named(target, x_test) == y_test)
+        attacked[name], checked, differing = lineup.verdicts(name, x)
         golden.add(checked, differing)
     return Subset(index, x_test[index], y_test[index], attacked), Clean(right, golden)
+
+
+def _named(target: Any, x_test: Images) -> Ints:
+    """The class that a target names for every image [n]."""
+    batches = _AT_ONCE // (_BATCH * 4 * int(np.prod(x_test.shape[1:])))
+    rows = _BATCH * max(1, batches)
+    parts = [np.argmax(target.predict(scale(x_test[at : at + rows])), axis=1) for at in range(0, len(x_test), rows)]
+    return np.concatenate(parts)
 
 
 def _runnable(protocol: Protocol, lineup: Lineup) -> list[AttackKind]:
@@ -161,7 +170,7 @@ def _left_out(protocol: Protocol, attacks: Sequence[AttackKind]) -> list[str]:
     ]
 
 
-def _check_data(lineup: Lineup, x_test: npt.NDArray[Any], y_test: Ints) -> None:
+def _check_data(lineup: Lineup, x_test: Images, y_test: Ints) -> None:
     shape = tuple(lineup.flashed.input_shape)
     if x_test.dtype != np.uint8 or x_test.shape[1:] != shape:
         raise DataError(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import keras
 
-from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.batches import Batches
+from tinyrobust.data.arrays import Dataset
+from tinyrobust.data.batches import Batches, InOrder
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
@@ -86,8 +86,7 @@ def fit(
         callbacks.append(Reporter(progress, files.stage, steps, epochs))
     learner.fit(
         batches,
-        validation_data=(scale(dataset.validation.x), dataset.validation.y),
-        validation_batch_size=256,
+        validation_data=InOrder(dataset.validation, batch_size=256),
         initial_epoch=done,
         epochs=epochs,
         shuffle=False,
