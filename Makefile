@@ -12,11 +12,15 @@ SETTINGS := pyproject.toml setup.cfg
 # For the tests that compile firmware and run it on an emulated board, and for those that have words spoken.
 APT_PACKAGES := g++ espeak-ng gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 
+# What a model of the zoo has beside its recipe: all of it from one run.
+ARTEFACTS := README.md model.tflite model_data.cc model_data.h frontend.json model_frontend.h model_frontend_vectors.h \
+	footprint.json parity.json robustness.json robustness-waveform.json detection.json
+
 export PIP_ROOT_USER_ACTION = ignore
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint apt lock clean
+.PHONY: help demo test test-slow zoo lint apt lock clean
 .DELETE_ON_ERROR:
 
 help: ## Say what the targets are
@@ -31,6 +35,10 @@ test: apt lint ## Check format, style, types and import rules, and run the tests
 
 test-slow: .venv/.dev ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
+
+zoo: .venv/.run ## Train a model of models/ and put what it leaves beside its recipe; MODEL=kws-dscnn
+	run=$$($(BIN)/tinyrobust run $(MODEL) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["run"])') && \
+	for file in $(ARTEFACTS); do test ! -e $$run/$$file || cp $$run/$$file models/$(MODEL)/; done
 
 lint: .venv/.dev ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .

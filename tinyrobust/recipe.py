@@ -131,6 +131,9 @@ class Train(_Table):
     weight_decay: float = Field(1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales.")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
+    quantization: Literal["aware", "after"] = Field(
+        "aware", description="In training, or after it: a float network is trained, then its weights are quantized."
+    )
     stochastic: Stochastic = Stochastic()
     distillation: Distillation | None = None
     adversarial: Adversary | None = None
@@ -139,6 +142,8 @@ class Train(_Table):
     def _one_way_of_learning(self) -> Self:
         if self.distillation and self.adversarial:
             raise ValueError("Expected distillation or adversarial. Received: both: soft labels are those of clean images")
+        if self.distillation and self.quantization == "after":
+            raise ValueError("Expected quantization in training with distillation: its student is quantized. Received: after")
         return self
 
 
@@ -198,6 +203,8 @@ class Recipe(_Table):
         values = self.model_dump(mode="json", exclude={"name", "description"})
         if self.train.adversarial is None:  # runs from before there was such a table keep their hash
             del values["train"]["adversarial"]
+        if self.train.quantization == "aware":  # likewise
+            del values["train"]["quantization"]
         if self.data.fold is None:  # likewise
             del values["data"]["fold"]
         if self.data.speech is None:  # likewise

@@ -59,6 +59,14 @@ def test_missing_data_says_where_it_is_expected_and_how_to_get_it(nowhere: Path)
     assert not (nowhere / "data").exists()
 
 
+def test_a_set_with_several_forms_names_the_one_of_the_card(nowhere: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load(Data(name="imagenette"), 7, nowhere / "data")
+    text = str(caught.value)
+    assert f"in {nowhere}/data/imagenette/160px-v2/1.0.0" in text
+    assert f"tfds.builder('imagenette/160px-v2:1.0.0', data_dir='{nowhere}/data').download_and_prepare()" in text
+
+
 def test_flip_is_refused_before_anything_is_read(nowhere: Path) -> None:
     with pytest.raises(DataError, match=r"flip = false: a mirrored image of MNIST"):
         load(Data(name="mnist", augment=Augment(flip=True)), 7, nowhere)

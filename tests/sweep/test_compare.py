@@ -9,6 +9,7 @@ from tinyrobust.robustness.statistics import wilson
 from tinyrobust.sweep.columns import Value
 from tinyrobust.sweep.compare import _cell, spread, to_csv, written
 from tinyrobust.sweep.page import page
+from tinyrobust.sweep.pareto import front
 from tinyrobust.sweep.record import JobRecord, RowRecord, SweepRecord
 
 
@@ -99,3 +100,18 @@ def test_units():
         "3\u00a0min\u00a012\u00a0s",
     ]
     assert spread("B", _cell("file", [(1, Value(1.0)), (2, Value(1.0))], None)) == ""
+
+
+def test_the_front_is_what_nothing_beats():
+    points = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.4), (2.0, 0.7), (3.0, 0.8), (4.0, 0.9)]
+    assert front(points) == [1, 3, 0]
+    assert front([(1.0, 0.5), (1.0, 0.5)]) == [0, 1]  # neither is better than the other
+
+
+def test_the_front_is_drawn_where_it_is_asked_for(record):
+    assert "Pareto" not in page(record)
+    cells = [_cell("accuracy", [(1, Value(0.8, 160, 200))], None), _cell("file", [(1, Value(2048.0))], None)]
+    rows = [RowRecord(labels={"w": name}, cells=cells, complete=1, jobs=1) for name in ("<b>one</b>", "two")]
+    text = page(record.model_copy(update={"rows": [*rows, record.rows[1]], "pareto": ("file", "accuracy")}))
+    assert "On the Pareto front: &lt;b&gt;one&lt;/b&gt;: 80.0" in text
+    assert "<b>one" not in text

@@ -56,6 +56,12 @@ def test_axes_are_crossed_and_the_first_seed_comes_first(tmp_path: Path) -> None
     assert len({job.recipe.hash for job in jobs}) == 12
 
 
+def test_settings_of_every_run_come_before_those_of_a_point(tmp_path: Path) -> None:
+    text = _TWO_AXES.replace("seeds = [1, 2]", 'set = ["train.ema=0.5", "train.warmup=0.1"]')
+    found = [(job.recipe.train.ema, job.recipe.train.warmup) for job in jobs_of(tmp_path, text)[:2]]
+    assert found == [(0.5, 0.1), (0.9, 0.1)]
+
+
 def test_axes_are_zipped(tmp_path: Path) -> None:
     text = _TWO_AXES.replace("[5, 6, 7]", "[5, 6]").replace("seeds = [1, 2]", 'combine = "zip"')
     jobs = jobs_of(tmp_path, text)
@@ -81,14 +87,13 @@ def test_every_sweep_in_the_box_expands(name: str) -> None:
     jobs = expand(sweep, path)
     assert len({job.recipe.hash for job in jobs}) == len(jobs)
     assert all(job.recipe.name != job.recipe.run_name for job in jobs)
-    assert sweep.references
-    assert sweep.source
+    assert bool(sweep.references) == bool(sweep.source)
 
 
-def test_the_stq_papers_table_has_its_four_rows() -> None:
+def test_the_stq_papers_table_has_its_rows() -> None:
     sweep, path = load("stq")
     labels = [{axis: point.label for axis, point in row}["weights"] for row in rows(sweep)]
-    assert labels == ["FP", "STQ", "binary", "8-bit"]
+    assert labels == ["FP", "STQ", "binary", "8-bit", "ternary, after"]
     weights = [{rule.weights for rule in job.recipe.precision} for job in expand(sweep, path)[:4]]
     assert weights == [{"float"}, {"fixed-point", "stochastic-ternary"}, {"fixed-point", "binary"}, {"fixed-point"}]
     papers = {reference.row["weights"]: reference.figures["accuracy-keras"] for reference in sweep.references}
@@ -112,6 +117,8 @@ def test_the_stq_papers_table_has_its_four_rows() -> None:
         (("train.ema=0.9", "train.emma=0.9"), "train.emma: there is no such key. Did you mean 'ema'"),
         (('"digits-stq"', '"digit-stq"'), "Did you mean 'digits-stq'"),
         (("seeds = [1, 2]", 'reference = [{row = {weights = "gold"}, figures = {}}]'), "weights = 'gold'"),
+        (("seeds = [1, 2]", 'pareto = ["accuracy", "packed"]'), "Expected a cost, such as packed.*Received: 'accuracy'"),
+        (("seeds = [1, 2]", 'pareto = ["arena", "accuracy"]'), "from the columns of the sweep, in pareto. Received: 'arena'"),
         (("seeds = [1, 2]", 'reference = [{row = {weights = "binary"}, figures = {}}]'), "Expected a source"),
     ],
 )
@@ -171,9 +178,9 @@ def test_the_plan_is_told_before_anything_runs(tmp_path: Path) -> None:
     words = ["sweep", "stq", "--runs-dir", str(tmp_path), "--dry-run"]
     people, machines = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--json", "--set", "train.epochs=2"])
     assert people.exit_code == machines.exit_code == 0
-    assert "12 runs" in people.output
+    assert "15 runs" in people.output
     plan = json.loads(machines.output)
-    assert [row["state"] for row in plan] == ["waiting"] * 12
+    assert [row["state"] for row in plan] == ["waiting"] * 15
     assert plan[0]["run"].startswith("cifar10-fp-")
     assert plan[0]["run"] not in people.output
     assert list(tmp_path.iterdir()) == []

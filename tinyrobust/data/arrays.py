@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyrobust.data.rows import Rows
 from tinyrobust.data.speech.record import Heard
 from tinyrobust.errors import DataError
+from tinyrobust.progress import Progress
+
+Images = NDArray[np.uint8] | Rows
+"""Images in memory, or on disk: both have shape and length, and give arrays when they are indexed."""
+
+# Bytes of images that are hashed at once: of those on disk, no more than these are in memory.
+_CHUNK = 16 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,14 +23,14 @@ class Split:
     """Images and their labels.
 
     Attributes:
-        x: Images, uint8 in [0, 255], of shape [n, height, width, channels].
+        x: Images, uint8 in [0, 255], of shape [n, height, width, channels]; of large sets, on disk.
         y: Class indices, int64, of shape [n].
 
     Raises:
         DataError: The arrays are of another type or shape, or their lengths differ.
     """
 
-    x: NDArray[np.uint8]
+    x: Images
     y: NDArray[np.int64]
 
     def __post_init__(self) -> None:
@@ -37,8 +45,14 @@ class Split:
         return len(self.y)
 
     def take(self, indices: NDArray[np.int64]) -> "Split":
-        """A copy of the images at `indices`, in that order."""
-        return Split(self.x[indices], self.y[indices])
+        """The images at `indices`, in that order: a copy, or where they are on disk."""
+        return Split(self.x.take(indices) if isinstance(self.x, Rows) else self.x[indices], self.y[indices])
+
+    def cut(self, n: int, seed: int) -> tuple["Split", "Split"]:
+        """All but `n` of the samples, and those: a stratified draw. Both keep the order that the samples had."""
+        drawn = np.zeros(len(self), bool)
+        drawn[stratified(self.y, n, seed)] = True
+        return self.take(np.flatnonzero(~drawn)), self.take(np.flatnonzero(drawn))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +135,18 @@ def stratified(y: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     return np.lexsort((ties, key))[:n].astype(np.int64)
 
 
-def fingerprint(*splits: Split) -> str:
+def fingerprint(*splits: Split, progress: Progress | None = None) -> str:
     """SHA-256, in hex, over type, shape and bytes of x and y of the splits, in this order: train, validation, test."""
     digest = hashlib.sha256()
+    done, total = 0, sum(map(len, splits))
     for split in splits:
-        for array in (split.x, split.y):
-            digest.update(f"{array.dtype.str} {array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).data)
+        digest.update(f"{split.x.dtype.str} {split.x.shape};".encode())
+        at_once = max(1, _CHUNK // max(1, int(np.prod(split.x.shape[1:]))))
+        for start in range(0, len(split), at_once):
+            digest.update(np.ascontiguousarray(split.x[start : start + at_once]).data)
+            if progress and isinstance(split.x, Rows):  # in memory it takes no time
+                progress("reading images", done + min(start + at_once, len(split)), total)
+        done += len(split)
+        digest.update(f"{split.y.dtype.str} {split.y.shape};".encode())
+        digest.update(np.ascontiguousarray(split.y).data)
     return digest.hexdigest()

@@ -115,6 +115,28 @@ class Batches(keras.utils.PyDataset):
         return self._order[1]
 
 
+class InOrder(keras.utils.PyDataset):
+    """All images as they are, in their order, for `model.evaluate` and `validation_data`; one batch at a time in float.
+
+    Args:
+        split: The images.
+        batch_size: Images a batch; the last has the rest.
+    """
+
+    def __init__(self, split: Split, batch_size: int) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self._split = split
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Batch `index`: images, float32 in [0, 1], and class indices."""
+        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        return scale(self._split.x[rows]), self._split.y[rows]
+
+
 def augmented(x: NDArray[np.uint8], augment: Augment, random: np.random.Generator) -> NDArray[np.uint8]:
     """Each image mirrored and shifted by its own draw.
 

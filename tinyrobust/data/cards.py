@@ -2,9 +2,9 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinyrobust import assets, toml
 from tinyrobust.errors import DataError
@@ -26,7 +26,15 @@ class Tfds(_Table):
 
     kind: Literal["tfds"]
     name: str
+    config: str = Field("", description="Of sets that have several, such as sizes.")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    test: str = Field("test", description="Its split whose images are the test images.")
+    split_seed: int | None = Field(
+        None, ge=0, description="The set has training images only: draws the test images from them, the same for every recipe."
+    )
+    sizes_vary: bool = Field(
+        False, description="Images differ in size: the square in their middle is resized to data.size, else to the card's size."
+    )
 
 
 class SpeechTfds(Tfds):
@@ -62,13 +70,22 @@ class Card(_Table):
     licence: str
     citation: str = ""
     classes: tuple[str, ...] = Field(min_length=2)
-    image: tuple[int, int, Literal[1, 3]] = Field(description="Height, width and channels before preprocessing.")
+    image: tuple[int, int, Literal[1, 3]] = Field(
+        description="Height, width and channels before preprocessing; where sizes vary, what recipes without data.size get."
+    )
     train_images: int = Field(ge=1, description="Before the validation images are taken from them.")
     test_images: int = Field(ge=1)
     flip_allowed: bool = Field(description="Whether a mirrored image is still of its class.")
     splits: str
     preprocessing: str
     loader: Annotated[ScikitLearn | Tfds | SpeechTfds | Npz | SpeechFolder, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _varying_images_become_squares(self) -> Self:
+        height, width, _ = self.image
+        if isinstance(self.loader, Tfds) and self.loader.sizes_vary and height != width:
+            raise ValueError(f"Expected square images where sizes vary. Received: {height} x {width}")
+        return self
 
 
 def cards() -> dict[str, Card]:

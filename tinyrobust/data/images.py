@@ -1,23 +1,26 @@
 """Preprocessing of images: colour and size. uint8 in, uint8 out, each image by itself: nothing leaks between splits."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tinyrobust.data.rows import Rows
 from tinyrobust.progress import Progress
+
+_Images = TypeVar("_Images", NDArray[np.uint8], NDArray[np.uint8] | Rows)
 
 # Images converted at once: bounds the memory of the wide integers in `_luma` and how often progress is reported.
 _CHUNK = 5000
 
 
 def prepare(
-    x: NDArray[np.uint8],
+    x: _Images,
     color: Literal["gray", "rgb"],
     size: int | None,
     progress: Progress | None = None,
-) -> NDArray[np.uint8]:
+) -> _Images:
     """Images in the colour and size that a recipe asks for: colour first, then size.
 
     Gray is the luma of ITU-R BT.601, (299 R + 587 G + 114 B) / 1000 rounded half up, in integers and so the same everywhere.
@@ -25,7 +28,7 @@ def prepare(
     reduction (antialiased), in its fixed-point uint8 arithmetic; it does not keep the aspect ratio.
 
     Args:
-        x: Images of shape [n, height, width, 1 or 3].
+        x: Images of shape [n, height, width, 1 or 3]; those on disk are left there when they are as wanted.
         color: What the network sees.
         size: Height and width in pixels; None keeps them.
         progress: Called with the number of images done.
@@ -44,6 +47,14 @@ def prepare(
         if progress:
             progress("preparing images", start + len(part), len(x))
     return out
+
+
+def squared(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest square in the middle of an image [height, width, channels]; of an odd rest, the smaller half is first."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 def _recolored(x: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -217,8 +217,8 @@ def _in_order(names: set[str]) -> list[str]:
 
 
 def _leaked(data: Source) -> int:
-    known = {image.tobytes() for image in data.train.x}
-    return sum(image.tobytes() in known for image in data.test.x)
+    known = {image.tobytes() for image in data.train.x[:]}
+    return sum(image.tobytes() in known for image in data.test.x[:])
 
 
 def _counts(data: Source) -> dict[str, tuple[int, int]]:
@@ -237,4 +237,4 @@ def _preprocessing(source: Path, color: str | None, size: int | None, skipped: i
 def _pack(path: Path, data: Source) -> None:
     train, test, classes = data.train, data.test, np.array(data.classes)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, x_train=train.x, y_train=train.y, x_test=test.x, y_test=test.y, classes=classes)
+        np.savez_compressed(file, x_train=train.x[:], y_train=train.y, x_test=test.x[:], y_test=test.y, classes=classes)

@@ -56,7 +56,7 @@ def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress
     elif isinstance(card.loader, Npz):
         source = _own(card, card.loader, find_card(data.name).parent)
     else:
-        source = read_tfds(card, card.loader, data_dir, progress)
+        source = read_tfds(card, card.loader, data_dir, progress, color=data.color, size=data.size)
     # A card given by its path goes by its file name: it is none of the cards of `datasets/`, whatever it is called.
     name = Path(data.name).name if data.name.endswith(".toml") else card.name
     return _dataset(name, data, seed, source, _missing_images(card, source), progress)
@@ -111,9 +111,8 @@ def _digits(card: Card, split_seed: int) -> Source:
     y = digits.target.astype(np.int64)
     if x.shape != (card.train_images + card.test_images, *card.image):
         raise DataError(f"Expected {card.train_images + card.test_images} images of {card.image}. Received: {x.shape}")
-    is_test = np.zeros(len(y), bool)
-    is_test[stratified(y, card.test_images, split_seed)] = True
-    return Source(Split(x[~is_test], y[~is_test]), Split(x[is_test], y[is_test]), card.classes)
+    train, test = Split(x, y).cut(card.test_images, split_seed)
+    return Source(train, test, card.classes)
 
 
 def _missing_images(card: Card, source: Source) -> tuple[str, ...]:
@@ -142,7 +141,8 @@ def _dataset(name: str, data: Data, seed: int, source: Source, notes: tuple[str,
         tested = tested.take(stratified(tested.y, data.test_samples, _TEST_SUBSET_SEED))
     chosen = (source.train.take(drawn[held_out:]), source.train.take(drawn[:held_out]), tested)
     train, validation, test = (Split(prepare(part.x, data.color, data.size, progress), part.y) for part in chosen)
-    return Dataset(name, train, validation, test, source.classes, fingerprint(train, validation, test), notes)
+    found = fingerprint(train, validation, test, progress=progress)
+    return Dataset(name, train, validation, test, source.classes, found, notes)
 
 
 def _folded(source: Source, fold: Fold) -> Source:

@@ -69,7 +69,7 @@ def run(
     data_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> Run:
-    """Executes a recipe: teacher (when distilling), train, export, attack, listen (if asked for), footprint, report.
+    """Executes a recipe, stage by stage: teacher or float network where it asks for one, train, export, attack, and so on.
 
     A stage whose record is in the run's folder is skipped; one that was interrupted goes on (training, from the last epoch) or
     is done again, with the same figures as an undisturbed run.

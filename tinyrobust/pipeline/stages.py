@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from tinyrobust.data.arrays import Dataset, Split, scale
+from tinyrobust.data.arrays import Dataset, scale
 from tinyrobust.data.speech.record import Heard
 from tinyrobust.errors import MissingToolError
+from tinyrobust.files import write_atomic
 from tinyrobust.footprint.measure import arena_head, footprint
 from tinyrobust.networks.catalog import build
 from tinyrobust.pipeline.facts import run_facts
@@ -27,6 +29,7 @@ from tinyrobust.robustness import protocol
 from tinyrobust.robustness_recipe import AdversarialSound
 from tinyrobust.speech_recipe import Mfcc
 from tinyrobust.training.adversarial import FastAdversarial
+from tinyrobust.training.after import quantize_after
 from tinyrobust.training.fit import FitFiles, fit
 from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
 
@@ -59,7 +62,7 @@ class Context:
         return build(recipe, self.dataset.input_shape, len(self.dataset.classes))
 
     def trained(self, stage: str) -> keras.Model:
-        """The network that the stage `teacher` or `train` left."""
+        """The network that the stage `teacher`, `float` or `train` left."""
         return keras.models.load_model(FitFiles.in_folder(self.path, stage).model, compile=False)
 
 
@@ -89,23 +92,41 @@ def _teacher(context: Context) -> None:
     fit(context.network(recipe), [objective], context.dataset, recipe, files, epochs=epochs, progress=context.progress)
 
 
-def _train(context: Context) -> None:
-    recipe, settings = context.recipe, context.recipe.train
-    objective: Objective = CrossEntropy(settings.label_smoothing)
-    if settings.distillation:
-        objective = Distillation(context.trained("teacher"), settings.distillation.temperature)
-    front = None
-    if isinstance(settings.adversarial, AdversarialSound):
-        front, objective = _against_noise(context, settings.adversarial)
-    elif settings.adversarial:
-        attack = settings.adversarial
-        objective = FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, recipe.seed)
-    files = FitFiles.in_folder(context.path, "train")
+def _float(context: Context) -> None:
+    """The float network whose weights are quantized afterwards."""
+    recipe = context.recipe.model_copy(update={"precision": _FLOAT})
+    files = FitFiles.in_folder(context.path, "float")
+    objective, front = _objective(context)
     fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)
 
 
-def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Any, Objective]:
-    """The front end, and the objective that makes noise against it and the network."""
+def _train(context: Context) -> None:
+    recipe = context.recipe
+    files = FitFiles.in_folder(context.path, "train")
+    if recipe.train.quantization == "after":
+        before = FitFiles.in_folder(context.path, "float")
+        quantize_after(context.trained("float"), context.network(recipe), context.dataset, recipe, files.model)
+        write_atomic(files.history, before.history.read_text(encoding="utf-8"))
+        return
+    objective, front = _objective(context)
+    fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)
+
+
+def _objective(context: Context) -> tuple[Objective, Any]:
+    """What the recipe's training minimises, and the front end where it learns from sound."""
+    settings = context.recipe.train
+    if settings.distillation:
+        return Distillation(context.trained("teacher"), settings.distillation.temperature), None
+    if isinstance(settings.adversarial, AdversarialSound):
+        return _against_noise(context, settings.adversarial)
+    if settings.adversarial:
+        attack = settings.adversarial
+        return FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, context.recipe.seed), None
+    return CrossEntropy(settings.label_smoothing), None
+
+
+def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Objective, Any]:
+    """The objective that makes noise against front end and network, and the front end."""
     from tinyrobust.data.speech.differentiable import MfccLayer
     from tinyrobust.data.speech.frontend import Grid
     from tinyrobust.training.sound import SoundAdversarial
@@ -116,7 +137,7 @@ def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Any, Obj
     front = MfccLayer(heard.record.settings, Grid(np.array(heard.record.low), np.array(heard.record.high)), rounded=True)
     settings = context.recipe.train
     smoothing, seed = settings.label_smoothing, context.recipe.seed
-    return front, SoundAdversarial(front, attack.snr_db, attack.steps, attack.step, smoothing, seed)
+    return SoundAdversarial(front, attack.snr_db, attack.steps, attack.step, smoothing, seed), front
 
 
 def _need_tensorflow() -> None:
@@ -132,13 +153,13 @@ def _export(context: Context) -> None:
     from tinyrobust.deploy.export import export
 
     settings = context.recipe.export
-    images = _parity_images(context.dataset, settings.parity_samples)
+    images, labels = _parity_images(context.dataset, settings.parity_samples)
     export(
         context.trained("train"),
         name=context.recipe.name,
         calibration=context.dataset.train.x[: settings.calibration_samples],
-        parity_images=images.x,
-        parity_labels=images.y,
+        parity_images=images,
+        parity_labels=labels,
         parity_source="validation images first, then training images; none from the test set",
         classes=context.dataset.classes,
         settings=settings,
@@ -158,10 +179,12 @@ def _export_frontend(context: Context, heard: Heard) -> None:
     write_frontend(heard.record, heard.vectors, answers.tolist(), context.recipe.name, context.path)
 
 
-def _parity_images(dataset: Dataset, count: int) -> Split:
+def _parity_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The first `count` of validation and then training images: never the test set, which is looked at once, later."""
-    train, validation = dataset.train, dataset.validation
-    return Split(np.concatenate([validation.x, train.x])[:count], np.concatenate([validation.y, train.y])[:count])
+    first = (dataset.validation, dataset.train)
+    x = np.concatenate([split.x[:count] for split in first])
+    y = np.concatenate([split.y[:count] for split in first])
+    return x[:count], y[:count]
 
 
 def _attack(context: Context) -> None:
@@ -238,6 +261,12 @@ STAGES = (
         _teacher,
         ("teacher_model.keras", "teacher_history.jsonl"),
         needed=lambda recipe: recipe.train.distillation is not None,
+    ),
+    Stage(
+        "float",
+        _float,
+        ("float_model.keras", "float_history.jsonl"),
+        needed=lambda recipe: recipe.train.quantization == "after",
     ),
     Stage("train", _train, ("model.keras", "history.jsonl")),
     Stage(

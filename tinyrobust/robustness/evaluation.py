@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust._version import __version__
-from tinyrobust.data.arrays import stratified
+from tinyrobust.data.arrays import Images, stratified
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
@@ -26,10 +26,11 @@ from tinyrobust.robustness.summary import Clean, pictures, record
 from tinyrobust.robustness.targets import Hearing, InputRange
 from tinyrobust.robustness_recipe import Robustness
 
-Samples = npt.NDArray[np.uint8] | npt.NDArray[np.int16]
+Samples = Images | npt.NDArray[np.int16]
 
-_CHUNK = 1024  # samples that are held as single-precision numbers at once
 _FEW = 64  # samples that show whether answers are random, and how large logits are
+# Bytes of float samples that clean accuracy is measured on at once, in whole batches of the targets.
+_AT_ONCE, _BATCH = 64 * 2**20, 256
 
 
 def evaluate(
@@ -70,7 +71,7 @@ def evaluate(
         tflite: The file that is flashed.
         dataset_name: For the record.
         fingerprint: Of the data, for the record.
-        x_test: Images, uint8 [n, h, w, c], or, with a front end, clips, int16 [n, samples].
+        x_test: Images, uint8 [n, h, w, c], in memory or on disk; with a front end, clips, int16 [n, samples].
         y_test: Classes, int64 [n].
         settings: Epsilons (input units, [0, 1]), the headline and the number of samples; of sound, those in its `waveform`.
         protocol: The attacks.
@@ -168,8 +169,11 @@ def _clean(lineup: Lineup, x_test: Samples, y_test: Ints, index: Ints, tell: Pro
 
 
 def _named(target: Any, x_test: Samples) -> Ints:
-    parts = [target.predict(inputs(x_test[start : start + _CHUNK])) for start in range(0, len(x_test), _CHUNK)]
-    return np.asarray(np.argmax(np.concatenate(parts), axis=1), dtype=np.int64)
+    """The class that a target names for every sample [n]."""
+    batches = _AT_ONCE // (_BATCH * 4 * int(np.prod(x_test.shape[1:])))
+    rows = _BATCH * max(1, batches)
+    parts = [np.argmax(target.predict(inputs(x_test[at : at + rows])), axis=1) for at in range(0, len(x_test), rows)]
+    return np.concatenate(parts)
 
 
 def _runnable(protocol: Protocol, lineup: Lineup, asked: Scope, lesson: bool) -> list[AttackKind]:
@@ -217,7 +221,7 @@ def _of_sound(subset: Subset) -> list[str]:
     return notes
 
 
-def _check_data(lineup: Lineup, x_test: npt.NDArray[Any], y_test: Ints) -> None:
+def _check_data(lineup: Lineup, x_test: Images, y_test: Ints) -> None:
     shape = tuple(lineup.flashed.input_shape)
     dtype, what = (np.int16, "int16 clips") if len(shape) == 1 else (np.uint8, "uint8 images")
     if x_test.dtype != dtype or x_test.shape[1:] != shape:

@@ -34,6 +34,7 @@ def compare(sweep: Sweep, statuses: Sequence[tuple[Row, int, int | None, Status]
         until=sweep.until,
         workers=workers,
         columns={name: COLUMNS[name].title for name in sweep.columns},
+        pareto=sweep.pareto,
         rows=[_row(sweep, row, [(seed, status) for at, seed, _, status in statuses if at == row]) for row in rows],
         jobs=[_job(*one) for one in statuses],
     )

@@ -48,13 +48,13 @@ def expand(sweep: Sweep, path: Path, overrides: Iterable[str] = ()) -> list[Job]
         RecipeError: A recipe does not exist, or a setting does not fit it.
     """
     folds = [[f"data.fold.of={sweep.folds}", f"data.fold.index={index}"] for index in range(sweep.folds or 0)] or [[]]
-    protocol = [f"robustness.protocol={sweep.protocol}"] if sweep.protocol else []
+    first = [*([f"robustness.protocol={sweep.protocol}"] if sweep.protocol else []), *sweep.set]
     everywhere = list(overrides)
     jobs = []
     for seed, row, fold in itertools.product(sweep.seeds, rows(sweep), folds):
         settings = [setting for _, point in row for setting in point.set]
         base = next((point.recipe for _, point in reversed(row) if point.recipe), sweep.base)
-        resolved = recipes.load(_beside(base, path), [*protocol, *settings, f"seed={seed}", *fold, *everywhere])
+        resolved = recipes.load(_beside(base, path), [*first, *settings, f"seed={seed}", *fold, *everywhere])
         name = next((point.name for _, point in reversed(row) if point.name), resolved.name)
         resolved = resolved.model_copy(update={"name": name})
         jobs.append(Job(tuple((axis, point.label) for axis, point in row), resolved))

@@ -4,6 +4,7 @@ from jinja2 import ChoiceLoader, PackageLoader
 
 from tinyrobust._version import __version__
 from tinyrobust.reports.report import environment
+from tinyrobust.sweep import pareto
 from tinyrobust.sweep.columns import COLUMNS
 from tinyrobust.sweep.compare import spread, written
 from tinyrobust.sweep.record import SweepRecord
@@ -15,4 +16,5 @@ def page(record: SweepRecord) -> str:
     found.loader = ChoiceLoader([PackageLoader("tinyrobust.sweep"), PackageLoader("tinyrobust.reports")])
     units = {name: COLUMNS[name].unit for name in record.columns}
     template = found.get_template("sweep.html.j2")
-    return template.render(sweep=record, units=units, written=written, spread=spread, version=__version__)
+    values = {"sweep": record, "units": units, "written": written, "spread": spread, "pareto": pareto.plot(record)}
+    return template.render(**values, version=__version__)

@@ -69,7 +69,10 @@ class JobRecord(Part):
 
 
 class SweepRecord(Record):
-    """A sweep: `columns` gives the title of each; `source` says where references are from; `workers` ran at a time."""
+    """A sweep: `columns` gives the title of each; `source` says where references are from; `workers` ran at a time.
+
+    `pareto` are the two columns that the page plots against each other: a cost and a share.
+    """
 
     SCHEMA: ClassVar[str] = "tinyrobust.sweep/1"
     name: str
@@ -79,5 +82,6 @@ class SweepRecord(Record):
     until: str
     workers: int
     columns: dict[str, str]
+    pareto: tuple[str, str] | None = None
     rows: list[RowRecord]
     jobs: list[JobRecord]

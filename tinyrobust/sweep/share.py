@@ -13,14 +13,17 @@ from tinyrobust.pipeline.folder import locked
 from tinyrobust.pipeline.record import RunRecord, StageRecord
 from tinyrobust.recipe import Recipe
 
+# What is trained first, by the recipes that ask for it.
+ONLY_SOME = ("teacher", "float")
+
 
 @functools.cache
 def keys(recipe: Recipe) -> dict[str, str]:
     """For each stage that can be shared, in order, a hash of everything that its files depend on.
 
     Equal keys mean equal files. The teacher is a float network: it does not see `[[precision]]`, nor the student's epochs
-    where it has its own. The trained network sees everything but export, robustness and footprint; the artefact carries the
-    recipe's name. The attack and what follows belong to one recipe.
+    where it has its own; nor does a float network that is quantized afterwards see it. The trained network sees everything but
+    export, robustness and footprint; the artefact carries the recipe's name. The attack and what follows belong to one recipe.
     """
     values = recipe.model_dump(mode="json")
     common = {key: values[key] for key in ("data", "network", "seed")}
@@ -31,6 +34,8 @@ def keys(recipe: Recipe) -> dict[str, str]:
         if recipe.train.distillation.teacher_epochs is not None:
             del settings["epochs"]
         parts = {"teacher": common | {"train": settings}} | parts
+    if recipe.train.quantization == "after":
+        parts = {"float": common | {"train": values["train"]}} | parts
     return {stage: _hash([stage, part]) for stage, part in parts.items()}
 
 

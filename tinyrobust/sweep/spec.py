@@ -12,7 +12,7 @@ from tinyrobust.errors import RecipeError
 from tinyrobust.sweep.columns import COLUMNS
 
 # Of the pipeline, in order; not imported from there, because that would load TensorFlow into the sweep's own process.
-STAGES = ("teacher", "train", "export", "attack", "attack-waveform", "listen", "footprint", "report")
+STAGES = ("teacher", "float", "train", "export", "attack", "attack-waveform", "listen", "footprint", "report")
 Stage = Literal["train", "export", "attack", "footprint", "report"]
 _Scalar = str | int | float | bool
 
@@ -71,6 +71,7 @@ class Sweep(_Table):
     name: str
     description: str = ""
     base: str = Field(description="A recipe: a name from the zoo, or a path, beside the file or from here.")
+    set: tuple[str, ...] = Field((), description='Settings of every run, such as "train.epochs=6"; a point\'s own come after.')
     combine: Literal["cross", "zip"] = Field("cross", description="Every combination of the axes, or point by point.")
     axes: tuple[Axis, ...] = Field((), alias="axis")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((7,), min_length=1)
@@ -78,6 +79,9 @@ class Sweep(_Table):
     protocol: str | None = Field(None, description="Instead of the recipes' own: a file in models/protocols/.")
     until: Stage = Field("report", description="The last stage of every run.")
     columns: tuple[str, ...] = Field(("accuracy", "robust", "packed", "file"), min_length=1)
+    pareto: tuple[str, str] | None = Field(
+        None, description="Two of the columns, plotted against each other: a cost (less is better), a share (more is)."
+    )
     source: str = Field("", description="Where the figures of `reference` are from.")
     references: tuple[Reference, ...] = Field((), alias="reference")
 
@@ -89,6 +93,14 @@ class Sweep(_Table):
         late = [name for name in self.columns if STAGES.index(COLUMNS[name].stage) > STAGES.index(self.until)]
         if late:
             raise ValueError(f"Expected columns of the stages until {self.until!r}. Received: {', '.join(late)}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_front_weighs_a_cost_and_a_share(self) -> Self:
+        for name, is_share in zip(self.pareto or (), (False, True), strict=False):
+            if name not in self.columns or (COLUMNS[name].unit == "share") != is_share:
+                wanted = "a share, such as accuracy" if is_share else "a cost, such as packed"
+                raise ValueError(f"Expected {wanted}, from the columns of the sweep, in pareto. Received: {name!r}")
         return self
 
     @model_validator(mode="after")

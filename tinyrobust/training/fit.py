@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.batches import Batches
+from tinyrobust.data.arrays import Dataset
+from tinyrobust.data.batches import Batches, InOrder
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
@@ -93,8 +93,7 @@ def fit(
         callbacks.append(Reporter(progress, files.stage, steps, epochs))
     learner.fit(
         batches,
-        validation_data=(scale(dataset.validation.x), dataset.validation.y),
-        validation_batch_size=256,
+        validation_data=InOrder(dataset.validation, batch_size=256),
         initial_epoch=done,
         epochs=epochs,
         shuffle=False,

@@ -30,6 +30,7 @@ from tinyrobust.data.speech.corpus import (
     with_made_clips,
 )
 from tinyrobust.data.tfds import opened, tfds_folder
+from tinyrobust.data.tfds_reader import in_order
 from tinyrobust.errors import DataError, RunFolderError
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
@@ -126,10 +127,10 @@ def _packs(card: Card, loader: SpeechTfds, data_dir: Path | None, progress: Prog
     folder = cache.folder() / f"{loader.name}-{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"
     packs = {part: _read(folder / f"{part}.int16") for part in PARTS}
     if not all(packs.values()):
-        with opened(card, loader, data_dir) as (builder, settings):
+        with opened(card, loader, data_dir) as builder:
             names = tuple(builder.info.features["label"].names)
             for part in PARTS:
-                examples = builder.as_dataset(split=part, shuffle_files=False, read_config=settings).as_numpy_iterator()
+                examples = builder.as_dataset(split=part, shuffle_files=False, read_config=in_order()).as_numpy_iterator()
                 total = builder.info.splits[part].num_examples
                 try:
                     _write(folder / f"{part}.int16", examples, names, total, progress)

@@ -1,0 +1,144 @@
+"""A training step beside its peers, in one run: `python benchmarks/training.py --data-dir FOLDER`.
+
+The network of `cifar10-stq`, its augmentation, optimizer and batches of 128, on CPU. They take turns, a step each, so that
+what else the machine does hits all of them; a figure is the best of the rounds, a ratio is of two such figures. Beside the time
+on the clock stands the processor time of all threads, which other programs distort less. Compared are
+
+- `float`: float weights, ReLU6 not rounded;
+- `stochastic ternary`: ours, half of the channels drawn anew in every step (the first phase, and the costliest: later ones draw
+  as many numbers);
+- `QKeras ternary`: `qkeras.ternary(alpha="auto")` in its stock layers where ours is stochastic, all else as in ours;
+- `batch`: making one augmented batch, in the thread that training has for it.
+
+The exit status is 1 when a goal is missed. Without --data-dir random images take CIFAR-10's place: times do not depend on
+pixels.
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import qkeras
+
+from tinyrobust import recipe as recipes
+from tinyrobust.data import Split, load
+from tinyrobust.data.batches import Batches
+from tinyrobust.networks.catalog import build
+from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_fraction
+from tinyrobust.quantizers.weights import StochasticTernary
+from tinyrobust.recipe import PrecisionRule, Recipe
+from tinyrobust.training.fit import seed_everything
+from tinyrobust.training.learner import compiled
+from tinyrobust.training.objectives import CrossEntropy
+
+FLOAT = (PrecisionRule(layers=".*", weights="float", activations="float"),)
+STOCK = {QuantConv2D: qkeras.QConv2D, QuantDepthwiseConv2D: qkeras.QDepthwiseConv2D, QuantDense: qkeras.QDense}
+GOALS = (
+    ("stochastic ternary", "float", "at most 1.15", 1.15),
+    ("stochastic ternary", "QKeras ternary", "below 1", 1.0),
+    ("batch", "float", "at most a third", 1 / 3),
+)
+
+
+class Best(NamedTuple):
+    """The shortest time on the clock, and the least processor time of all threads, in seconds."""
+
+    clock: float
+    processor: float
+
+
+def main() -> int:
+    """Measures, prints a table, and says which goals are met."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--recipe", default="cifar10-stq")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    recipe = recipes.load(options.recipe, options.overrides)
+    best = measure(recipe, _images(recipe, options.data_dir), options.rounds)
+    print(
+        f"{recipe.name}, batch {recipe.train.batch_size}, best of {options.rounds}, {len(os.sched_getaffinity(0))} processors\n"
+    )
+    print("| | time | times float | processor time | times float |\n|---|---|---|---|---|")
+    for name, (clock, processor) in best.items():
+        shares = (clock / best["float"].clock, processor / best["float"].processor)
+        print(f"| {name} | {1000 * clock:,.1f} ms | {shares[0]:.3f} | {1000 * processor:,.1f} ms | {shares[1]:.3f} |")
+    print()
+    missed = False
+    for one, other, goal, limit in GOALS:
+        clock, processor = (a / b for a, b in zip(best[one], best[other], strict=True))
+        missed |= clock > limit
+        verdict = "MISSED" if clock > limit else "met"
+        print(f"{one} / {other}: {clock:.3f} (goal: {goal}): {verdict}; of processor time {processor:.3f}")
+    return int(missed)
+
+
+def measure(recipe: Recipe, images: Split, rounds: int) -> dict[str, Best]:
+    """The shortest times of every step, and of a batch."""
+    batches = Batches(images, recipe.data.augment, recipe.train.batch_size, recipe.seed)
+    shape, classes = images.x.shape[1:], int(images.y.max()) + 1
+    ours = build(recipe, shape, classes)
+    set_fraction(ours, 0.5)
+    networks = {
+        "float": build(recipe.model_copy(update={"precision": FLOAT}), shape, classes),
+        "stochastic ternary": ours,
+        "QKeras ternary": _stock(ours),
+    }
+    x, y = batches[0]
+    columns = {name: _step(network, recipe, x, y) for name, network in networks.items()}
+    counter = iter(range(10**9))
+    columns["batch"] = lambda: batches[next(counter) % len(batches)]
+    best = dict.fromkeys(columns, Best(math.inf, math.inf))
+    for _ in range(rounds):
+        for name, run in columns.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            run()
+            taken = (time.perf_counter() - clock, time.process_time() - processor)
+            best[name] = Best(*map(min, best[name], taken))
+    return best
+
+
+def _step(network: keras.Model, recipe: Recipe, x: Any, y: Any) -> Callable[[], Any]:
+    """One optimizer step on the batch; traced and warm."""
+    seed_everything(recipe.seed)
+    learner = compiled(network, [CrossEntropy(recipe.train.label_smoothing)], recipe.train, 10_000)
+    for _ in range(2):
+        learner.train_on_batch(x, y)
+    return lambda: learner.train_on_batch(x, y)
+
+
+def _stock(network: keras.Model) -> keras.Model:
+    """The network with QKeras' own layers and `ternary` where it has a stochastic quantizer."""
+
+    def clone(layer: Any) -> Any:
+        config = layer.get_config()
+        if not isinstance(getattr(layer, "weight_quantizer", None), StochasticTernary):
+            return type(layer).from_config(config)
+        prefix = layer._prefix
+        # QKeras' default: latent weights are clipped to [-1, 1].
+        config |= {f"{prefix}_quantizer": qkeras.ternary(alpha="auto"), f"{prefix}_constraint": None}
+        return STOCK[type(layer)](**config)
+
+    return keras.models.clone_model(network, clone_function=clone)
+
+
+def _images(recipe: Recipe, data_dir: Path | None) -> Split:
+    if data_dir:
+        return load(recipe.data, recipe.seed, data_dir).train
+    random = np.random.default_rng(0)
+    shape = (5120, 32, 32, 1 if recipe.data.color == "gray" else 3)
+    return Split(random.integers(0, 256, shape, np.uint8), random.integers(0, 10, shape[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Cost against gain: which rows of a comparison no other row beats in both, and the plot of them."""
+
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from tinyrobust.reports import svg
+from tinyrobust.sweep.columns import COLUMNS
+from tinyrobust.sweep.compare import written
+from tinyrobust.sweep.record import CellRecord, RowRecord, SweepRecord
+
+_SHORT = 24  # letters of a label
+
+
+def front(points: list[tuple[float, float]]) -> list[int]:
+    """The Pareto front: the (cost, gain) that no other point beats in one without losing in the other; sorted."""
+
+    def beaten(cost: float, gain: float) -> bool:
+        return any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+
+    kept = [index for index, point in enumerate(points) if not beaten(*point)]
+    return sorted(kept, key=lambda index: points[index])
+
+
+def plot(record: SweepRecord) -> Markup | None:
+    """Every row as a point with the interval of its gain, the front as a line; None where the sweep asks for none."""
+    if record.pareto is None:
+        return None
+    found = [(row, *_cells(record, row)) for row in record.rows]
+    known = [(row, cost.mean, gain) for row, cost, gain in found if cost.mean is not None and gain.mean is not None]
+    points = [(cost, gain.mean or 0.0) for _, cost, gain in known]
+    if not points:
+        return None
+    best = front(points)
+    names = [", ".join(row.labels.values()) for row, *_ in known]
+    cost_column, gain_column = (COLUMNS[name] for name in record.pareto)
+
+    def paint(axes: Any) -> None:
+        line = [points[index] for index in best]
+        axes.plot(*zip(*line, strict=True), color=svg.SERIES[0], linewidth=1.4, drawstyle="steps-post")
+        for index, ((cost, gain), (_, _, cell)) in enumerate(zip(points, known, strict=True)):
+            color = svg.SERIES[0] if index in best else svg.MUTED
+            if cell.low is not None and cell.high is not None:
+                axes.plot([cost, cost], [cell.low, cell.high], color=color, linewidth=1)
+            axes.plot([cost], [gain], svg.MARKERS[0], color=color, markersize=6)
+            label = names[index] if len(names[index]) <= _SHORT else names[index][: _SHORT - 1] + "…"
+            axes.annotate(label, (cost, gain), (5, -11), textcoords="offset points", size=9.5, color=svg.INK)
+        axes.margins(x=0.12, y=0.12)
+        axes.set(xlabel=cost_column.title, ylabel=gain_column.title)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: written(cost_column.unit, max(0.0, number))))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+
+    told = "; ".join(
+        f"{names[index]}: {written('share', points[index][1])} at {written(cost_column.unit, points[index][0])}"
+        for index in best
+    )
+    return svg.draw(
+        "pareto", f"{gain_column.title} against {cost_column.title}. On the Pareto front: {told}.", paint, height=330
+    )
+
+
+def _cells(record: SweepRecord, row: RowRecord) -> list[CellRecord]:
+    assert record.pareto is not None
+    by_column = {cell.column: cell for cell in row.cells}
+    return [by_column[name] for name in record.pareto]
