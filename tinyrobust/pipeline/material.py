@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust import toml
-from tinyrobust.data.arrays import Dataset
+from tinyrobust.data.arrays import Dataset, Samples
 from tinyrobust.data.sources import load
 from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
 from tinyrobust.data.speech.record import FRONTEND, FrontendRecord
@@ -17,8 +17,6 @@ from tinyrobust.progress import Progress
 from tinyrobust.recipe import Data, Recipe
 from tinyrobust.robustness_recipe import Robustness, Waveform
 from tinyrobust.speech_recipe import Speech
-
-Samples = NDArray[np.uint8] | NDArray[np.int16]
 
 # Samples that a universal perturbation learns on: more of them make it better slowly, and longer at once.
 LESSON = 1000

@@ -6,10 +6,9 @@ from typing import Any, cast
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from tinyrobust._version import __version__
-from tinyrobust.data.arrays import Images, stratified
+from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
@@ -25,8 +24,6 @@ from tinyrobust.robustness.scope import Scope, scope
 from tinyrobust.robustness.summary import Clean, pictures, record
 from tinyrobust.robustness.targets import Hearing, InputRange
 from tinyrobust.robustness_recipe import Robustness
-
-Samples = Images | npt.NDArray[np.int16]
 
 _FEW = 64  # samples that show whether answers are random, and how large logits are
 # Bytes of float samples that clean accuracy is measured on at once, in whole batches of the targets.
@@ -132,7 +129,7 @@ def evaluate(
         Pieces(output / f"attacks{asked.suffix}", identity, fresh=fresh),
         cascade=protocol.cascade,
         grid=asked.grid,
-        lesson=(inputs(lesson[0]), lesson[1]) if lesson else None,
+        lesson=(inputs(lesson[0][:]), lesson[1]) if lesson else None,
         tell=progress or silent,
     )
     outcomes = list(runner.outcomes(attacks))
@@ -221,7 +218,7 @@ def _of_sound(subset: Subset) -> list[str]:
     return notes
 
 
-def _check_data(lineup: Lineup, x_test: Images, y_test: Ints) -> None:
+def _check_data(lineup: Lineup, x_test: Samples, y_test: Ints) -> None:
     shape = tuple(lineup.flashed.input_shape)
     dtype, what = (np.int16, "int16 clips") if len(shape) == 1 else (np.uint8, "uint8 images")
     if x_test.dtype != dtype or x_test.shape[1:] != shape:

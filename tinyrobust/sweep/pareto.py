@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from tinyrobust.reports import svg
 from tinyrobust.sweep.columns import COLUMNS
 from tinyrobust.sweep.compare import written
-from tinyrobust.sweep.record import CellRecord, RowRecord, SweepRecord
+from tinyrobust.sweep.record import SweepRecord
 
 _SHORT = 24  # letters of a label
 
@@ -27,19 +27,23 @@ def plot(record: SweepRecord) -> Markup | None:
     """Every row as a point with the interval of its gain, the front as a line; None where the sweep asks for none."""
     if record.pareto is None:
         return None
-    found = [(row, *_cells(record, row)) for row in record.rows]
-    known = [(row, cost.mean, gain) for row, cost, gain in found if cost.mean is not None and gain.mean is not None]
-    points = [(cost, gain.mean or 0.0) for _, cost, gain in known]
+    names, points, cells = [], [], []
+    for row in record.rows:
+        by_column = {cell.column: cell for cell in row.cells}
+        cost, gain = (by_column[name] for name in record.pareto)
+        if cost.mean is not None and gain.mean is not None:
+            names.append(", ".join(row.labels.values()))
+            points.append((cost.mean, gain.mean))
+            cells.append(gain)
     if not points:
         return None
     best = front(points)
-    names = [", ".join(row.labels.values()) for row, *_ in known]
     cost_column, gain_column = (COLUMNS[name] for name in record.pareto)
 
     def paint(axes: Any) -> None:
         line = [points[index] for index in best]
         axes.plot(*zip(*line, strict=True), color=svg.SERIES[0], linewidth=1.4, drawstyle="steps-post")
-        for index, ((cost, gain), (_, _, cell)) in enumerate(zip(points, known, strict=True)):
+        for index, ((cost, gain), cell) in enumerate(zip(points, cells, strict=True)):
             color = svg.SERIES[0] if index in best else svg.MUTED
             if cell.low is not None and cell.high is not None:
                 axes.plot([cost, cost], [cell.low, cell.high], color=color, linewidth=1)
@@ -59,9 +63,3 @@ def plot(record: SweepRecord) -> Markup | None:
     return svg.draw(
         "pareto", f"{gain_column.title} against {cost_column.title}. On the Pareto front: {told}.", paint, height=330
     )
-
-
-def _cells(record: SweepRecord, row: RowRecord) -> list[CellRecord]:
-    assert record.pareto is not None
-    by_column = {cell.column: cell for cell in row.cells}
-    return [by_column[name] for name in record.pareto]
