@@ -12,8 +12,9 @@ from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
 
 Images = NDArray[np.uint8] | Rows
-Samples = Images | NDArray[np.int16]  # what is attacked: images or features, or the sound of clips
 """Images in memory, or on disk: both have shape and length, and give arrays when they are indexed."""
+Samples = Images | NDArray[np.int16]
+"""What is attacked: images or features, or the sound of clips."""
 
 # Bytes of images that are hashed at once: of those on disk, no more than these are in memory.
 _CHUNK = 16 * 2**20
