@@ -56,6 +56,7 @@ def attack(
             metavar="MEAN STD", help="The same for inputs (x - mean) / std, x from 0 to 1, like 0.5,0.4,0.4 0.2,0.2,0.2."
         ),
     ] = None,
+    jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
@@ -99,6 +100,7 @@ def attack(
             members=member,
             grid=grid or None,
             fresh=fresh,
+            jobs=jobs,
             progress=progress,
         )
     if as_json:

@@ -1,5 +1,6 @@
 """The evaluation: a protocol's attacks on the targets of one model, and the record of what they found."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,22 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust import recipe
-from tinyrobust._version import __version__
 from tinyrobust.data.arrays import scale, stratified
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
-from tinyrobust.robustness import probes
+from tinyrobust.robustness import probes, shard_worker
 from tinyrobust.robustness.kinds import AttackKind
 from tinyrobust.robustness.lineup import Lineup
 from tinyrobust.robustness.outcomes import Ints, Subset, save
-from tinyrobust.robustness.pieces import Identity, Pieces, digest, network_digest
+from tinyrobust.robustness.prepare import FEW, prepared
 from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.record import RobustnessRecord
-from tinyrobust.robustness.runner import Runner, Tally
+from tinyrobust.robustness.runner import Tally
+from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.summary import Clean, pictures, record
 from tinyrobust.robustness.targets import InputRange
-
-_FEW = 64  # samples that show whether answers are random, and how large logits are
 
 
 def evaluate(
@@ -44,6 +43,7 @@ def evaluate(
     input_range: InputRange | None = None,
     remarks: Sequence[str] = (),
     fresh: bool = False,
+    jobs: int = 1,
     progress: Progress | None = None,
 ) -> RobustnessRecord:
     """Attacks a model and writes `robustness.json` and `per_sample.npz`.
@@ -73,6 +73,8 @@ def evaluate(
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
         remarks: What a reader of the figures must know besides, for the record's notes.
         fresh: Throw away what another evaluation left in `output`, instead of refusing it.
+        jobs: Processes that attack at the same time, each with its share of the cores and a TensorFlow of its own (about 1 GB);
+            the figures do not depend on it.
         progress: Called as progress(label, done, total).
 
     Raises:
@@ -85,45 +87,26 @@ def evaluate(
     lineup = Lineup(tflite, networks, surrogate=surrogate, input_range=input_range, temperature=temperature, seed=seed)
     _check_data(lineup, x_test, y_test)
     index = stratified(y_test, min(settings.samples, len(y_test)), seed)
-    few = index[:_FEW]
+    few = index[:FEW]
     lineup.fit_to(scale(x_test[few]), y_test[few], settings.headline, expectation=protocol.expectation)
     attacks = _runnable(protocol, lineup)
     lineup.notes += [*remarks, *_left_out(protocol, attacks)]
     subset, clean = _clean(lineup, x_test, y_test, index, progress or silent)
-    identity = Identity(
-        version=__version__,
-        model=lineup.flashed.model_file.sha256,
-        networks=_digests(networks, surrogate),
-        data=fingerprint,
-        samples=digest(subset.image, subset.label),
-        settings=settings.model_dump(mode="json", exclude={"protocol"}),
-        protocol=protocol.model_dump(mode="json"),
-        targets={"temperature": lineup.temperature, "input_range": lineup.flashed.input_range, "passes": lineup.passes},
-        seed=seed,
-    )
-    runner = Runner(
-        lineup,
-        subset,
-        {"linf": settings.epsilons, "l2": settings.l2, "l1": settings.l1, "l0": settings.l0},
-        seed,
-        Pieces(output / "attacks", identity, fresh=fresh),
-        cascade=protocol.cascade,
-        grid=settings.grid,
-        tell=progress or silent,
-    )
-    outcomes = list(runner.outcomes(attacks))
-    figures = probes.all_checks(runner, attacks, outcomes, protocol, settings.headline)
+    tell = progress or silent
+    runner = prepared(lineup, subset, settings, protocol, seed, fingerprint, surrogate, output, fresh=fresh, tell=tell)
+
+    def tasks(folder: Path) -> None:
+        shard_worker.write(folder, runner, settings, protocol, fingerprint, surrogate, output)
+
+    with Shards(jobs, tasks, tell) if jobs > 1 else contextlib.nullcontext() as runner.shards:
+        outcomes = list(runner.outcomes(attacks))
+        figures = probes.all_checks(runner, attacks, outcomes, protocol, settings.headline)
     about: dict[str, str] = {"model": tflite.name, "dataset": dataset_name, "dataset_fingerprint": fingerprint}
     about["protocol"] = protocol.name
     found_out = record(runner, attacks, outcomes, clean, figures, settings.headline, about)
     save(output / "per_sample.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes, settings.headline))
     found_out.save(output / "robustness.json")
     return found_out
-
-
-def _digests(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> dict[str, str]:
-    found = {str(place): network_digest(model) for place, model in enumerate(networks)}
-    return found if surrogate is None else {**found, "surrogate": network_digest(surrogate)}
 
 
 def _clean(lineup: Lineup, x_test: npt.NDArray[np.uint8], y_test: Ints, index: Ints, tell: Progress) -> tuple[Subset, Clean]:
@@ -168,6 +151,8 @@ def _check_data(lineup: Lineup, x_test: npt.NDArray[Any], y_test: Ints) -> None:
             f"Expected uint8 images of shape {shape}: that is what the file takes. Received: {x_test.dtype} {x_test.shape[1:]}",
             hint="Color and size of the data must be those that the model was trained with.",
         )
+    if y_test.dtype.kind not in "iu" or y_test.ndim != 1:
+        raise DataError(f"Expected labels as integers [n]. Received: {y_test.dtype} {y_test.shape}")
     if len(y_test) != len(x_test) or not len(y_test) or y_test.min() < 0 or y_test.max() >= lineup.classes:
         raise DataError(
             f"Expected {len(x_test)} labels (at least one) from 0 to {lineup.classes - 1}, the classes of the file. "
