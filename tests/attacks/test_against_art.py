@@ -23,7 +23,8 @@ _BENCHMARK = _benchmark()
 _NETWORKS = ["undefended", "robust"]
 # Seconds each; what they leave out of the whole table is other norms, and attacks that are slow in ART.
 _QUICK = ["fgm-linf", "fgm-l2", "pgd-linf", "apgd-ce-linf", "deepfool-l2", "carlini-l2"]
-# Their walks, ART's in both, start from examples that ours search for first: up to 100 decisions and a bisection each.
+# Ours start from the nearest of a hundred blends, which they draw to the boundary first; ART's from the first noise that
+# is adversarial.
 _SEARCHED = ("boundary", "hop-skip-jump")
 # ART's APGD takes the gradients of its DLR loss from an estimator of its own, whose passes nobody counts.
 _UNCOUNTED = ("apgd-dlr",)

@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from tinyrobust.attacks.black_box import Boundary, HopSkipJump, ZeroOrder
+from tinyrobust.attacks.boundary import Boundary
 from tinyrobust.attacks.estimator import CompiledClassifier
+from tinyrobust.attacks.hopskipjump import HopSkipJump
 from tinyrobust.attacks.noise import Noise
 from tinyrobust.attacks.norms import distance
 from tinyrobust.attacks.square import Square, _pyramids
+from tinyrobust.attacks.zoo import ZeroOrder
 from tinyrobust.errors import RecipeError
 from tinyrobust.robustness.targets import int8
 
@@ -77,7 +79,9 @@ def test_square_uses_its_space_and_its_budget(norm, targets, images) -> None:
     assert standing[1] > 0.6
     before = target.queries
     Square(target, norm=norm, epsilon=small, iterations=20, drop=False).generate(x, y)
-    assert target.queries - before == 21 * len(x)
+    # A square that changes nothing, one of -epsilon on black, is not asked about.
+    asked = (target.queries - before) / (21 * len(x))
+    assert {"linf": 0.5 < asked < 1, "l2": asked == 1}[norm]
 
 
 def test_square_restarts_only_what_stands(targets, images) -> None:

@@ -1,6 +1,7 @@
 """An evaluation that is killed -9 and started again gives the figures of an undisturbed one, and never mixes two."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -111,6 +112,38 @@ def test_killed_and_started_again(setting, done, tmp_path) -> None:
     assert not list(tmp_path.rglob(".partial-*"))
     assert _figures(tmp_path) == _figures(done)
     assert (tmp_path / "per_sample.npz").read_bytes() == (done / "per_sample.npz").read_bytes()
+
+
+def test_two_processes_find_the_same_although_one_is_killed(setting, done, tmp_path) -> None:
+    told: list[str] = []
+
+    def watch(label: str, *_: int) -> None:
+        if "piece" in label and not any("piece" in one for one in told):
+            os.kill(_workers()[0], signal.SIGKILL)
+        told.append(label)
+
+    setting.attack(tmp_path, jobs=2, progress=watch)
+    assert any("piece 2 of 2" in label for label in told)
+    assert any("was ended by SIGKILL" in label and label.endswith("is made again") for label in told)
+    assert not _workers()
+    assert set(_pieces(tmp_path)) == set(_pieces(done))
+    assert _figures(tmp_path) == _figures(done)
+    assert (tmp_path / "per_sample.npz").read_bytes() == (done / "per_sample.npz").read_bytes()
+
+
+def test_two_processes_find_the_same_in_a_cascade(setting, tmp_path) -> None:
+    path, one, two = tmp_path / "cascade.toml", tmp_path / "one", tmp_path / "two"
+    path.write_text(f"cascade = true\n{_PROTOCOL}")
+    setting.attack(one, protocol=str(path), epsilons=(0.1,))
+    setting.attack(two, protocol=str(path), epsilons=(0.1,), jobs=2)
+    assert _figures(two) == _figures(one)
+    assert (two / "per_sample.npz").read_bytes() == (one / "per_sample.npz").read_bytes()
+
+
+def _workers() -> list[int]:
+    """The processes of this one that make pieces."""
+    children = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    return [pid for pid in children if b"shard_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_a_finished_evaluation_is_not_done_again(setting, copy) -> None:

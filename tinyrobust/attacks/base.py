@@ -92,9 +92,12 @@ class BatchedAttack(EvasionAttack):
             broken comes back as the best attempt; from an attack that is `minimal`, as it is.
 
         Raises:
-            DataError: `x` and `y` do not fit together, `y` names a class that there is not, or a targeted attack got no `y`.
+            DataError: `x` holds values that are no finite numbers, or is of another shape than the target's inputs; `x` and
+                `y` do not fit together, `y` names a class that there is not, or a targeted attack got no `y`.
         """
         x = np.ascontiguousarray(x, dtype=np.float32)
+        if not np.isfinite(x).all():
+            raise DataError(f"Expected finite inputs. Received: NaN or infinite values in an array of shape {x.shape}")
         predicted = np.argmax(self.estimator.predict(x), axis=1) if y is None or self.drop else None
         labels = self._labels(x, y, predicted)
         alive = np.arange(len(x))

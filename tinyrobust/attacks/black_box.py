@@ -1,28 +1,35 @@
-"""ART's black-box attacks, made repeatable: Boundary and HopSkipJump (decisions only), ZOO (scores only).
+"""What Boundary, HopSkipJump and ZOO share: they look for the nearest example and ask for answers only.
 
-ART's own have traps: a random start that no seed reaches, a targeted Boundary by default, examples at any distance that count
-as success; in ZOO, finite differences far below a step of the sensor's grid, and a search that loses what it has found.
+All samples of a batch are searched side by side, so that one question to the target holds the tries of all of them; every
+sample draws from a generator of its own, and does what it would do alone.
 """
 
 import abc
-import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-from art.attacks.evasion import BoundaryAttack, ZooAttack
-from art.attacks.evasion import HopSkipJump as ArtHopSkipJump
 
 from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
 from tinyrobust.attacks.nearer import BoolArray, nearer
-from tinyrobust.attacks.norms import Norm, distance
-from tinyrobust.attacks.seeds import seeded
+from tinyrobust.attacks.norms import distance
 from tinyrobust.errors import RecipeError
 
+# The most tries that are laid out at once: what bounds the memory.
+_MOST = 4096
+# Starts are drawn in rounds of so many, until one is adversarial.
+_ROUND = 100
+# Random starts that are drawn to the boundary, the nearest ones: which of them ends nearest is not known before.
+_DRAWN = 10
 
-class _OneByOne(BatchedAttack):
-    """An attack of ART's on one sample at a time, each with a seed of its own: neighbours change nothing.
 
-    Subclasses write `_attack`.
+class BlackBoxAttack(BatchedAttack):
+    """A search for the nearest adversarial example of every sample without gradients.
+
+    Subclasses write `_search`. Arguments are those of `BatchedAttack`; untargeted only.
+
+    Raises:
+        RecipeError: A parameter is out of its range.
     """
 
     minimal: ClassVar[bool] = True
@@ -34,221 +41,70 @@ class _OneByOne(BatchedAttack):
             raise RecipeError(f"Expected counts of at least 1 and an untargeted attack. Received: {counts}")
 
     @abc.abstractmethod
-    def _attack(self, x: FloatArray, y: IntArray, generator: np.random.Generator) -> FloatArray:
-        """ART's answer for one sample, [1, ...]."""
+    def _search(self, x: FloatArray, y: IntArray, generators: list[np.random.Generator]) -> FloatArray:
+        """The nearest examples found, [n, ...]; anything where there is none."""
 
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
-        found = x.copy()
-        for row, generator in enumerate(self._generators(x, 0)):
-            one = slice(row, row + 1)
-            with seeded(int(generator.integers(2**32))):
-                found[one] = np.clip(self._attack(x[one], y[one], generator), *self._bounds)
+        found = np.clip(self._search(x, y, self._generators(x, 0)), *self._bounds)
         broken = np.flatnonzero(self._broken(found, y))
         if len(broken):
             found[broken] = nearer(x[broken], found[broken], lambda tried: self._broken(tried, y[broken]))
         kept = np.zeros(len(x), np.bool_)
         kept[broken] = distance(found[broken] - x[broken], self.norm) <= self.epsilon * (1 + 1e-6)
-        return np.where(kept.reshape(-1, *[1] * (x.ndim - 1)), found, x)
+        return np.where(like(kept, x), found, x)
 
     def _broken(self, x: FloatArray, y: IntArray) -> BoolArray:
         return np.asarray(np.argmax(self.estimator.predict(x), axis=1) != y)
 
-    def _start(self, x: FloatArray, y: IntArray, generator: np.random.Generator, draws: int) -> FloatArray | None:
-        """The image blended with noise, the nearest of some draws that breaks it, [1, ...]; None when no draw does."""
-        low, high = self._bounds
-        shares = np.arange(1, draws + 1, dtype=np.float32).reshape(-1, *[1] * (x.ndim - 1)) / draws
-        noise = generator.uniform(low, high, (draws, *x.shape[1:])).astype(np.float32)
-        tried = x + shares * (noise - x)
-        tried = tried[self._broken(tried, np.repeat(y, draws))]
-        if not len(tried):
-            return None
-        image, label = np.repeat(x, len(tried), axis=0), np.repeat(y, len(tried))
-        closer = nearer(image, tried, lambda points: self._broken(points, label))
-        best = int(np.argmin(distance(closer - image, self.norm)))
-        return closer[best : best + 1]
+    def _any_broken(self, tried: FloatArray, y: IntArray) -> BoolArray:
+        """Which of several tries a sample are broken: [n, tries] of [n, tries, ...], in one question."""
+        flat = tried.reshape(-1, *tried.shape[2:])
+        return self._broken(flat, np.repeat(y, tried.shape[1])).reshape(tried.shape[:2])
+
+    def _starts(
+        self, x: FloatArray, y: IntArray, generators: list[np.random.Generator], draws: int
+    ) -> tuple[FloatArray, BoolArray]:
+        """Where walks start: images blended with noise and drawn to the boundary, the nearest of a round of draws.
+
+        Returns:
+            Examples [n, ...], and for which samples there is one [n].
+        """
+        found, known = x.copy(), np.zeros(len(x), np.bool_)
+        for first in range(0, draws, _ROUND):
+            count = min(_ROUND, draws - first)
+            for rows in blocks(np.flatnonzero(~known), count):
+                found[rows], known[rows] = self._start(x[rows], y[rows], [generators[row] for row in rows], count)
+        return found, known
+
+    def _start(
+        self, x: FloatArray, y: IntArray, generators: list[np.random.Generator], draws: int
+    ) -> tuple[FloatArray, BoolArray]:
+        low, high = (np.float32(bound) for bound in self._bounds)
+        noise = np.stack([generator.random((draws, *x.shape[1:]), np.float32) for generator in generators])
+        shares = np.arange(1, draws + 1, dtype=np.float32) / np.float32(draws)
+        blended = x[:, np.newaxis] + like(shares, x) * (low + noise * (high - low) - x[:, np.newaxis])
+        broken = self._any_broken(blended, y)
+        # Its share of noise says how far a blend is.
+        rank = np.cumsum(broken, axis=1)
+        owner, place = np.nonzero(broken & (rank <= _DRAWN))
+        known = np.asarray(broken.any(axis=1))
+        found = x.copy()
+        if len(owner):
+            closer = nearer(x[owner], blended[owner, place], lambda tried: self._broken(tried, y[owner]))
+            far = distance(closer - x[owner], self.norm)
+            # The nearest one of each sample is written last.
+            order = np.argsort(-far, kind="stable")
+            found[owner[order]] = closer[order]
+        return found, known
 
 
-class Boundary(_OneByOne):
-    """ART's Boundary attack (Brendel et al. 2018, arXiv 1712.04248): a walk along the decision boundary, towards the image.
-
-    Args:
-        estimator: The target; needs `predict` only.
-        norm: In which `epsilon` is measured; the walk itself shortens the L2 distance.
-        epsilon: Examples farther away count as failed: the image itself comes back.
-        steps: Steps of the walk.
-        trials: Tries for the size of each of the two parts of a step.
-        samples: Directions tried per trial.
-        draws: Random starts tried.
-        settings: batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
-
-    Raises:
-        RecipeError: A parameter is out of its range.
-    """
-
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "steps", "trials", "samples", "draws"]
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        steps: int = 500,
-        trials: int = 25,
-        samples: int = 20,
-        draws: int = 100,
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.trials = trials
-        self.samples = samples
-        self.draws = draws
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
-
-    def _attack(self, x: FloatArray, y: IntArray, generator: np.random.Generator) -> FloatArray:
-        start = self._start(x, y, generator, self.draws)
-        if start is None:
-            return x
-        attack = BoundaryAttack(
-            self.estimator,
-            targeted=False,
-            max_iter=self.steps,
-            num_trial=self.trials,
-            sample_size=self.samples,
-            verbose=False,
-        )
-        return np.asarray(attack.generate(x, y, x_adv_init=start), dtype=np.float32)
+def blocks(rows: IntArray, tries: int) -> Iterator[IntArray]:
+    """`rows` in parts, each with as many as can lay out so many tries at once."""
+    size = max(1, _MOST // tries)
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]
 
 
-class HopSkipJump(_OneByOne):
-    """ART's HopSkipJump (Chen et al. 2020, arXiv 1904.02144): the boundary's normal from decisions, then a step along it.
-
-    Args:
-        estimator: The target; needs `predict` only.
-        norm: "l2" or "linf": what is shortened, and in which `epsilon` is measured.
-        epsilon: Examples farther away count as failed: the image itself comes back.
-        steps: Steps.
-        queries: The most decisions for one normal.
-        first_queries: Decisions for the first one.
-        draws: Random starts tried.
-        settings: batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
-
-    Raises:
-        RecipeError: A parameter is out of its range.
-    """
-
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "steps", "queries", "first_queries", "draws"]
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        steps: int = 20,
-        queries: int = 1000,
-        first_queries: int = 100,
-        draws: int = 100,
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.queries = queries
-        self.first_queries = first_queries
-        self.draws = draws
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
-
-    def _attack(self, x: FloatArray, y: IntArray, generator: np.random.Generator) -> FloatArray:
-        start = self._start(x, y, generator, self.draws)
-        if start is None:
-            return x
-        attack = ArtHopSkipJump(
-            self.estimator,
-            norm=2 if self.norm == "l2" else np.inf,
-            max_iter=self.steps,
-            max_eval=self.queries,
-            init_eval=self.first_queries,
-            verbose=False,
-        )
-        return np.asarray(attack.generate(x, y, x_adv_init=start), dtype=np.float32)
-
-
-class ZeroOrder(_OneByOne):
-    """ART's ZOO (Chen et al. 2017, arXiv 1708.03999): Carlini and Wagner's L2 attack with gradients by finite differences.
-
-    Args:
-        estimator: The target; needs `predict` only.
-        norm: In which `epsilon` is measured; what is shortened is the L2 distance.
-        epsilon: Examples farther away count as failed: the image itself comes back.
-        steps: Steps a search, each on `coordinates` values at two queries a value.
-        searches: Searches for the constant that weighs the margin.
-        coordinates: Values moved in a step, no more than there are.
-        difference: Of the finite differences; below half a step of the sensor's grid (0.002) an int8 file does not see them.
-        learning_rate: Adam's step.
-        constant: The first one.
-        settings: batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
-
-    Raises:
-        RecipeError: A parameter is out of its range.
-    """
-
-    attack_params: ClassVar[list[str]] = [
-        *BatchedAttack.attack_params,
-        "steps",
-        "searches",
-        "coordinates",
-        "difference",
-        "learning_rate",
-        "constant",
-    ]
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        steps: int = 100,
-        searches: int = 4,
-        coordinates: int = 128,
-        difference: float = 0.01,
-        learning_rate: float = 0.1,
-        constant: float = 1.0,
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.searches = searches
-        self.coordinates = coordinates
-        self.difference = difference
-        self.learning_rate = learning_rate
-        self.constant = constant
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
-
-    def _attack(self, x: FloatArray, y: IntArray, generator: np.random.Generator) -> FloatArray:  # noqa: ARG002
-        nearest, far = x, math.inf
-        constant, fails, works = self.constant, 0.0, math.inf
-        # ART's own search for the constant forgets an example when a later search fails.
-        for _ in range(self.searches):
-            found = self._descent(constant).generate(x, np.eye(self.estimator.nb_classes, dtype=np.float32)[y])
-            broken, length = self._broken(found, y)[0], float(distance(found - x, "l2")[0])
-            if broken:
-                works = constant
-                nearest, far = (found, length) if length < far else (nearest, far)
-            else:
-                fails = constant
-            known = fails > 0 and works < math.inf
-            constant = math.sqrt(fails * works) if known else constant * (0.1 if broken else 10)
-        return np.asarray(nearest, dtype=np.float32)
-
-    def _descent(self, constant: float) -> ZooAttack:
-        return ZooAttack(
-            self.estimator,
-            learning_rate=self.learning_rate,
-            max_iter=self.steps,
-            binary_search_steps=1,
-            initial_const=constant,
-            use_resize=False,  # its sizes are fixed: 32, 64, 128
-            nb_parallel=min(self.coordinates, math.prod(self.estimator.input_shape)),
-            variable_h=self.difference,
-            verbose=False,
-        )
+def like(values: Any, x: FloatArray) -> Any:
+    """Values [n] in a shape that meets samples [n, ...]."""
+    return values.reshape(-1, *[1] * (x.ndim - 1))

@@ -15,7 +15,7 @@ import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 from art.utils import check_and_transform_label_format
 
-from tinyrobust.errors import ModelFileError
+from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.gradients import value_and_gradient
 
 FloatArray = npt.NDArray[np.float32]
@@ -150,6 +150,8 @@ class GraphClassifier(TensorFlowV2Classifier):
     def _batched(self, function: Callable[..., tf.Tensor], *arrays: Any) -> FloatArray:
         rows = [np.asarray(array, dtype=np.float32) for array in arrays]
         size = self._batch_size
+        if rows[0].shape[1:] != tuple(self.input_shape) or rows[0].ndim != len(self.input_shape) + 1:
+            raise DataError(f"Expected inputs of shape [n, {', '.join(map(str, self.input_shape))}]. Received: {rows[0].shape}")
         if not len(rows[0]):  # the kernels refuse empty batches
             return np.zeros((0, self.nb_classes) if function is self._logits else (0, *self.input_shape), np.float32)
         self.count(len(rows[0]), 0 if function is self._logits else len(rows[0]))

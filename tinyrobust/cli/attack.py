@@ -66,6 +66,7 @@ def attack(
     frontend: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of sound: frontend.json, where it is not beside the model.")
     ] = None,
+    jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
@@ -114,6 +115,7 @@ def attack(
             members=member,
             grid=grid or None,
             fresh=fresh,
+            jobs=jobs,
             progress=progress,
         )
     if as_json:

@@ -36,6 +36,9 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="Where data sets are stored. Default: TINYROBUST_DATA; TFDS_DATA_DIR for images."),
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where run folders are made.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", min=1, help="Processes that attack at the same time (about 1 GB each). Same figures.")
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe, e.g. train.epochs=3. Repeatable.")
 ]

@@ -21,6 +21,7 @@ def run(
     recipe: RecipeArgument,
     overrides: console.Settings = [],  # noqa: B006 - Typer wants a list, and nobody changes it
     runs_dir: console.RunsDir = Path("runs"),
+    jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
@@ -37,7 +38,7 @@ def run(
 
         tinyrobust run cifar10-stq --data-dir ~/tensorflow_datasets
     """
-    done = until("report", recipe, overrides, runs_dir, data_dir, as_json)
+    done = until("report", recipe, overrides, runs_dir, data_dir, as_json, jobs)
     robustness, footprint = done.robustness, done.footprint
     clean = next(accuracy.test for accuracy in robustness.clean if accuracy.target == "int8")
     if as_json:
@@ -90,13 +91,15 @@ def train(
     console.OUT.print(table(f"{done.path / 'model.keras'}", "tl", rows))
 
 
-def until(stage: str, recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> "Run":
+def until(
+    stage: str, recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool, jobs: int = 1
+) -> "Run":
     """A recipe's run, executed as far as `stage`, with its progress on the screen unless `as_json`."""
     resolved = recipes.load(recipe, overrides)  # before the wait for TensorFlow: a misspelt key is told at once
     with console.quiet_imports():
         from tinyrobust.pipeline.run import run as execute
     with console.progress(not as_json) as progress:
-        return execute(resolved, until=stage, runs_dir=runs_dir, data_dir=data_dir, progress=progress)
+        return execute(resolved, until=stage, runs_dir=runs_dir, data_dir=data_dir, jobs=jobs, progress=progress)
 
 
 def paths(done: "Run") -> dict[str, str]:

@@ -95,7 +95,7 @@ class Artefact:
         """The operator that computes the only output, apart from changes of type and shape; None where nothing does."""
         writers = {index: operator for operator in self.operators for index in operator.outputs}
         last = writers.get(self.outputs[0]) if len(self.outputs) == 1 else None
-        while last is not None and last.name in ("QUANTIZE", "DEQUANTIZE", "RESHAPE") and last.inputs[0] in writers:
+        while last is not None and last.name in ("QUANTIZE", "DEQUANTIZE", "RESHAPE") and writers.keys() & last.inputs[:1]:
             last = writers[last.inputs[0]]
         return last
 

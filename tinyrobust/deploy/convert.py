@@ -45,6 +45,10 @@ def convert(model: keras.Model, calibration_images: npt.NDArray[np.uint8]) -> by
         raise ModelFileError(
             f"Expected uint8 calibration images. Received: {len(calibration_images)} of type {calibration_images.dtype}"
         )
+    if calibration_images.shape[1:] != tuple(model.input_shape[1:]):
+        raise ModelFileError(
+            f"Expected calibration images of shape {model.input_shape[1:]}. Received: {calibration_images.shape[1:]}"
+        )
     images = scale(calibration_images)
     twin = build_twin(model, batch_size=1, clip=False)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,18 +2,19 @@
 
 LiteRT without delegates is the fast int8 target; its outputs can differ by a step from TensorFlow Lite Micro's, and the
 default XNNPACK path differs most, so it is not used. Batches gain nothing here, and files converted at batch 1 refuse them.
+The interpreter runs in processes of its own (`cell.py`): no file takes the caller with it, and many images use all cores.
 """
 
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tinyrobust.deploy import artefact
-from tinyrobust.errors import ModelFileError
+from tinyrobust.deploy.cell import Cells, Limits, Refused, refusal
+from tinyrobust.errors import DataError, ModelFileError
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -30,6 +31,7 @@ class Int8Model:
 
     Args:
         path: The file.
+        limits: What running it may cost.
 
     Attributes:
         input_shape: Of one image, without the batch dimension.
@@ -42,27 +44,29 @@ class Int8Model:
         ModelFileError: The file is missing, corrupt, cannot be run, or does not map one image to one row of scores.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
         self.path = path
         file = artefact.read(path)
         self.sha256 = file.sha256
         self._file = file
         last = file.last_operator
         self.ends_in_softmax = last is not None and last.name == "SOFTMAX"
-        try:
-            self._interpreter = _interpreter(file)
-        except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"{path} cannot be run by the interpreter: {error}") from error
-        source = _only(self._interpreter.get_input_details(), "input", path)
-        sink = _only(self._interpreter.get_output_details(), "output", path)
-        self._source, self._sink = int(source["index"]), int(sink["index"])
-        self._source_type, self._sink_type = np.dtype(source["dtype"]), np.dtype(sink["dtype"])
-        self._source_scale, self._source_zero = source["quantization"]
-        self._sink_scale, self._sink_zero = sink["quantization"]
-        self._check(tuple(map(int, source["shape"])), tuple(map(int, sink["shape"])))
-        self.input_shape = tuple(int(size) for size in source["shape"][1:])
-        self.classes = int(sink["shape"][-1])
+        source, sink = _only(file, file.inputs, "input"), _only(file, file.outputs, "output")
+        self._source, self._sink = source.index, sink.index
+        self._check(source, sink)
+        self._source_type, self._sink_type = np.dtype(source.dtype), np.dtype(sink.dtype)
+        self._source_scale, self._source_zero = _grid(source)
+        self._sink_scale, self._sink_zero = _grid(sink)
+        self.input_shape = source.shape[1:]
+        self.classes = sink.shape[-1]
         self.input_range = self._range()
+        try:
+            self._cells = Cells("litert", file.content, limits)
+        except Refused as error:
+            raise refusal(path, "the interpreter", error) from error
+        self._check_details()
+        # What cannot be run at all is said now, and not after an hour.
+        self.run(np.zeros((1, *self.input_shape), self._source_type))
 
     def predict(self, x: FloatArray) -> FloatArray:
         """The file's outputs as real numbers, [n, classes] float32, for inputs [n, *input_shape] in the file's input units.
@@ -79,12 +83,19 @@ class Int8Model:
 
         Raises:
             ModelFileError: The inputs have another shape.
+            DataError: They are not all numbers, and finite.
         """
         self._expect_shape(x)
         values = np.asarray(x, dtype=np.float32)
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+            raise DataError(
+                f"Expected finite inputs for {self.path}. Received: NaN or infinite values in {bad} of {len(values)} of them."
+            )
         if self._source_type.kind == "f":
             return values
-        steps = values / np.float32(self._source_scale)
+        with np.errstate(over="ignore"):  # they saturate below
+            steps = values / np.float32(self._source_scale)
         rounded = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + self._source_zero
         limits = np.iinfo(self._source_type)
         return np.asarray(np.clip(rounded, limits.min, limits.max), dtype=self._source_type)
@@ -120,8 +131,14 @@ class Int8Model:
         return dtype
 
     def dequantized(self, outputs: Array) -> FloatArray:
-        """Raw outputs [n, classes] as real numbers: (integer - zero point) * scale; those of a float file as they are."""
+        """Raw outputs [n, classes] as real numbers: (integer - zero point) * scale; those of a float file as they are.
+
+        Raises:
+            ModelFileError: They are not all numbers: no class can be named.
+        """
         if self._sink_type.kind == "f":
+            if np.isnan(outputs).any():
+                raise ModelFileError(f"{self.path}: expected numbers as outputs. Received: NaN")
             return outputs.astype(np.float32)
         real: FloatArray = (outputs.astype(np.float32) - np.float32(self._sink_zero)) * np.float32(self._sink_scale)
         return real
@@ -132,7 +149,32 @@ class Int8Model:
         Raises:
             ModelFileError: The inputs have another shape or type.
         """
-        return self._outputs(self._interpreter, quantized, self._sink, self._sink_type)
+        return self.tensors(quantized, [self._sink])[0].reshape(len(quantized), self.classes)
+
+    def tensors(self, quantized: Array, indices: Sequence[int]) -> list[Array]:
+        """What the file puts into some of its tensors, raw, for inputs in its own input type: each [n, ...].
+
+        Raises:
+            ModelFileError: The inputs have another shape or type.
+        """
+        self._expect_shape(quantized)
+        if quantized.dtype != self._source_type:
+            raise ModelFileError(f"{self.path}: expected {self._source_type} inputs. Received: {quantized.dtype}")
+        wanted = [self._file.tensors[index] for index in indices]
+        row = np.dtype([(str(place), np.dtype(tensor.dtype), tensor.shape) for place, tensor in enumerate(wanted)])
+        found = np.empty(len(quantized), dtype=row)
+        done = 0
+        try:
+            inner = any(index != self._sink for index in indices)
+            for part in self._cells.run(quantized, indices, size=row.itemsize, inner=inner):
+                rows = np.frombuffer(part, dtype=row)
+                found[done : done + len(rows)] = rows
+                done += len(rows)
+        except (Refused, ValueError) as error:  # where a tensor has another size than the file says
+            raise refusal(self.path, "the interpreter", Refused(str(error))) from error
+        if done < len(found):
+            raise refusal(self.path, "the interpreter", Refused(f"it answers {done} of {len(found)} inputs"))
+        return [found[str(place)] for place in range(len(wanted))]
 
     def logits(self, quantized: Array) -> FloatArray:
         """What goes into the file's final softmax, [n, classes] real numbers; the outputs themselves where it has none.
@@ -142,57 +184,45 @@ class Int8Model:
         Raises:
             ModelFileError: The inputs have another shape or type.
         """
-        if self._before_softmax is None:
-            return self.dequantized(self.run(quantized))
-        interpreter, tensor, factor = self._before_softmax
-        dtype = np.dtype(interpreter.get_tensor(tensor.index).dtype)
-        values = self._outputs(interpreter, quantized, tensor.index, dtype).astype(np.float32)
-        real: FloatArray = values
-        if tensor.quantized:
-            real = (values - np.float32(tensor.zero_points[0])) * tensor.scales[0]
-        return real * factor
-
-    @cached_property
-    def _before_softmax(self) -> tuple[Interpreter, artefact.Tensor, np.float32] | None:
-        """An interpreter that keeps its intermediate tensors, the softmax' input, and its factor."""
         last = self._file.last_operator
         if last is None or not self.ends_in_softmax:
-            return None
-        beta = np.float32(last.options.get("beta", 1.0))
-        return _interpreter(self._file, keep_all=True), self._file.tensors[last.inputs[0]], beta
-
-    def _outputs(self, interpreter: Interpreter, quantized: Array, sink: int, dtype: Any) -> Array:
-        self._expect_shape(quantized)
-        if quantized.dtype != self._source_type:
-            raise ModelFileError(f"{self.path}: expected {self._source_type} inputs. Received: {quantized.dtype}")
-        outputs = np.empty((len(quantized), self.classes), dtype=dtype)
-        images = quantized[:, np.newaxis]
-        for index in range(len(quantized)):
-            interpreter.set_tensor(self._source, images[index])
-            interpreter.invoke()
-            outputs[index] = interpreter.get_tensor(sink).reshape(-1)
-        return outputs
+            return self.dequantized(self.run(quantized))
+        tensor, beta = self._file.tensors[last.inputs[0]], np.float32(last.options.get("beta", 1.0))
+        (values,) = self.tensors(quantized, [tensor.index])
+        real: FloatArray = values.reshape(len(quantized), -1).astype(np.float32)
+        if tensor.quantized:
+            real = (real - np.float32(tensor.zero_points[0])) * tensor.scales[0]
+        return real * beta
 
     def _expect_shape(self, x: Array) -> None:
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
             raise ModelFileError(f"{self.path}: expected inputs of shape [n, {_text(self.input_shape)}]. Received: {x.shape}")
 
-    def _check(self, source: tuple[int, ...], sink: tuple[int, ...]) -> None:
-        if source[:1] != (1,):
+    def _check(self, source: artefact.Tensor, sink: artefact.Tensor) -> None:
+        if source.shape[:1] != (1,):
             raise ModelFileError(
-                f"{self.path}: expected a file that takes one image at a time. Received: input shape {source}",
+                f"{self.path}: expected a file that takes one image at a time. Received: input shape {source.shape}",
                 hint="Convert it with a batch of 1.",
             )
-        if int(np.prod(sink)) != sink[-1] or sink[-1] < 2:
-            raise ModelFileError(f"{self.path}: expected one row of at least two scores. Received: output shape {sink}")
-        for name, dtype, scale in (
-            ("input", self._source_type, self._source_scale),
-            ("output", self._sink_type, self._sink_scale),
-        ):
-            if dtype != np.float32 and (dtype.kind not in "iu" or scale <= 0):
+        if len(source.shape) < 2 or not source.count:
+            raise ModelFileError(f"{self.path}: expected inputs of at least one value. Received: input shape {source.shape}")
+        if not sink.shape or sink.count != sink.shape[-1] or sink.count < 2:
+            raise ModelFileError(f"{self.path}: expected one row of at least two scores. Received: output shape {sink.shape}")
+        for name, tensor in (("input", source), ("output", sink)):
+            integer = tensor.dtype in ("int8", "uint8", "int16") and len(tensor.scales) == 1 and tensor.scales[0] > 0
+            if tensor.dtype != "float32" and not integer:
+                scale = tensor.scales.tolist()[:3] or None
                 raise ModelFileError(
-                    f"{self.path}: expected a float32 or quantized {name}. Received: {dtype} with scale {scale}"
+                    f"{self.path}: expected a float32 or quantized {name}. Received: {tensor.dtype} with scale {scale}"
                 )
+
+    def _check_details(self) -> None:
+        """What the interpreter makes of the file is what it says: a device goes by that."""
+        for what, place in (("inputs", self._source), ("outputs", self._sink)):
+            tensor, found = self._file.tensors[place], self._cells.details[what]
+            expected = [{"index": place, "shape": list(tensor.shape), "dtype": tensor.dtype}]
+            if [{key: one[key] for key in expected[0]} for one in found] != expected:
+                raise ModelFileError(f"{self.path}: expected {what} {expected}, as the file says. Received: {found}")
 
     def _range(self) -> tuple[float, float] | None:
         if self._source_type.kind == "f":
@@ -202,22 +232,15 @@ class Int8Model:
         return low, high
 
 
-def _interpreter(file: artefact.Artefact, keep_all: bool = False) -> Interpreter:
-    # One thread: results do not depend on the machine, and several evaluations can run side by side.
-    interpreter = Interpreter(
-        model_content=file.content,
-        num_threads=1,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=keep_all,
-    )
-    interpreter.allocate_tensors()
-    return interpreter
+def _only(file: artefact.Artefact, indices: Sequence[int], what: str) -> artefact.Tensor:
+    if len(indices) != 1:
+        raise ModelFileError(f"{file.path}: expected a file with one {what}. Received: {len(indices)} {what}s")
+    return file.tensors[indices[0]]
 
 
-def _only(details: list[dict[str, Any]], what: str, path: Path) -> dict[str, Any]:
-    if len(details) != 1:
-        raise ModelFileError(f"{path}: expected a file with one {what}. Received: {len(details)} {what}s")
-    return details[0]
+def _grid(tensor: artefact.Tensor) -> tuple[float, int]:
+    """Scale and zero point; 0 and 0 of a float tensor."""
+    return (float(tensor.scales[0]), int(tensor.zero_points[0])) if tensor.quantized else (0.0, 0)
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -89,6 +89,8 @@ def _dense(graph: Operands, operator: Operator) -> Any:
     units, depth = kernel.shape
     if not operator.options.get("keep_num_dims") and len(value.shape) != 2:
         value = keras.layers.Reshape((depth,), name=f"flat{operator.outputs[0]}")(value)
+    if value.shape[-1] != depth:  # Keras would make weights for what is there
+        raise ValueError(f"Expected {depth} values for FULLY_CONNECTED. Received: shape {value.shape}")
     layer = keras.layers.Dense(units, name=f"dense{operator.outputs[0]}")
     return _weighted(layer, value, kernel.T, graph.bias(operator, units))
 

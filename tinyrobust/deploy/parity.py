@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tinyrobust.data.arrays import scale
 from tinyrobust.deploy import artefact as artefacts
@@ -202,24 +201,11 @@ def _classify(path: Path, x: npt.NDArray[np.float32], progress: Progress) -> npt
 
 def _intermediate(file: Artefact, x: npt.NDArray[np.float32], tensors: list[int]) -> list[npt.NDArray[np.float64]]:
     """What the file puts into `tensors` for every image, as real numbers."""
-    interpreter = Interpreter(
-        model_content=file.content,
-        num_threads=1,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    interpreter.allocate_tensors()
-    inputs = Int8Model(file.path).quantized(x)
-    values: list[list[Any]] = [[] for _ in tensors]
-    for image in inputs:
-        interpreter.set_tensor(file.inputs[0], image[np.newaxis])
-        interpreter.invoke()
-        for index, rows in zip(tensors, values, strict=True):
-            rows.append(interpreter.get_tensor(index))
+    model = Int8Model(file.path)
     described = [file.tensors[index] for index in tensors]
     return [
-        (np.concatenate(rows).astype(np.float64) - tensor.zero_points[0]) * tensor.scales[0]
-        for rows, tensor in zip(values, described, strict=True)
+        (values.astype(np.float64).reshape(len(x), *tensor.shape[1:]) - tensor.zero_points[0]) * tensor.scales[0]
+        for values, tensor in zip(model.tensors(model.quantized(x), tensors), described, strict=True)
     ]
 
 

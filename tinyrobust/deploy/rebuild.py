@@ -6,6 +6,7 @@ softmax or sigmoid at the end is dropped: what is left answers like the file, up
 a slope.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 # At the end of a classifier they keep the order of its scores, and hide their slope.
 _SCORES = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC")
+_MOST_VALUES = 2**23  # of all activations of an image; attacks keep those of a whole batch, in 32 bits
 # They copy values that are on the grid already.
 _COPIES = {"RESHAPE", "TRANSPOSE", "PAD", "MAX_POOL_2D", "REDUCE_MAX", "CONCATENATION", "DEQUANTIZE"}
 
@@ -58,6 +60,12 @@ def rebuild(source: Path | Artefact) -> keras.Model:
         raise ModelFileError(
             f"{file.path}: expected operators that have a differentiable twin ({', '.join(sorted(LAYERS))}). "
             f"Received: {', '.join(unknown)}",
+            hint="The file can be attacked as a black box only.",
+        )
+    values = sum(tensor.count for tensor in file.tensors if tensor.data is None)
+    if values > _MOST_VALUES:
+        raise ModelFileError(
+            f"{file.path}: expected at most {_MOST_VALUES} activations for a differentiable twin. Received: {values}",
             hint="The file can be attacked as a black box only.",
         )
     try:
@@ -99,6 +107,8 @@ class _Graph(Operands):
             return
         output = LAYERS[operator.name](self, operator)
         tensor = self.file.tensors[operator.outputs[0]]
+        if math.prod(output.shape[1:]) != tensor.count:  # an operator that lies could ask for any amount of memory
+            raise ValueError(f"Expected {operator.name} to make {tensor.shape}, as the file says. Received: {output.shape}")
         bounds = operator.name if operator.name in _BOUNDS else operator.options.get("fused_activation_function", "NONE")
         if bounds not in _BOUNDS:
             raise ValueError(f"Expected an activation of {', '.join(_BOUNDS)}. Received: {bounds}")

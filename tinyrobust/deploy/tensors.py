@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 _MAX_RANK = 8
 _MAX_COUNT = 2**31 - 1  # TensorFlow Lite counts elements in 32 bits
+_MAX_BYTES = 2**26  # 64 MiB: above any microcontroller's RAM
 
 _NUMPY_TYPES = {
     "float32": "<f4", "float16": "<f2", "float64": "<f8", "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "<i1",
@@ -130,6 +131,9 @@ def read_tensor(table: Any, index: int, buffers: list[Any], budget: Budget) -> T
     if not 0 <= buffer < len(buffers):
         raise MalformedError(f"{where}: Expected a buffer below {len(buffers)}. Received: buffer {buffer}")
     data, stored_bytes = _values(buffers[buffer], dtype, shape, where, budget)
+    written = math.prod(shape) * (1 if dtype in _PACKED_BITS else np.dtype(_NUMPY_TYPES[dtype]).itemsize)
+    if data is None and written > _MAX_BYTES:
+        raise MalformedError(f"{where}: Expected at most {_MAX_BYTES} bytes. Received: {dtype} of shape {shape}")
     scales, zero_points, dimension, size = _quantization(table.Quantization(), dtype, shape, where, budget)
     return Tensor(
         name, index, shape, dtype, scales, zero_points, dimension, data, buffer, stored_bytes, size, table.IsVariable()

@@ -1,19 +1,17 @@
 """TensorFlow Lite Micro itself, through the pinned `tflite-micro` wheel: the golden outputs, and the arena it really needs.
 
-Every call runs in a process of its own (`tflm_worker.py`): with too small an arena the interpreter may crash, and in a large
-one nothing else can go wrong with ours.
+Every call runs in a process of its own (`cell.py`): with too small an arena the interpreter may crash, and in a large one
+nothing else can go wrong with ours.
 """
 
 import importlib.util
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.deploy.artefact import Artefact, read
+from tinyrobust.deploy.cell import Cell, Cells, Limits, Refused, refusal
 from tinyrobust.errors import MissingToolError, ModelFileError
 from tinyrobust.progress import Progress, silent
 
@@ -22,7 +20,8 @@ Raw = npt.NDArray[np.int8]
 ARENA_STEP = 16
 _AMPLE = 2**24  # more than any model that `artefact.read` admits for a microcontroller plans
 _CHUNK = 100
-_TIMEOUT = 600
+_LIMITS = Limits(seconds=60)  # reference kernels are twenty times slower than the fast interpreter
+_WHO = "TensorFlow Lite Micro"
 _PROBES = 3
 
 
@@ -63,12 +62,13 @@ def outputs_of(content: bytes, name: str, inputs: Raw, progress: Progress = sile
         ModelFileError: TensorFlow Lite Micro cannot run it.
     """
     parts = []
-    for start in range(0, len(inputs), _CHUNK):
-        progress("TensorFlow Lite Micro", start, len(inputs))
-        answer, reason = _run(content, inputs[start : start + _CHUNK], _AMPLE)
-        if answer is None:
-            raise ModelFileError(f"{name} cannot be run by TensorFlow Lite Micro: {reason}")
-        parts.append(answer)
+    try:
+        cells = Cells("tflm", content, _LIMITS, arena=_AMPLE)
+        for start in range(0, len(inputs), _CHUNK):
+            progress("TensorFlow Lite Micro", start, len(inputs))
+            parts.append(_answers(cells, inputs[start : start + _CHUNK]))
+    except (Refused, ValueError) as error:
+        raise refusal(name, _WHO, Refused(str(error))) from error
     progress("TensorFlow Lite Micro", len(inputs), len(inputs))
     return np.concatenate(parts)
 
@@ -108,11 +108,15 @@ def arena_of(content: bytes, name: str, probes: Raw, progress: Progress = silent
     expected = outputs_of(content, name, probes)
 
     def runs(steps: int) -> bool:
-        answer, _ = _run(content, probes, steps * ARENA_STEP)
-        return answer is not None and np.array_equal(answer, expected)
+        try:
+            return np.array_equal(_answers(Cell("tflm", content, _LIMITS, arena=steps * ARENA_STEP), probes), expected)
+        except (Refused, ValueError):
+            return False
 
     tried, low, high = 0, 0, 64
     while not runs(high):
+        if high * ARENA_STEP >= _AMPLE:  # a damaged file may read what it never wrote
+            raise refusal(name, _WHO, Refused("it does not answer the same twice"))
         tried, low, high = tried + 1, high, 2 * high
         progress("arena", tried, tried + high.bit_length())
     total = tried + 1 + (high - low - 1).bit_length()
@@ -143,21 +147,6 @@ def _single(model: str | Path) -> Artefact:
     return artefact
 
 
-def _run(content: bytes, inputs: Raw, arena_bytes: int) -> tuple[Raw | None, str]:
-    """What the model answers in an arena of this size; None and the reason where it does not."""
-    with tempfile.TemporaryDirectory(prefix="tinyrobust-") as work:
-        model, source, sink = Path(work, "model.tflite"), Path(work, "inputs.npy"), Path(work, "outputs.npy")
-        model.write_bytes(content)  # what was checked, and not what the file may have become
-        np.save(source, inputs)
-        worker = Path(__file__).with_name("tflm_worker.py")
-        command = [sys.executable, str(worker), str(model), str(arena_bytes), str(source), str(sink)]
-        try:
-            result = subprocess.run(  # noqa: S603 - our own script
-                command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return None, f"it did not end within {_TIMEOUT} s"
-        if result.returncode or not sink.is_file():
-            return None, result.stderr.strip().rpartition("\n")[2] or f"it ended with status {result.returncode}"
-        answer: Raw = np.load(sink, allow_pickle=False)
-        return answer, ""
+def _answers(cell: Cell | Cells, inputs: Raw) -> Raw:
+    """Raw outputs, int8 [n, bytes]."""
+    return np.frombuffer(b"".join(cell.run(inputs)), np.int8).reshape(len(inputs), -1)

@@ -44,6 +44,7 @@ def attack(
     members: Sequence[str | Path] = (),
     grid: bool | None = None,
     fresh: bool = False,
+    jobs: int = 1,
     progress: Progress = silent,
 ) -> RobustnessRecord:
     """Attacks exactly the file that is flashed, and the network it was made from where that is known.
@@ -76,6 +77,7 @@ def attack(
             is attacked beside it is that of the run alone.
         grid: Try every example rounded to the sensor's 8 bits too; as the recipe says when absent.
         fresh: Throw away what another evaluation left in `output`; it is refused otherwise.
+        jobs: Processes that attack at the same time; the figures do not depend on it.
         progress: Called with a label, what is done and how much there is.
 
     Raises:
@@ -120,6 +122,7 @@ def attack(
             input_range=input_range,
             remarks=[] if apart is None else [_relation(str(surrogate), apart[1], recipe)],
             fresh=fresh,
+            jobs=jobs,
             progress=progress,
         )
 

@@ -67,6 +67,7 @@ def run(
     until: str = "report",
     runs_dir: str | Path = RUNS,
     data_dir: str | Path | None = None,
+    jobs: int = 1,
     progress: Progress = silent,
 ) -> Run:
     """Executes a recipe, stage by stage: teacher or float network where it asks for one, train, export, attack, and so on.
@@ -80,6 +81,7 @@ def run(
         until: The last stage to do.
         runs_dir: Where run folders are made.
         data_dir: Where data sets are stored; see `tinyrobust doctor`.
+        jobs: Processes that attack at the same time; the figures do not depend on it.
         progress: Called with a label, what is done and how much there is.
 
     Raises:
@@ -92,7 +94,7 @@ def run(
     path = Path(runs_dir) / resolved.run_name
     with locked(path):
         folder = begun(path, resolved, dataset)
-        context = Context(folder, dataset, progress)
+        context = Context(folder, dataset, progress, jobs)
         if not folder.is_complete(wanted[-1].name):
             _check(context)
         for stage in wanted:

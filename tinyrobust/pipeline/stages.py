@@ -41,11 +41,12 @@ _FLOAT = (PrecisionRule(layers=".*", weights="float", activations="float"),)
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage works on."""
+    """What a stage works on, and over how many processes the attacks are spread."""
 
     folder: RunFolder
     dataset: Dataset
     progress: Progress
+    jobs: int = 1
 
     @property
     def recipe(self) -> Recipe:
@@ -221,6 +222,7 @@ def _attacked(context: Context, material: "Material", name: str) -> None:
         frontend=material.frontend,
         lesson=material.lesson,
         fresh=True,  # the pieces in a run's folder are of this run: where its network was trained anew, they are stale
+        jobs=context.jobs,
         progress=context.progress,
     )
 

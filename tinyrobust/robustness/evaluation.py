@@ -1,5 +1,6 @@
 """The evaluation: a protocol's attacks on the targets of one model, and the record of what they found."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -7,25 +8,24 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from tinyrobust._version import __version__
 from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
-from tinyrobust.robustness import probes
+from tinyrobust.robustness import probes, shard_worker
 from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.lineup import Lineup
 from tinyrobust.robustness.outcomes import Ints, Subset, inputs, save
-from tinyrobust.robustness.pieces import Identity, Pieces, digest, network_digest
+from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
 from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.record import RobustnessRecord
-from tinyrobust.robustness.runner import Runner, Tally
+from tinyrobust.robustness.runner import Tally
 from tinyrobust.robustness.scope import Scope, scope
+from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.summary import Clean, pictures, record
 from tinyrobust.robustness.targets import Hearing, InputRange
 from tinyrobust.robustness_recipe import Robustness
 
-_FEW = 64  # samples that show whether answers are random, and how large logits are
 # Bytes of float samples that clean accuracy is measured on at once, in whole batches of the targets.
 _AT_ONCE, _BATCH = 64 * 2**20, 256
 
@@ -49,6 +49,7 @@ def evaluate(
     frontend: FrontendRecord | None = None,
     lesson: tuple[Samples, Ints] | None = None,
     fresh: bool = False,
+    jobs: int = 1,
     progress: Progress | None = None,
 ) -> RobustnessRecord:
     """Attacks a model and writes `robustness.json` and `per_sample.npz`; of sound, `robustness-waveform.json` and so on.
@@ -82,6 +83,8 @@ def evaluate(
         lesson: Samples of another part and their classes, like x_test and y_test, for attacks that learn; these are left out
             when absent.
         fresh: Throw away what another evaluation left in `output`, instead of refusing it.
+        jobs: Processes that attack at the same time, each with its share of the cores and a TensorFlow of its own (about 1 GB);
+            the figures do not depend on it.
         progress: Called as progress(label, done, total).
 
     Raises:
@@ -97,54 +100,42 @@ def evaluate(
     )
     _check_data(lineup, x_test, y_test)
     index = stratified(y_test, min(asked.samples, len(y_test)), seed)
-    few = index[:_FEW]
-    near = asked.headline if asked.norm == "linf" else asked.radii["linf"][-1]
-    lineup.fit_to(inputs(x_test[few]), y_test[few], near, expectation=protocol.expectation)
+    few = index[:FEW]
+    fit_to_few(lineup, inputs(x_test[few]), y_test[few], asked, protocol)
     attacks = _runnable(protocol, lineup, asked, lesson is not None)
     lineup.notes += [*remarks, *_left_out(protocol, lineup, attacks)]
-    subset, clean = _clean(lineup, x_test, y_test, index, progress or silent)
+    tell = progress or silent
+    subset, clean = _clean(lineup, x_test, y_test, index, tell)
     if subset.sound:
         lineup.notes += _of_sound(subset)
-    identity = Identity(
-        version=__version__,
-        model=lineup.flashed.model_file.sha256,
-        networks=_digests(networks, surrogate),
-        data=fingerprint,
-        samples=digest(subset.image, subset.label),
-        settings=asked.asked,
-        protocol=protocol.model_dump(mode="json"),
-        targets={
-            "temperature": lineup.temperature,
-            "input_range": lineup.flashed.input_range,
-            "passes": lineup.passes,
-            **({"frontend": frontend.model_dump(mode="json", include={"settings", "low", "high"})} if frontend else {}),
-        },
-        seed=seed,
-    )
-    runner = Runner(
+    learned = (inputs(lesson[0][:]), lesson[1]) if lesson else None
+    runner = prepared(
         lineup,
         subset,
-        asked.radii,
+        asked,
+        protocol,
         seed,
-        Pieces(output / f"attacks{asked.suffix}", identity, fresh=fresh),
-        cascade=protocol.cascade,
-        grid=asked.grid,
-        lesson=(inputs(lesson[0][:]), lesson[1]) if lesson else None,
-        tell=progress or silent,
+        fingerprint,
+        surrogate,
+        output,
+        frontend=frontend,
+        lesson=learned,
+        fresh=fresh,
+        tell=tell,
     )
-    outcomes = list(runner.outcomes(attacks))
-    figures = probes.all_checks(runner, attacks, outcomes, protocol, asked)
+
+    def tasks(folder: Path) -> None:
+        shard_worker.write(folder, runner, settings, protocol, fingerprint, surrogate, output, frontend)
+
+    with Shards(jobs, tasks, tell) if jobs > 1 else contextlib.nullcontext() as runner.shards:
+        outcomes = list(runner.outcomes(attacks))
+        figures = probes.all_checks(runner, attacks, outcomes, protocol, asked)
     about: dict[str, str] = {"model": tflite.name, "dataset": dataset_name, "dataset_fingerprint": fingerprint}
     about["protocol"] = protocol.name
     found_out = record(runner, attacks, outcomes, clean, figures, asked, about)
     save(output / f"per_sample{asked.suffix}.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes, asked))
     found_out.save(output / f"robustness{asked.suffix}.json")
     return found_out
-
-
-def _digests(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> dict[str, str]:
-    found = {str(place): network_digest(model) for place, model in enumerate(networks)}
-    return found if surrogate is None else {**found, "surrogate": network_digest(surrogate)}
 
 
 def _clean(lineup: Lineup, x_test: Samples, y_test: Ints, index: Ints, tell: Progress) -> tuple[Subset, Clean]:
@@ -226,6 +217,8 @@ def _check_data(lineup: Lineup, x_test: Samples, y_test: Ints) -> None:
             f"Expected {what} of shape {shape}: that is what the file takes. Received: {x_test.dtype} {x_test.shape[1:]}",
             hint="Color and size of the data must be those that the model was trained with.",
         )
+    if y_test.dtype.kind not in "iu" or y_test.ndim != 1:
+        raise DataError(f"Expected labels as integers [n]. Received: {y_test.dtype} {y_test.shape}")
     if len(y_test) != len(x_test) or not len(y_test) or y_test.min() < 0 or y_test.max() >= lineup.classes:
         raise DataError(
             f"Expected {len(x_test)} labels (at least one) from 0 to {lineup.classes - 1}, the classes of the file. "

@@ -204,8 +204,8 @@ class Boundary(_Decision):
     steps: int = Field(500, ge=1)
 
     def build(self, estimator: Any, epsilon: float, *, seed: int, drop: bool) -> Any:  # noqa: ARG002
-        """ART's, untargeted."""
-        from tinyrobust.attacks.black_box import Boundary as Made
+        """Untargeted."""
+        from tinyrobust.attacks.boundary import Boundary as Made
 
         return Made(estimator, norm=self.norm, steps=self.steps, seed=seed, drop=drop)
 
@@ -218,8 +218,8 @@ class HopSkipJump(_Decision):
     steps: int = Field(20, ge=1)
 
     def build(self, estimator: Any, epsilon: float, *, seed: int, drop: bool) -> Any:  # noqa: ARG002
-        """ART's, untargeted."""
-        from tinyrobust.attacks.black_box import HopSkipJump as Made
+        """Untargeted."""
+        from tinyrobust.attacks.hopskipjump import HopSkipJump as Made
 
         return Made(estimator, norm=self.norm, steps=self.steps, seed=seed, drop=drop)
 
@@ -232,8 +232,8 @@ class Zoo(_Decision):
     steps: int = Field(10, ge=1)
 
     def build(self, estimator: Any, epsilon: float, *, seed: int, drop: bool) -> Any:  # noqa: ARG002
-        """ART's."""
-        from tinyrobust.attacks.black_box import ZeroOrder
+        """On scores only."""
+        from tinyrobust.attacks.zoo import ZeroOrder
 
         return ZeroOrder(estimator, norm=self.norm, steps=self.steps, seed=seed, drop=drop)
 

@@ -19,6 +19,7 @@ from tinyrobust.robustness.lineup import Lineup, View
 from tinyrobust.robustness.outcomes import SLACK, Array, Bools, Floats, Ints, Minimal, Outcome, Subset, distances, moved, within
 from tinyrobust.robustness.pieces import Pieces
 from tinyrobust.robustness.record import Norm
+from tinyrobust.robustness.shards import Shards
 
 # Samples in a piece: what is lost at most when an evaluation is killed.
 _PIECE = 128
@@ -52,6 +53,7 @@ class Runner:
         grid: Whether examples are tried rounded to 8 bits too.
         lesson: Samples of another part in [0, 1] and their classes, for attacks that learn.
         tell: Progress.
+        shards: Other processes that make pieces.
         minimal: The smallest distances found so far.
         golden: How often the interpreters agreed.
         seconds: Of all batches, those done before an interruption included.
@@ -66,6 +68,7 @@ class Runner:
     grid: bool = False
     lesson: tuple[Floats, Ints] | None = None
     tell: Progress = silent
+    shards: Shards | None = None
     minimal: Minimal = field(init=False)
     golden: Tally = field(default_factory=Tally)
     seconds: float = 0.0
@@ -74,6 +77,7 @@ class Runner:
         self.minimal = Minimal(self.subset)
         self._x = self.subset.x
         self._kept: dict[tuple[str, float], list[str]] = {}
+        self._step = (0, 1)
 
     def epsilons(self, attack: AttackKind) -> tuple[float, ...]:
         """The radii of an attack: its own, or those of its norm."""
@@ -81,16 +85,21 @@ class Runner:
 
     def outcomes(self, attacks: Sequence[AttackKind]) -> Iterator[Outcome]:
         """Runs all attacks in order; an outcome for every attack, epsilon and target."""
-        total = sum(1 if attack.minimal else len(self.epsilons(attack)) for attack in attacks)
-        done = 0
-        for attack in attacks:
-            epsilons = self.epsilons(attack)
-            # An attack that looks for the nearest example is run once, and its distances are compared with every radius.
-            for near in [epsilons] if attack.minimal else [(epsilon,) for epsilon in epsilons]:
-                self.tell(f"attack: {attack.name} at epsilon {near[-1]:.4g}", done, total)
-                yield from self.attacked(attack, near)
-                done += 1
-        self.tell("attack: done", total, total)
+        # An attack that looks for the nearest example is run once, and its distances are compared with every radius.
+        runs = [
+            (attack, near)
+            for attack in attacks
+            for near in ([self.epsilons(attack)] if attack.minimal else [(epsilon,) for epsilon in self.epsilons(attack)])
+        ]
+        if self.shards and not self.cascade:  # where no attack depends on an earlier one
+            for attack, near in runs:
+                self._want(attack, near[-1], np.flatnonzero(self._given(attack, near, self._meant(attack))))
+        for done, (attack, near) in enumerate(runs):
+            self._step = (done, len(runs))
+            self.tell(f"attack: {attack.name} at epsilon {near[-1]:.4g}", *self._step)
+            yield from self.attacked(attack, near)
+        self._step = (len(runs), len(runs))
+        self.tell("attack: done", *self._step)
 
     def attacked(self, attack: AttackKind, epsilons: tuple[float, ...], among: Bools | None = None) -> list[Outcome]:
         """One run of an attack.
@@ -102,10 +111,10 @@ class Runner:
         """
         view = self.lineup.view(attack.on)
         victims = self.lineup.judged(attack)
-        meant = np.arange(len(self._x)) < (attack.samples or len(self._x)) if among is None else among
+        meant = self._meant(attack) if among is None else among
         standing = {name: self._standing(name, attack.norm, epsilons) for name in victims}
-        given = meant & np.logical_or.reduce([standing[name][0] for name in victims])
-        batches = list(self._batches(attack, view, victims, epsilons[-1], np.flatnonzero(given)))
+        given = self._given(attack, epsilons, meant)
+        batches = list(self._batches(attack, victims, epsilons[-1], np.flatnonzero(given)))
         for epsilon in epsilons:
             self._kept[attack.name, epsilon] = [piece_name(attack, epsilons[-1], number) for number in range(len(batches))]
         found = [
@@ -128,25 +137,56 @@ class Runner:
         rows = np.flatnonzero(outcome.broken)
         return rows, found[rows]
 
+    def make(self, attack: AttackKind, epsilon: float, number: int, rows: Ints) -> dict[str, Array]:
+        """Makes and keeps one piece: what the attack does to these rows of the subset."""
+        name = piece_name(attack, epsilon, number)
+        view, victims = self.lineup.view(attack.on), self.lineup.judged(attack)
+        piece = self._crafted(attack, view, victims, epsilon, rows, zlib.crc32(name.encode()))
+        self.pieces.put(name, piece)
+        return piece
+
+    def _meant(self, attack: AttackKind) -> Bools:
+        return np.arange(len(self._x)) < (attack.samples or len(self._x))
+
+    def _given(self, attack: AttackKind, epsilons: tuple[float, ...], meant: Bools) -> Bools:
+        """Whether the attack gets samples [n]: those that stand on one of its targets, at the smallest radius."""
+        standing = [self._standing(name, attack.norm, epsilons[:1])[0] for name in self.lineup.judged(attack)]
+        return np.asarray(meant & np.logical_or.reduce(standing))
+
     def _standing(self, target: str, norm: Norm, epsilons: tuple[float, ...]) -> list[Bools]:
         """Whether samples [n] stand before the attack, at every radius."""
         if not self.cascade:
             return [self.subset.right(target)] * len(epsilons)
         return [self.minimal.survives(target, norm, epsilon) for epsilon in epsilons]
 
-    def _batches(
-        self, attack: AttackKind, view: View, victims: Sequence[str], epsilon: float, rows: Ints
-    ) -> Iterator[dict[str, Array]]:
-        count = math.ceil(len(rows) / _PIECE)
-        for number, batch in enumerate(np.array_split(rows, count) if count else []):
-            name = piece_name(attack, epsilon, number)
-            piece = self.pieces.get(name)
-            if piece is None or not np.array_equal(piece["rows"], batch):
-                piece = self._crafted(attack, view, victims, epsilon, batch, zlib.crc32(name.encode()))
-                self.pieces.put(name, piece)
+    def _batches(self, attack: AttackKind, victims: Sequence[str], epsilon: float, rows: Ints) -> Iterator[dict[str, Array]]:
+        self._want(attack, epsilon, rows)
+        parts = _parts(rows)
+        for number, part in enumerate(parts):
+            piece = self._there(attack, epsilon, number, part)
+            if piece is None and self.shards:
+                self.tell(f"attack: {attack.name} at epsilon {epsilon:.4g}, piece {number + 1} of {len(parts)}", *self._step)
+                self.shards.wait(piece_name(attack, epsilon, number), *self._step)
+                piece = self._there(attack, epsilon, number, part)
+            if piece is None:
+                piece = self.make(attack, epsilon, number, part)
             self.seconds += sum(float(piece[f"cost/{victim}"][0]) for victim in victims)
             self.golden.add(*(int(count) for count in piece["golden"]))
             yield piece
+
+    def _there(self, attack: AttackKind, epsilon: float, number: int, rows: Ints) -> dict[str, Array] | None:
+        """A finished piece about these rows."""
+        piece = self.pieces.get(piece_name(attack, epsilon, number))
+        return piece if piece is not None and np.array_equal(piece["rows"], rows) else None
+
+    def _want(self, attack: AttackKind, epsilon: float, rows: Ints) -> None:
+        """Has other processes make the pieces that are not there yet."""
+        if self.shards is None:
+            return
+        for number, part in enumerate(_parts(rows)):
+            if self._there(attack, epsilon, number, part) is None:
+                task = {"attack": attack.model_dump(mode="json"), "epsilon": epsilon, "number": number, "rows": part.tolist()}
+                self.shards.want(piece_name(attack, epsilon, number), task)
 
     def _crafted(
         self, attack: AttackKind, view: View, victims: Sequence[str], epsilon: float, rows: Ints, draw: int
@@ -259,6 +299,12 @@ class Runner:
             forward=int(cost[2]),
             backward=int(cost[3]),
         )
+
+
+def _parts(rows: Ints) -> list[Ints]:
+    """The rows of each piece."""
+    count = math.ceil(len(rows) / _PIECE)
+    return np.array_split(rows, count) if count else []
 
 
 def piece_name(attack: AttackKind, epsilon: float, number: int) -> str:

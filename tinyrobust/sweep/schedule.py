@@ -1,10 +1,7 @@
 """Runs jobs in worker processes, a few at a time: shared stages once, a failure alone, and only what is missing."""
 
-import json
-import os
 import queue
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,10 +15,9 @@ from tinyrobust.recipe import Recipe
 from tinyrobust.sweep import share
 from tinyrobust.sweep.expand import Job
 from tinyrobust.sweep.spec import STAGES
+from tinyrobust.workers import message, shares, started
 
 _POLL = 0.25  # seconds between two looks at what is running
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 class State(StrEnum):
@@ -177,13 +173,9 @@ class _Pool:
         self._until = until
         self._data_dir = "" if data_dir is None else str(data_dir)
         self._folder = folder
-        cores = sorted(os.sched_getaffinity(0))
-        # As many threads as a run alone would have, on fewer cores: TensorFlow splits its sums among its threads, so their
-        # number changes figures, and where they run does not.
-        self._environment = {**dict.fromkeys(_THREADS, str(len(cores))), **os.environ}
         self._shares: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-        for worker in range(workers):
-            self._shares.put(cores[worker::workers] or [cores[worker % len(cores)]])
+        for cores in shares(workers):
+            self._shares.put(cores)
         self._processes: list[subprocess.Popen[str]] = []
         self._ended = False
 
@@ -191,26 +183,19 @@ class _Pool:
         """Runs a job in a process, to its end."""
         cores = self._shares.get()
         try:
-            self._work(status, ",".join(map(str, cores)))
+            self._work(status, cores)
         finally:
             self._shares.put(cores)
 
-    def _work(self, status: Status, cores: str) -> None:
+    def _work(self, status: Status, cores: Sequence[int]) -> None:
         recipe, began = status.job.recipe, time.monotonic()
         resolved = self._folder / "recipes" / f"{status.path.name}.toml"
         log = self._folder / "logs" / f"{status.path.name}.log"
         write_atomic(resolved, recipe.to_toml())
         log.parent.mkdir(exist_ok=True)
-        words = (recipe.name, str(resolved), str(status.path.parent), self._until, self._data_dir, cores)
+        words = (recipe.name, str(resolved), str(status.path.parent), self._until, self._data_dir)
         with log.open("w", encoding="utf-8") as errors:
-            process = subprocess.Popen(  # noqa: S603 (our own module)
-                [sys.executable, "-m", "tinyrobust.sweep.worker", *words],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=self._environment,
-            )
+            process = started("tinyrobust.sweep.worker", words, cores, errors)
             self._processes.append(process)
             if self._ended:
                 process.terminate()
@@ -239,11 +224,8 @@ class _Pool:
 
 def _hear(status: Status, line: str) -> None:
     """One line of a worker."""
-    try:
-        told = json.loads(line)
-    except ValueError:  # a process that was killed in the middle of a line
-        return
+    told = message(line)
     if "error" in told:
         status.error = told["error"]
-    else:
+    elif told:
         status.label, status.done, status.total = told["label"], told["done"], max(1, told["total"])

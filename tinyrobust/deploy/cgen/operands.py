@@ -137,6 +137,7 @@ def zero(tensor: Tensor) -> int:
 
 
 def quantized(value: float, tensor: Tensor) -> int:
-    """A real number on the tensor's grid, not clamped: a float32 quotient, halves away from zero."""
-    quotient = float(np.float32(value) / np.float32(tensor.scales[0]))
+    """A real number on the tensor's grid, halves away from zero; not clamped, unless it is far outside of any int8 range."""
+    with np.errstate(over="ignore"):  # of a scale that hardly is a number
+        quotient = float(np.clip(np.float32(value) / np.float32(tensor.scales[0]), -(2**24), 2**24))
     return zero(tensor) + int(math.copysign(math.floor(abs(quotient) + 0.5), quotient))

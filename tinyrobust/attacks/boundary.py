@@ -1,0 +1,144 @@
+"""The Boundary attack (Brendel et al. 2018, arXiv 1712.04248): a walk along the decision boundary, towards the image."""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
+from tinyrobust.attacks.black_box import BlackBoxAttack, blocks
+from tinyrobust.attacks.nearer import BoolArray
+from tinyrobust.attacks.norms import Norm
+
+# Of both parts of a step: the first length, as a share of the distance; what a length is multiplied with when fewer than `_FEW`
+# of the tries are adversarial, and divided by when more than `_MANY` are. ART's defaults; the paper leaves them open.
+_FIRST = 0.01
+_FACTOR = 0.667
+_FEW, _MANY = 0.2, 0.5
+
+
+class Boundary(BlackBoxAttack):
+    """Every step goes sideways on a sphere around the image, then towards the image; decisions only.
+
+    A step tries random directions until some stay adversarial, shortening its first part; then it tries to bring those nearer,
+    shortening its second part; the nearest is where the next step starts. Many walks side by side: in one question every sample
+    tries the part of its own step that it is at.
+
+    Args:
+        estimator: The target; needs `predict` only.
+        norm: In which `epsilon` is measured; the walk itself shortens the L2 distance.
+        epsilon: Examples farther away count as failed: the image itself comes back.
+        steps: Steps of the walk.
+        trials: Tries for the length of each of the two parts of a step; without success the walk ends.
+        samples: Directions tried per trial.
+        draws: Random starts tried.
+        settings: batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
+
+    Raises:
+        RecipeError: A parameter is out of its range.
+    """
+
+    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "steps", "trials", "samples", "draws"]
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        norm: Norm = "l2",
+        epsilon: float = math.inf,
+        steps: int = 500,
+        trials: int = 25,
+        samples: int = 20,
+        draws: int = 100,
+        **settings: Any,
+    ) -> None:
+        self.steps = steps
+        self.trials = trials
+        self.samples = samples
+        self.draws = draws
+        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
+
+    def _search(self, x: FloatArray, y: IntArray, generators: list[np.random.Generator]) -> FloatArray:
+        start, known = self._starts(x, y, generators, self.draws)
+        walks = _Walks(x, start, self.samples)
+        rows = np.flatnonzero(known)
+        while len(rows):
+            for some in blocks(rows, self.samples):
+                tried, asked = walks.tries(some, generators, self._bounds)
+                broken = np.zeros_like(asked)
+                owner = some[np.nonzero(asked)[0]]
+                broken[asked] = self._broken(tried[asked].reshape(-1, *x.shape[1:]), y[owner])
+                walks.learn(some, tried, asked, broken)
+            walks.end(self.trials)
+            rows = rows[(walks.trial[rows] < self.trials) & (walks.step[rows] < self.steps)]
+        return walks.point.reshape(x.shape)
+
+
+class _Walks:
+    """Walks side by side, each at its own place.
+
+    Attributes:
+        point: Where they are, flat [n, d]; always adversarial.
+        step: Steps done [n].
+        trial: Failed trials of the present part of the step [n].
+    """
+
+    def __init__(self, x: FloatArray, start: FloatArray, samples: int) -> None:
+        self._x, self.point = x.reshape(len(x), -1), start.reshape(len(x), -1).copy()
+        self.step, self.trial = np.zeros(len(x), np.int64), np.zeros(len(x), np.int64)
+        # Whether a walk has gone sideways and now goes ahead; the lengths of both parts; the places that the first part found.
+        self._ahead = np.zeros(len(x), np.bool_)
+        self._lengths = np.full((len(x), 2), _FIRST, np.float32)
+        self._places = np.zeros((len(x), samples, self._x.shape[1]), np.float32)
+        self._filled = np.zeros((len(x), samples), np.bool_)
+
+    def tries(
+        self, rows: IntArray, generators: list[np.random.Generator], bounds: tuple[float, float]
+    ) -> tuple[FloatArray, BoolArray]:
+        """What walks `rows` try next, [r, samples, d], and which of these places are used [r, samples]."""
+        tried = np.empty((len(rows), *self._places.shape[1:]), np.float32)
+        ahead = self._ahead[rows]
+        to_image, sideways = rows[ahead], rows[~ahead]
+        places = self._places[to_image]
+        tried[ahead] = places + self._lengths[to_image, 1, np.newaxis, np.newaxis] * (self._x[to_image, np.newaxis] - places)
+        if len(sideways):
+            shape = tried.shape[1:]
+            draws = np.stack([generators[row].standard_normal(shape, np.float32) for row in sideways])
+            tried[~ahead] = self._turned(sideways, draws)
+        return np.clip(tried, *bounds), self._filled[rows] | ~ahead[:, np.newaxis]
+
+    def learn(self, rows: IntArray, tried: FloatArray, asked: BoolArray, broken: BoolArray) -> None:
+        """Takes in which of the tries are adversarial, and goes on to the other part of the step where there are some."""
+        ahead, success = self._ahead[rows], broken.any(axis=1)
+        share = broken.sum(axis=1) / asked.sum(axis=1)
+        factor = np.where(share < _FEW, _FACTOR, np.where(share > _MANY, 1 / _FACTOR, 1.0))
+        self._lengths[rows, ahead.astype(np.int64)] *= factor.astype(np.float32)
+        self.trial[rows] = np.where(success, 0, self.trial[rows] + 1)
+        turned, nearer = success & ~ahead, success & ahead
+        self._places[rows[turned]], self._filled[rows[turned]] = tried[turned], broken[turned]
+        self.point[rows[nearer]] = self._nearest(rows[nearer], tried[nearer], broken[nearer])
+        self.step[rows[nearer]] += 1
+        self._ahead[rows[success]] = ~ahead[success]
+
+    def end(self, trials: int) -> None:
+        """Walks that cannot be brought nearer after so many trials stay at the nearest place that they had turned to."""
+        rows = np.flatnonzero(self._ahead & (self.trial >= trials))
+        if len(rows):
+            self.point[rows] = self._nearest(rows, self._places[rows], self._filled[rows])
+            self._ahead[rows] = False
+
+    def _turned(self, rows: IntArray, draws: FloatArray) -> FloatArray:
+        """Points on the spheres through the points, the first lengths away, in the directions `draws` [r, samples, d]."""
+        away = (self.point[rows] - self._x[rows])[:, np.newaxis]
+        far = np.linalg.norm(away, axis=-1, keepdims=True)
+        length = self._lengths[rows, 0, np.newaxis, np.newaxis]
+        axis = np.divide(away, far, out=np.zeros_like(away), where=far > 0)
+        draws -= np.einsum("rsd,rtd->rst", draws, axis) * axis
+        size = np.linalg.norm(draws, axis=-1, keepdims=True)
+        draws *= length * np.divide(far, size, out=np.zeros_like(size), where=size > 0)
+        # Back from the tangent to the sphere.
+        return np.asarray(self._x[rows, np.newaxis] + (away + draws) / np.sqrt(1 + length**2), dtype=np.float32)
+
+    def _nearest(self, rows: IntArray, places: FloatArray, among: BoolArray) -> FloatArray:
+        far = np.linalg.norm(places - self._x[rows, np.newaxis], axis=-1)
+        return np.asarray(places[np.arange(len(rows)), np.argmin(np.where(among, far, np.inf), axis=1)])

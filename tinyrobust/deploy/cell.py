@@ -1,0 +1,251 @@
+"""Cells: processes of their own in which model files run, so that a file that crashes its interpreter does not take us along.
+
+A trial run beforehand would not do: an operator can go wrong on the values of a later input. So every file, ours too, runs
+in a cell for as long as it is used. See `cell_worker.py` for what a cell is.
+"""
+
+import atexit
+import functools
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyrobust import workers
+from tinyrobust.deploy.cell_worker import receive, send
+from tinyrobust.errors import ModelFileError
+
+Array = npt.NDArray[Any]
+Runtime = Literal["litert", "tflm"]
+
+_CHUNK = 2**19  # bytes of inputs, or of answers, that a cell gets or gives at a time: what it holds of them stays small
+_WORTH = 0.005  # seconds of work that are worth a process of their own
+_MOST = 2**28  # bytes of an answer
+_TICK = 10  # seconds between two looks at whether an answer is there
+_BUSY = 20  # seconds on the clock for one of the processor's time: machines are busy
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may cost.
+
+    Attributes:
+        seconds: Of the processor's time, for opening it and for each image. Microcontroller networks take milliseconds.
+        memory: Bytes beyond those of an interpreter without a file. Sixteen times the largest file that is read.
+    """
+
+    seconds: float = 10.0
+    memory: int = 2**29
+
+
+class Refused(Exception):  # noqa: N818 - what the caller turns into an error that names the file
+    """Why a file cannot be run."""
+
+
+class Cell:
+    """A process that runs one file; it ends with this object.
+
+    Args:
+        runtime: "litert", or "tflm" for TensorFlow Lite Micro.
+        content: The bytes of the file.
+        limits: Of the process.
+        settings: For the runtime: `arena`, its bytes, for TensorFlow Lite Micro.
+
+    Attributes:
+        details: What the runtime says of the file's inputs and outputs.
+
+    Raises:
+        Refused: The runtime does not take the file, or does not survive it.
+    """
+
+    def __init__(self, runtime: Runtime, content: bytes, limits: Limits, **settings: Any) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        try:
+            self._line = _nursery(runtime).cell()
+        except OSError as error:
+            raise Refused(f"no process can be started for it ({error})") from error
+        weakref.finalize(self, self._line.close)
+        self._answered = select.poll()
+        self._answered.register(self._line, select.POLLIN)
+        header = {"seconds": limits.seconds, "memory": limits.memory, **settings}
+        self.details, _ = self._ask(header, content, 1)
+
+    def run(self, inputs: Array, tensors: Sequence[int] = (), *, size: int = 1, inner: bool = False) -> Iterator[bytes]:
+        """What the file answers, as raw bytes, some inputs at a time.
+
+        Args:
+            inputs: Raw inputs [n, ...] in the type that the file reads.
+            tensors: Indices of the tensors to give, one after the other for each input (TensorFlow Lite Micro: its output).
+            size: Bytes of an answer.
+            inner: Whether they are not all outputs.
+
+        Raises:
+            Refused: The file cannot be run on these, or the process did not survive it.
+        """
+        step = max(1, _CHUNK // max(size, inputs[:1].nbytes, 1))
+        for start in range(0, len(inputs), step):
+            part = np.ascontiguousarray(inputs[start : start + step])
+            header = {"n": len(part), "tensors": [int(index) for index in tensors], "inner": inner}
+            yield bytes(self._ask(header, part, len(part))[1])
+
+    def _ask(self, header: dict[str, Any], body: Any, images: int) -> tuple[dict[str, Any], bytearray]:
+        with self._lock:
+            try:
+                send(self._line, header, body)
+                self._wait(images)
+                answer, found = receive(self._line, _MOST)
+            except (OSError, EOFError, ValueError) as error:
+                answer, found = self._last_words(error), bytearray()
+            except BaseException:  # Ctrl-C: the answer to this would be taken for that to the next
+                self._line.close()
+                raise
+        if "ended" in answer:
+            self._line.close()
+            raise Refused(self._why(int(answer["ended"])))
+        if "error" in answer:
+            raise Refused(str(answer["error"]))
+        return answer, found
+
+    def _wait(self, images: int) -> None:
+        """Waits for an answer, longer than the kernel lets a cell compute: a damaged process may stand still.
+
+        Looks are counted, not the time between them: this process may have been stopped in between, and the cell with it.
+        """
+        for _ in range(1 + int((images + 1) * _BUSY * self._limits.seconds / _TICK)):
+            if self._answered.poll(1000 * _TICK):
+                return
+        raise EOFError("it stands still")
+
+    def _last_words(self, error: Exception) -> dict[str, Any]:
+        """What the keeper said, when the cell ended before it had read all."""
+        try:
+            self._line.settimeout(_TICK)
+            return receive(self._line, 0)[0]
+        except (OSError, EOFError, ValueError):
+            self._line.close()
+            return {"error": f"its process does not answer ({error or type(error).__name__})"}
+
+    def _why(self, status: int) -> str:
+        if status in (-signal.SIGPROF, -signal.SIGALRM):
+            return f"it takes more than {self._limits.seconds:g} s of processor time for one image"
+        if status == -signal.SIGKILL:
+            return "its process was killed from outside: by somebody, or by a system that had no memory left"
+        if status == -signal.SIGABRT:
+            return f"it aborts the interpreter, for example because it wants more than {self._limits.memory >> 20} MiB"
+        return f"it crashes the interpreter ({signal.Signals(-status).name if status < 0 else f'status {status}'})"
+
+
+class Cells:
+    """As many cells of one file as there are cores, for many inputs at a time; the first is there from the beginning.
+
+    An answer depends on its input only, so it does not matter which of them gives it.
+
+    Args:
+        runtime: As for `Cell`.
+        content: Likewise.
+        limits: Of each process.
+        settings: For the runtime.
+
+    Attributes:
+        details: What the runtime says of the file's inputs and outputs.
+
+    Raises:
+        Refused: The runtime does not take the file, or does not survive it.
+    """
+
+    def __init__(self, runtime: Runtime, content: bytes, limits: Limits, **settings: Any) -> None:
+        self._another = functools.partial(Cell, runtime, content, limits, **settings)
+        self._cells = [self._another()]
+        self.details = self._cells[0].details
+        self._pace = 0.0  # seconds an input took last time
+
+    def run(self, inputs: Array, tensors: Sequence[int] = (), *, size: int = 1, inner: bool = False) -> Iterator[bytes]:
+        """The answers to all inputs, in their order; arguments and errors as of `Cell.run`."""
+        count = max(1, min(len(workers.cores()), len(inputs), int(len(inputs) * self._pace / _WORTH)))
+        self._cells += [self._another() for _ in range(count - len(self._cells))]
+
+        def answers(cell: Cell, part: Array) -> bytes:
+            return b"".join(cell.run(part, tensors, size=size, inner=inner))
+
+        began = time.perf_counter()
+        if count == 1:
+            yield from self._cells[0].run(inputs, tensors, size=size, inner=inner)
+        else:
+            with ThreadPoolExecutor(count) as threads:
+                yield from threads.map(answers, self._cells, np.array_split(inputs, count))
+        self._pace = (time.perf_counter() - began) * count / max(1, len(inputs))
+
+
+class _Nursery:
+    """The process that cells are forked from; it ends when this one does, however that comes about."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._control, theirs = socket.socketpair()
+        worker = Path(__file__).with_name("cell_worker.py")
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own script
+                # -P: the script's folder holds modules of ours that must not stand in for others.
+                [sys.executable, "-P", str(worker), str(theirs.fileno()), runtime],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # where interpreters say what they also raise
+                # A process with threads must not be forked.
+                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+            )
+        atexit.register(self._end)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def cell(self) -> socket.socket:
+        """A line to a new cell."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [b"c"], [theirs.fileno()])
+        return ours
+
+    def _end(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+
+_LOCK = threading.Lock()
+
+
+def _nursery(runtime: Runtime) -> _Nursery:
+    with _LOCK:
+        found = _started(runtime)
+        if not found.alive:  # somebody killed it
+            _started.cache_clear()
+            found = _started(runtime)
+        return found
+
+
+@functools.cache
+def _started(runtime: Runtime) -> _Nursery:
+    return _Nursery(runtime)
+
+
+def refusal(path: Path | str, what: str, error: Refused) -> ModelFileError:
+    """The error that names the file."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return ModelFileError(
+        f"{path} cannot be run by {what}: {reason}.", hint="Export the model again from its source. What was finished is kept."
+    )
