@@ -70,6 +70,7 @@ def test_every_setting_changes_the_hash(spoken: Path) -> None:
         "augment.response_db=3",
         "augment.masks.time=2",
         "backwards=1",
+        "joined=1",
         "quiet_silence=true",
     ]
     hashes = {recipe.load(spoken).hash}
@@ -116,9 +117,7 @@ def test_recipes_of_images_keep_their_hash() -> None:
         pytest.param("copies = 4", "copies = 4\nspeed = [0.1, 1]", "speeds from 0.5 to 2", id="speed"),
         pytest.param('words = ["up", "down"]', "", 'words where task = "own-words"', id="no-words"),
         pytest.param('"up", "down"', '"up", "up"', "every word once", id="twice"),
-        pytest.param(
-            "words =", "backwards = 1\nunknown = 0\nwords =", "unknown words for those played backwards", id="backwards"
-        ),
+        pytest.param("words =", "backwards = 1\nunknown = 0\nwords =", "unknown words for those that are made", id="backwards"),
         pytest.param('"up", "down"', '"up", "silence"', "unknown and silence are classes already", id="silence"),
         pytest.param('kind = "mfcc"', 'kind = "mfcc"\nlow_hz = 5000', "low_hz below high_hz. Received: 5000.0", id="band"),
     ],

@@ -100,6 +100,9 @@ class Speech(_Table):
         le=10,
         description="Training clips played backwards, likewise: further unknown words, made of all spoken ones.",
     )
+    joined: float = Field(
+        0.0, ge=0, le=10, description="Likewise: clips made of the first half of one training clip and the second of another."
+    )
     quiet_silence: bool = Field(
         False,
         description="Training silence is cut at a loudness from none to that of its recording, as TensorFlow's example does.",
@@ -111,9 +114,9 @@ class Speech(_Table):
     def _words_fit_the_task(self) -> Self:
         if (self.task == "own-words") != bool(self.words):
             raise ValueError(f'Expected words where task = "own-words", and only there. Received: {self.task}, {self.words}')
-        if self.backwards and (self.task == "all-words" or not self.unknown):
+        if (self.backwards or self.joined) and (self.task == "all-words" or not self.unknown):
             raise ValueError(
-                f"Expected a class of unknown words for those played backwards. Received: {self.task}, {self.unknown}"
+                f"Expected a class of unknown words for those that are made. Received: {self.task}, {self.unknown}"
             )
         if len(set(self.words)) != len(self.words):
             raise ValueError(f"Expected every word once. Received: {self.words}")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from tinyrobust.data.speech import clips as module
 from tinyrobust.data.speech.background import Background
 from tinyrobust.data.speech.clips import chunks, content_hash
 from tinyrobust.data.speech.corpus import Clip
-from tinyrobust.data.speech.sound import one_second, read_sound
+from tinyrobust.data.speech.sound import joined, one_second, read_sound
 
 RATE = 16_000
 
@@ -123,3 +124,30 @@ def test_clips_are_heard_backwards_and_quieter_where_asked(tmp_path: Path) -> No
         content_hash([clip]) for clip in [*clips, Clip(tmp_path / "a.wav", "a", 0), Clip(tmp_path / "a.wav", "a", 0, start=10)]
     }
     assert len(hashes) == 5
+
+
+def test_a_joined_clip_is_one_word_and_then_another() -> None:
+    window = np.hanning(RATE)
+    low, high = ((20000 * window * np.sin(2 * np.pi * f * np.arange(RATE) / RATE)).astype(np.int16) for f in (500, 2000))
+    whole = joined(low, high)
+    assert [round(loudest(part) / 20) * 20 for part in (whole[: RATE // 2], whole[RATE // 2 :])] == [500, 2000]
+    np.testing.assert_array_equal(whole[: RATE // 2 - 200], low[: RATE // 2 - 200])
+    # The second is as loud as the first at the cut, whatever it was; nothing at the cut jumps.
+    np.testing.assert_allclose(joined(low, high // 4), whole, atol=30)
+    rest = np.roll(high, RATE // 4)  # its middle is late: the half is short, and followed by zeros
+    rest[: RATE // 4] = 0
+    assert not joined(low, rest)[-RATE // 5 :].any()
+    silence = np.zeros(RATE, np.int16)
+    assert not joined(silence, silence).any()
+
+
+def test_joined_clips_hash_as_both_and_need_both(tmp_path: Path) -> None:
+    for name, hertz in (("a", 500), ("b", 600), ("c", 700)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(hertz), RATE)
+    a, b, c = (Clip(tmp_path / f"{name}.wav", name, 0) for name in "abc")
+    pairs = [replace(a, then=b), replace(a, then=c), replace(b, then=a), a, replace(a, then=replace(b, start=3))]
+    assert len({content_hash([pair]) for pair in pairs}) == 5
+    gone = replace(a, then=Clip(tmp_path / "gone.wav", "gone", 0))
+    (found,) = chunks([pairs[0], gone], Background({}, ()))
+    assert found.kept.tolist() == [0]
+    assert [Path(one.path).name for one in found.skipped] == ["gone.wav"]

@@ -166,3 +166,17 @@ def test_quiet_silence_has_every_loudness_in_training_only(tones: Path) -> None:
         assert all(0 <= one < 1 for one in loudness) if part == "train" else set(loudness) == {1.0}
         assert {clip.loudness for clip in quiet.parts[part] if clip.label != silence} == {1.0}
     assert len({clip.loudness for clip in quiet.parts["train"]}) > 2
+
+
+def test_halves_of_different_words_are_joined_to_unknown_ones(tones: Path) -> None:
+    plain, made = corpus(tones), corpus(tones, OWN.model_copy(update={"joined": 2.0}))
+    assert {part: made.parts[part] for part in ("validation", "test")} == {p: plain.parts[p] for p in ("validation", "test")}
+    added = made.parts["train"][len(plain.parts["train"]) :]
+    assert len(added) == 2 * sum(clip.label < 2 for clip in plain.parts["train"]) / 2
+    labels = {clip.path: clip.label for clip in plain.parts["train"] if clip.start is None}
+    for clip in added:
+        assert clip.then is not None
+        assert clip.label == made.classes.index("unknown")
+        assert labels[clip.path] != labels[clip.then.path]
+    assert len({clip.name for clip in added}) > len(added) / 2
+    assert corpus(tones, OWN.model_copy(update={"joined": 2.0})) == made

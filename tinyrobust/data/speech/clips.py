@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tinyrobust.data.files import Skipped
 from tinyrobust.data.speech.background import Background
 from tinyrobust.data.speech.corpus import Clip
-from tinyrobust.data.speech.sound import one_second, read_sound
+from tinyrobust.data.speech.sound import joined, one_second, read_sound
 from tinyrobust.files import sha256
 from tinyrobust.speech_recipe import CLIP_SAMPLES
 
@@ -58,11 +58,13 @@ def chunks(clips: Sequence[Clip], background: Background) -> Iterator[Sounds]:
 def content_hash(clips: Sequence[Clip]) -> str:
     """SHA-256, in hex, over what the files of `clips` hold, and where cuts begin, in this order. Names do not count."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        paths = list(dict.fromkeys(clip.path for clip in clips))
+        both = [half for clip in clips for half in (clip, clip.then) if half]
+        paths = list(dict.fromkeys(clip.path for clip in both))
         digests = dict(zip(paths, pool.map(_digest, paths), strict=True))
     total = hashlib.sha256()
     for clip in clips:
         made = f" {clip.backwards} {clip.loudness!r}" if clip.backwards or clip.loudness != 1 else ""
+        made += f" then {digests[clip.then.path]} {clip.then.start}" if clip.then else ""
         total.update(f"{digests[clip.path]} {clip.start}{made};".encode())
     return total.hexdigest()
 
@@ -75,6 +77,9 @@ def _read(clip: Clip, background: Background) -> NDArray[np.int16] | Skipped:
             sound = read_sound(clip.path, seconds=1)
         except ValueError as error:
             return Skipped(str(clip.path), str(error))
+    if clip.then:
+        second = _read(clip.then, background)
+        return second if isinstance(second, Skipped) else joined(one_second(sound), one_second(second))
     if clip.backwards:
         sound = sound[::-1]
     return sound if clip.loudness == 1 else np.rint(sound * clip.loudness).astype(np.int16)

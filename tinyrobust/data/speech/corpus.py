@@ -35,7 +35,8 @@ _MADE = (len(PARTS), 0)
 class Clip:
     """A second of sound: a file, or (`start` given) a cut of so many samples from a longer recording, at 16 kHz.
 
-    It is heard `backwards`, and at another `loudness` (1: as recorded), where a recipe asks for such training clips.
+    It is heard `backwards`, at another `loudness` (1: as recorded), or goes on as the second half of the clip `then`, where a
+    recipe asks for such training clips.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Clip:
     samples: int = CLIP_SAMPLES
     backwards: bool = False
     loudness: float = 1.0
+    then: "Clip | None" = None
 
 
 @dataclass(frozen=True)
@@ -107,37 +109,49 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
             cuts = [] if recorded else background.cuts(part, max(1, round(speech.silence * average)), random)
             clips += _silence(recorded, cuts, classes.index(SILENCE))
         if part == "train":
-            clips = with_made_clips(clips, classes, speech, round(speech.backwards * average), seed)
+            clips = with_made_clips(clips, classes, speech, average, seed)
         every_class(folder, part, classes, clips)
         parts[part] = tuple(clips)
     partition = "lists" if listed else "SHA-1 rule"
     return Corpus(classes, parts, partition, sum(map(len, files.values())), tuple(notes))
 
 
-def with_made_clips(clips: list[Clip], classes: tuple[str, ...], speech: Speech, backwards: int, seed: int) -> list[Clip]:
-    """Training clips, and what is made of them: words played backwards, silence of any loudness.
+def with_made_clips(clips: list[Clip], classes: tuple[str, ...], speech: Speech, average: float, seed: int) -> list[Clip]:
+    """Training clips, and what is made of them: words played backwards or joined, silence of any loudness.
+
+    What is added counts as unknown words. It is made of all that is spoken, the unknown words too.
 
     Args:
-        clips: Of words, unknown words and silence.
+        clips: Of words, unknown words and silence, in the order of their classes.
         classes: Their names.
         speech: The task.
-        backwards: How many clips are added to the unknown words: drawn from all that are spoken, the unknown ones too.
-        seed: Draws them, and the loudness.
+        average: How many clips a word has.
+        seed: Draws which clips, and the loudness.
     """
     random = np.random.default_rng([*_MADE, seed])
     silence = classes.index(SILENCE) if SILENCE in classes else -1
     spoken = [clip for clip in clips if clip.label != silence]
-    chosen = [spoken[index] for index in sorted(random.permutation(len(spoken))[:backwards].tolist())]
-    made = [
-        replace(clip, name=f"backwards/{clip.name}", label=classes.index(UNKNOWN), backwards=not clip.backwards)
-        for clip in chosen
-    ]
+    count = round(speech.backwards * average)
+    chosen = [spoken[index] for index in sorted(random.permutation(len(spoken))[:count].tolist())]
+    made = [replace(clip, name=f"backwards/{clip.name}", label=classes.index(UNKNOWN), backwards=True) for clip in chosen]
+    made += _joined(spoken, round(speech.joined * average), classes, random)
     if speech.quiet_silence:
         loudness = random.uniform(0, 1, len(clips)).tolist()
         clips = [
             replace(clip, loudness=one) if clip.label == silence else clip for clip, one in zip(clips, loudness, strict=True)
         ]
     return clips + made
+
+
+def _joined(spoken: list[Clip], count: int, classes: tuple[str, ...], random: np.random.Generator) -> list[Clip]:
+    """The first half of one clip and the second of another. Not of the same class: two halves of "two" make a "two"."""
+    made: list[Clip] = []
+    while len(made) < count:
+        first, second = (spoken[index] for index in random.integers(0, len(spoken), 2).tolist())
+        if first.label != second.label:
+            name = f"joined/{first.name}+{second.name}"
+            made.append(replace(first, name=name, label=classes.index(UNKNOWN), then=second))
+    return made
 
 
 def sha1_part(name: str) -> str:

@@ -108,7 +108,7 @@ def find(
             for number, start, samples in found[name]
         ]
         if part == "train":
-            clips = with_made_clips(clips, classes, speech, round(speech.backwards * average), seed)
+            clips = with_made_clips(clips, classes, speech, average, seed)
         every_class(tfds_folder(loader, data_dir), part, classes, clips)
         parts[part] = tuple(clips)
     silence = {
