@@ -15,11 +15,10 @@ from tinyrobust.progress import Progress, silent
 from tinyrobust.robustness import probes, shard_worker
 from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.lineup import Lineup
-from tinyrobust.robustness.outcomes import Ints, Subset, inputs, save
+from tinyrobust.robustness.outcomes import Ints, Subset, Tally, inputs, save
 from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
 from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.record import RobustnessRecord
-from tinyrobust.robustness.runner import Tally
 from tinyrobust.robustness.scope import Scope, scope
 from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.summary import Clean, pictures, record

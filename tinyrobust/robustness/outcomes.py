@@ -51,6 +51,19 @@ SLACK = 1e-6
 _RELATIVE = 1e-5
 
 
+@dataclass
+class Tally:
+    """Verdicts that both interpreters gave, and those in which they differ."""
+
+    checked: int = 0
+    differing: int = 0
+
+    def add(self, checked: int, differing: int) -> None:
+        """Counts some more."""
+        self.checked += checked
+        self.differing += differing
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One attack at one epsilon, judged on one target.

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from tinyrobust.attacks.seeds import seeded
-from tinyrobust.errors import RunFolderError, TinyRobustError
+from tinyrobust.errors import RunFolderError
 from tinyrobust.progress import Progress, silent
 from tinyrobust.robustness.attack_kind import AttackKind
+from tinyrobust.robustness.bounds import inside
 from tinyrobust.robustness.grid import sampled, snap
 from tinyrobust.robustness.lineup import Lineup, View
-from tinyrobust.robustness.outcomes import SLACK, Array, Bools, Floats, Ints, Minimal, Outcome, Subset, distances, moved, within
+from tinyrobust.robustness.outcomes import Array, Bools, Floats, Ints, Minimal, Outcome, Subset, Tally, distances, moved, within
 from tinyrobust.robustness.pieces import Pieces
 from tinyrobust.robustness.record import Norm
 from tinyrobust.robustness.shards import Shards
@@ -24,19 +25,6 @@ from tinyrobust.robustness.shards import Shards
 # Samples in a piece: what is lost at most when an evaluation is killed.
 _PIECE = 128
 _Cost = tuple[float, int, int, int]
-
-
-@dataclass
-class Tally:
-    """Verdicts that both interpreters gave, and those in which they differ."""
-
-    checked: int = 0
-    differing: int = 0
-
-    def add(self, checked: int, differing: int) -> None:
-        """Counts some more."""
-        self.checked += checked
-        self.differing += differing
 
 
 @dataclass
@@ -310,26 +298,6 @@ def _parts(rows: Ints) -> list[Ints]:
 def piece_name(attack: AttackKind, epsilon: float, number: int) -> str:
     """The name of a piece: attack, radius and batch."""
     return f"{attack.name}-{epsilon:.6g}-{number}"
-
-
-def inside(found: Floats, x: Floats, epsilon: float, norm: Norm, attack: str) -> Floats:
-    """Adversarial examples inside of [0, 1] and the ball; an attack that left them by more than rounding is an error.
-
-    Raises:
-        TinyRobustError: It did, or an example is not a number.
-    """
-    outside = max(float(-found.min()), float(found.max()) - 1)
-    far = moved(found, x, math.ceil(epsilon)) if norm == "shift" else distances(found, x, (norm,))[norm]
-    farthest = float(far.max())
-    if not outside <= SLACK or not within(farthest, epsilon).all():  # also when it is not a number
-        raise TinyRobustError(
-            f"Attack {attack!r} left its bounds: expected examples in [0, 1] and within {norm} {epsilon:g} of the sample. "
-            f"Received: {outside:g} outside of [0, 1], {farthest:g} away."
-        )
-    low, high = np.float32(0), np.float32(1)
-    if norm == "linf" and math.isfinite(epsilon):
-        low, high = np.maximum(x - np.float32(epsilon), 0), np.minimum(x + np.float32(epsilon), 1)
-    return np.asarray(np.clip(found, low, high), dtype=np.float32)
 
 
 def _gathered(batches: Sequence[dict[str, Array]], key: str, n: int, absent: Any) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyrobust.data.speech.units import samples
 from tinyrobust.robustness.attack_kind import AttackKind
-from tinyrobust.robustness.outcomes import Array, Bools, Minimal, Outcome, strongest, within
+from tinyrobust.robustness.outcomes import Array, Bools, Minimal, Outcome, Tally, strongest, within
 from tinyrobust.robustness.record import (
     AttackResult,
     Check,
@@ -18,7 +18,7 @@ from tinyrobust.robustness.record import (
     RobustnessRecord,
     WorstCase,
 )
-from tinyrobust.robustness.runner import Runner, Tally
+from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.scope import Scope
 from tinyrobust.robustness.statistics import share
 

@@ -1,0 +1,29 @@
+"""Whether examples are where an attack must leave them: in the box of inputs, and in the ball."""
+
+import math
+
+import numpy as np
+
+from tinyrobust.errors import TinyRobustError
+from tinyrobust.robustness.outcomes import SLACK, Floats, distances, moved, within
+from tinyrobust.robustness.record import Norm
+
+
+def inside(found: Floats, x: Floats, epsilon: float, norm: Norm, attack: str) -> Floats:
+    """Adversarial examples inside of [0, 1] and the ball; an attack that left them by more than rounding is an error.
+
+    Raises:
+        TinyRobustError: It did, or an example is not a number.
+    """
+    outside = max(float(-found.min()), float(found.max()) - 1)
+    far = moved(found, x, math.ceil(epsilon)) if norm == "shift" else distances(found, x, (norm,))[norm]
+    farthest = float(far.max())
+    if not outside <= SLACK or not within(farthest, epsilon).all():  # also when it is not a number
+        raise TinyRobustError(
+            f"Attack {attack!r} left its bounds: expected examples in [0, 1] and within {norm} {epsilon:g} of the sample. "
+            f"Received: {outside:g} outside of [0, 1], {farthest:g} away."
+        )
+    low, high = np.float32(0), np.float32(1)
+    if norm == "linf" and math.isfinite(epsilon):
+        low, high = np.maximum(x - np.float32(epsilon), 0), np.minimum(x + np.float32(epsilon), 1)
+    return np.asarray(np.clip(found, low, high), dtype=np.float32)
