@@ -21,6 +21,7 @@ class What(StrEnum):
     networks = "networks"
     attacks = "attacks"
     boards = "boards"
+    sweeps = "sweeps"
 
 
 def show(
@@ -28,7 +29,7 @@ def show(
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """List recipes, data sets, networks, attack protocols or boards.
+    """List recipes, data sets, networks, attack protocols, boards or sweeps.
 
     **Examples**
 
@@ -86,12 +87,22 @@ def _boards() -> Rows:
     ]
 
 
+def _sweeps() -> Rows:
+    from tinyrobust import assets
+    from tinyrobust.sweep import spec
+    from tinyrobust.sweep.expand import expand
+
+    loaded = [spec.load(name) for name in assets.sweeps()]
+    return [{"name": one.name, "runs": len(expand(one, path)), "description": one.description} for one, path in loaded]
+
+
 _LISTS: dict[What, Callable[[], Rows]] = {
     What.recipes: _recipes,
     What.datasets: _datasets,
     What.networks: _networks,
     What.attacks: _attacks,
     What.boards: _boards,
+    What.sweeps: _sweeps,
 }
 _SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
     What.recipes: ("Recipes", ("name", "description")),
@@ -99,4 +110,5 @@ _SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
     What.networks: ("Networks", ("name", "description")),
     What.attacks: ("Attacks, by protocol", ("protocol", "name", "kind", "on")),
     What.boards: ("Boards", ("name", "title", "core", "flash KiB", "RAM KiB")),
+    What.sweeps: ("Sweeps", ("name", "runs", "description")),
 }
