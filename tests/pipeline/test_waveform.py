@@ -157,7 +157,8 @@ def test_attacks_through_the_front_end_break_it(record: RobustnessRecord) -> Non
 
     assert robust("pgd-snr", "keras")[-1] < 0.3
     assert robust("pgd-snr", "int8")[-1] < 0.5
-    assert robust("apgd-bpda-linf", "int8")[-1] < 0.5
+    clean = next(row for row in record.clean if row.target == "int8").attacked.value
+    assert robust("apgd-bpda-linf", "int8")[-1] < clean - 0.3
     assert robust("pgd-snr", "int8")[-1] < robust("noise-snr", "int8")[-1] - 0.2
     worst = {(row.norm, round(row.epsilon, 4)): row.robust.value for row in record.worst if row.target == "all"}
     assert worst["snr", 0.3162] <= worst["snr", 0.1] <= worst["snr", 0.0316]

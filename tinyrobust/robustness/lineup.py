@@ -69,6 +69,7 @@ class Lineup:
     Attributes:
         victims: What is judged, by name.
         flashed: The file.
+        given: The networks as they were given, without a front end.
         classes: How many.
         white: Name of the network among the targets, or of the rebuilt twin; None without either.
         passes: How many passes of a network that is random at inference make an answer; 1: as it is deployed.
@@ -96,7 +97,7 @@ class Lineup:
         if deaf:
             networks, surrogate = (), None
             self.notes.append("The front end is C code without gradients: no network was attacked, the file as a black box.")
-        self._models = tuple(networks)
+        self.given = self._models = tuple(networks)
         self.networks = tuple(self._heard(network, UNIT) for network in networks)
         self.temperature, self.passes = temperature, 1
         self.white: str | None = "ensemble" if len(networks) > 1 else "keras"

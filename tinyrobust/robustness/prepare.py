@@ -57,7 +57,7 @@ def prepared(
     Raises:
         RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
-    networks = {str(place): network_digest(model) for place, model in enumerate(lineup.networks)}
+    networks = {str(place): network_digest(model) for place, model in enumerate(lineup.given)}
     if surrogate is not None:
         networks["surrogate"] = network_digest(surrogate)
     identity = Identity(

@@ -81,7 +81,7 @@ def write(
         TinyRobustError: A network cannot be saved.
     """
     lineup, subset = runner.lineup, runner.subset
-    for name, network in _named(lineup.networks, surrogate):
+    for name, network in _named(lineup.given, surrogate):
         try:
             network.save(folder / f"{name}.keras")
         except Exception as error:  # whatever the layers of a stranger's network raise
@@ -94,7 +94,7 @@ def write(
     Task(
         tflite=lineup.flashed.model_file.path.absolute(),
         output=output.absolute(),
-        networks=len(lineup.networks),
+        networks=len(lineup.given),
         surrogate=surrogate is not None,
         settings=settings.model_dump(mode="json"),
         protocol=protocol.model_dump(mode="json", by_alias=True),
