@@ -4,6 +4,7 @@ A piece depends on nothing but the evaluation, the attack, its radius and its ro
 order, and the evaluation reads them as if an interrupted one had left them.
 """
 
+import contextlib
 import json
 import queue
 import signal
@@ -157,5 +158,6 @@ class Shards:
 
 
 def _close(process: "subprocess.Popen[str]") -> None:
-    with process:
-        process.kill()
+    process.kill()
+    with contextlib.suppress(BrokenPipeError), process:  # a line that it never read may still be in the buffer
+        pass

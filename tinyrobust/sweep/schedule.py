@@ -76,8 +76,13 @@ def prepare(jobs: Sequence[Job], runs_dir: Path, until: str) -> list[Status]:
 
 def _needs(recipe: Recipe, stage: str) -> bool:
     """As in `tinyrobust.pipeline.stages`, which is not imported here: it takes seconds."""
-    asked = {"teacher": recipe.train.distillation, "attack-waveform": recipe.robustness.waveform, "listen": recipe.listening}
-    return asked.get(stage, True) is not None
+    asked = {
+        "teacher": recipe.train.distillation is not None,
+        "float": recipe.train.quantization == "after",
+        "attack-waveform": recipe.robustness.waveform is not None,
+        "listen": recipe.listening is not None,
+    }
+    return asked.get(stage, True)
 
 
 def execute(

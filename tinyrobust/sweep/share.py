@@ -13,9 +13,6 @@ from tinyrobust.pipeline.folder import locked
 from tinyrobust.pipeline.record import RunRecord, StageRecord
 from tinyrobust.recipe import Recipe
 
-# What is trained first, by the recipes that ask for it.
-ONLY_SOME = ("teacher", "float")
-
 
 @functools.cache
 def keys(recipe: Recipe) -> dict[str, str]:
