@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tinyrobust import assets, recipe as recipes
 from tinyrobust.data.cards import Card, cards, read_card
 from tinyrobust.pipeline.record import RunRecord
 from tinyrobust.recipe import Recipe
@@ -28,7 +29,16 @@ def run_facts(recipe: Recipe, record: RunRecord) -> RunFacts:
         stages=tuple(StageTime(name=name, seconds=stage.seconds) for name, stage in record.stages.items()),
         command="tinyrobust run recipe.toml",
         pipeline_tag="audio-classification" if recipe.data.speech else "image-classification",
+        notes=_notes(recipe),
     )
+
+
+def _notes(recipe: Recipe) -> str:
+    """What stands beside a recipe of the zoo; nothing for one that was changed."""
+    path = assets.recipes().get(recipe.name)
+    if path is None or not (notes := path.with_name("notes.md")).is_file() or recipes.load(path).hash != recipe.hash:
+        return ""
+    return notes.read_text(encoding="utf-8").strip()
 
 
 def _card(asked: str, dataset: str) -> Card | None:

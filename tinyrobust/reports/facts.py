@@ -42,6 +42,7 @@ class RunFacts(Part):
         command: What to type to get this again.
         pipeline_tag: The Hugging Face task, where it is known.
         licence: SPDX identifier of the model's licence.
+        notes: What was found out about the recipe beside this run, in Markdown, by its authors.
     """
 
     name: str
@@ -53,3 +54,4 @@ class RunFacts(Part):
     command: str = ""
     pipeline_tag: Literal["image-classification", "audio-classification"] | None = "image-classification"
     licence: str = "apache-2.0"
+    notes: str = ""
