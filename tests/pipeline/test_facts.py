@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tinyrobust import assets, recipe as recipes
+from tinyrobust import assets
+from tinyrobust import recipe as recipes
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import read
 from tinyrobust.pipeline.record import RunRecord

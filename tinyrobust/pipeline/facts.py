@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tinyrobust import assets, recipe as recipes
+from tinyrobust import assets
+from tinyrobust import recipe as recipes
 from tinyrobust.data.cards import Card, cards, read_card
 from tinyrobust.pipeline.record import RunRecord
 from tinyrobust.recipe import Recipe
