@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tinyrobust.cli import console
-from tinyrobust.cli.tables import table
+from tinyrobust.cli.tables import kib, percent, radius, table
 
 Rows = list[dict[str, object]]
 
@@ -17,6 +17,7 @@ class What(StrEnum):
     """The lists."""
 
     recipes = "recipes"
+    models = "models"
     datasets = "datasets"
     networks = "networks"
     attacks = "attacks"
@@ -29,11 +30,13 @@ def show(
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """List recipes, data sets, networks, attack protocols, boards or sweeps.
+    """List recipes, trained models, data sets, networks, attack protocols, boards or sweeps.
 
     **Examples**
 
         tinyrobust list recipes
+
+        tinyrobust list models
 
         tinyrobust list boards --json
     """
@@ -52,6 +55,32 @@ def _recipes() -> Rows:
 
     loaded = {name: (recipe.load(name), path) for name, path in assets.recipes().items()}
     return [{"name": name, "description": one.description, "path": str(path)} for name, (one, path) in loaded.items()]
+
+
+def _models() -> Rows:
+    from tinyrobust import assets
+    from tinyrobust.footprint.record import FootprintRecord
+    from tinyrobust.robustness.record import RobustnessRecord
+
+    rows: Rows = []
+    for name, path in assets.recipes().items():
+        if not path.with_name("model.tflite").is_file():
+            continue
+        attacked = RobustnessRecord.load(path.with_name("robustness.json"))
+        size = FootprintRecord.load(path.with_name("footprint.json"))
+        clean = next(one.test for one in attacked.clean if one.target == "int8")
+        standing = percent(attacked.headline) if attacked.reliable else f"{percent(attacked.headline)}, unreliable"
+        rows.append(
+            {
+                "name": name,
+                "accuracy": percent(clean),
+                "robust": f"{standing} at {radius(attacked.headline_norm, attacked.headline_epsilon)}, {attacked.protocol}",
+                "packed KiB": kib(size.weights_packed.value),
+                "file KiB": kib(size.file.value),
+                "path": str(path.with_name("model.tflite")),
+            }
+        )
+    return rows
 
 
 def _datasets() -> Rows:
@@ -96,8 +125,10 @@ def _sweeps() -> Rows:
     return [{"name": one.name, "runs": len(expand(one, path)), "description": one.description} for one, path in loaded]
 
 
+_FIGURES = ("name", "accuracy", "robust", "packed KiB", "file KiB")
 _LISTS: dict[What, Callable[[], Rows]] = {
     What.recipes: _recipes,
+    What.models: _models,
     What.datasets: _datasets,
     What.networks: _networks,
     What.attacks: _attacks,
@@ -106,6 +137,7 @@ _LISTS: dict[What, Callable[[], Rows]] = {
 }
 _SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
     What.recipes: ("Recipes", ("name", "description")),
+    What.models: ("Trained models; shares of the test set with 95 % intervals", _FIGURES),
     What.datasets: ("Data sets", ("name", "title", "licence")),
     What.networks: ("Networks", ("name", "description")),
     What.attacks: ("Attacks, by protocol", ("protocol", "name", "kind", "on")),
