@@ -7,9 +7,9 @@ from tinyrobust.deploy.convert import check_integer, convert
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import bias, kernel_error, match
 from tinyrobust.deploy.twin import build_twin
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.folding import WEIGHT_LAYERS
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, weight_layers
 from tinyrobust.quantizers.weights import Ternary
 

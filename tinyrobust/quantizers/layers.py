@@ -163,19 +163,18 @@ def _rebuilt(model: keras.Model, keep_rounding: bool, folds: dict[str, str]) -> 
         if layer.name in folds:
             _write(new, *folded(layer, model.get_layer(folds[layer.name])))
         elif isinstance(layer, _OwnsQuantizer):
-            new.latent_weights.assign(layer.quantized_weights())
-            if new.bias is not None:
-                new.bias.assign(layer.bias)
+            _write(new, layer.quantized_weights(), layer.bias)
         else:
             new.set_weights(layer.get_weights())
     rebuilt.trainable = False
     return rebuilt
 
 
-def _write(layer: Any, kernel: np.ndarray, bias: np.ndarray) -> None:
+def _write(layer: Any, kernel: Any, bias: Any) -> None:
     """Sets kernel and bias of a weight layer; ours have further variables."""
-    if isinstance(layer, _OwnsQuantizer):
-        layer.latent_weights.assign(kernel)
-        layer.bias.assign(bias)
-    else:
+    if not isinstance(layer, _OwnsQuantizer):
         layer.set_weights([kernel, bias])
+        return
+    layer.latent_weights.assign(kernel)
+    if layer.bias is not None:
+        layer.bias.assign(bias)
