@@ -210,7 +210,7 @@ def measured(bench: Bench, case: Case, sides: Sides, repeats: int) -> tuple[list
         sides.ours.forget()  # what was asked in an earlier turn would be answered from memory
         return case.ours(sides.ours, radius, norm=case.norm, drop=drop).generate(images, labels)
 
-    many = np.resize(x, (256, *x.shape[1:]))
+    many = np.resize(x, (max(256, 2**18 // x[0].size), *x.shape[1:]))  # a batch as the estimator makes it
     works = {
         "ours": lambda: mine(case.leaves),
         "loaded": lambda: case.arts(sides.loaded, radius, count).generate(x, label),
