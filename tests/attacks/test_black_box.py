@@ -79,9 +79,7 @@ def test_square_uses_its_space_and_its_budget(norm, targets, images) -> None:
     assert standing[1] > 0.6
     before = target.queries
     Square(target, norm=norm, epsilon=small, iterations=20, drop=False).generate(x, y)
-    # A square that changes nothing, one of -epsilon on black, is not asked about.
-    asked = (target.queries - before) / (21 * len(x))
-    assert {"linf": 0.5 < asked < 1, "l2": asked == 1}[norm]
+    assert target.queries - before == 21 * len(x)
 
 
 def test_square_restarts_only_what_stands(targets, images) -> None:

@@ -5,7 +5,7 @@ import tensorflow as tf
 from art.attacks.evasion import CarliniL2Method, DeepFool, FastGradientMethod, ProjectedGradientDescent, SquareAttack
 from art.estimators.classification import TensorFlowV2Classifier
 
-from tinyrobust.attacks.estimator import CompiledClassifier
+from tinyrobust.attacks.estimator import CompiledClassifier, GraphClassifier
 from tinyrobust.errors import ModelFileError
 
 
@@ -56,14 +56,37 @@ def test_tensors_give_tensors(estimator, batch) -> None:
     assert tf.is_tensor(estimator.loss_gradient(tf.constant(batch[0]), tf.constant(batch[1])))
 
 
-def test_batches_of_any_size_are_traced_once(estimator, batch) -> None:
+def test_batches_of_any_size_are_traced_once(digits_net, batch) -> None:
     x, y = batch
+    traced = []
+
+    def network(images: tf.Tensor) -> tf.Tensor:
+        traced.append(images.shape)
+        return digits_net.model(images, training=False)
+
+    estimator = GraphClassifier(network, (8, 8, 1), 10, batch_size=32)
     for size in (1, 7, 32, 50):
         estimator.predict(x[:size])
         estimator.loss_gradient(x[:size], y[:size])
         estimator.class_gradient(x[:size], y[:size])
-    functions = (estimator._logits, estimator._loss_gradient, estimator._output_gradient)
-    assert [function.experimental_get_tracing_count() for function in functions] == [1, 1, 1]
+    assert traced == [(None, 8, 8, 1)] * 3  # one graph for each of the three
+
+
+@pytest.mark.parametrize(
+    ("side", "count", "sizes"), [(8, 5000, [4096, 904]), (32, 300, [256, 44]), (40, 300, [256, 44])], ids=str
+)
+def test_small_images_go_in_larger_batches(side, count, sizes) -> None:
+    seen = []
+
+    def network(images: tf.Tensor) -> tf.Tensor:
+        def noted(x: np.ndarray) -> np.ndarray:
+            seen.append(len(x))
+            return x[:, 0, :2, 0]
+
+        return tf.ensure_shape(tf.numpy_function(noted, [images], tf.float32), (None, 2))
+
+    GraphClassifier(network, (side, side, 1), 2).predict(np.zeros((count, side, side, 1), np.float32))
+    assert seen == sizes
 
 
 def test_no_samples_give_no_rows(estimator, batch) -> None:

@@ -57,6 +57,17 @@ def test_on_a_linear_network_the_nearest_example_is_found(name, linear) -> None:
     assert (far / nearest).max() < 1.5
 
 
+def test_boundary_walks_start_with_room_around_them(linear) -> None:
+    target, x, normal = linear
+    attack, y = Boundary(target), target.predict(x).argmax(axis=1)
+    nearest = x - ((x - 0.5) @ normal / (normal @ normal))[:, np.newaxis] * normal
+    start = (x + 1.001 * (nearest - x)).astype(np.float32)
+    beyond = attack._beyond(x, y, start)
+    np.testing.assert_allclose(distance(beyond - x, "l2"), 1.5 * distance(start - x, "l2"), rtol=1e-4)
+    inside = (x + 0.5 * (nearest - x)).astype(np.float32)
+    np.testing.assert_array_equal(attack._beyond(x, y, inside), inside)  # farther out is not adversarial either
+
+
 @pytest.mark.parametrize("name", _SHORT)
 def test_one_question_holds_the_tries_of_all_samples(name, digits_net, images) -> None:
     kind, settings = _SHORT[name]

@@ -6,9 +6,10 @@ from tinyrobust.deploy import artefact, grids
 from tinyrobust.deploy.convert import check_integer, convert
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import bias, kernel_error, match
-from tinyrobust.deploy.twin import WEIGHT_LAYERS, build_twin
+from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.folding import WEIGHT_LAYERS
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, weight_layers
 from tinyrobust.quantizers.weights import Ternary
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.black_box import BlackBoxAttack, blocks
+from tinyrobust.attacks.black_box import BlackBoxAttack, blocks, like
 from tinyrobust.attacks.nearer import BoolArray
 from tinyrobust.attacks.norms import Norm
 
@@ -15,6 +15,9 @@ from tinyrobust.attacks.norms import Norm
 _FIRST = 0.01
 _FACTOR = 0.667
 _FEW, _MANY = 0.2, 0.5
+# How many times as far as the boundary walks start. Right on it, half of the directions fail, lengths shrink to nothing and the
+# walk stays where it is: on a ternary network with rounded activations (digits, 100 steps) 30 % were left at L2 1, so 1 %.
+_BEYOND = 1.5
 
 
 class Boundary(BlackBoxAttack):
@@ -60,7 +63,7 @@ class Boundary(BlackBoxAttack):
 
     def _search(self, x: FloatArray, y: IntArray, generators: list[np.random.Generator]) -> FloatArray:
         start, known = self._starts(x, y, generators, self.draws)
-        walks = _Walks(x, start, self.samples)
+        walks = _Walks(x, self._beyond(x, y, start), self.samples)
         rows = np.flatnonzero(known)
         while len(rows):
             for some in blocks(rows, self.samples):
@@ -72,6 +75,11 @@ class Boundary(BlackBoxAttack):
             walks.end(self.trials)
             rows = rows[(walks.trial[rows] < self.trials) & (walks.step[rows] < self.steps)]
         return walks.point.reshape(x.shape)
+
+    def _beyond(self, x: FloatArray, y: IntArray, start: FloatArray) -> FloatArray:
+        """Farther out on the line from x to a start at the boundary, where that is adversarial; else the start."""
+        away = np.clip(x + np.float32(_BEYOND) * (start - x), *self._bounds).astype(np.float32)
+        return np.where(like(self._broken(away, y), x), away, start)
 
 
 class _Walks:

@@ -5,6 +5,7 @@ traced once, for a batch of any size: measured on CPU, a dynamic batch dimension
 padding and never retraces.
 """
 
+import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 from art.utils import check_and_transform_label_format
 
+from tinyrobust.attacks.graph import any_size
 from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.gradients import value_and_gradient
 
@@ -22,6 +24,9 @@ FloatArray = npt.NDArray[np.float32]
 Network = Callable[[tf.Tensor], tf.Tensor]
 # From logits [n, classes] to logits that name the same class: gradient repair.
 Transform = Callable[[tf.Tensor], tf.Tensor]
+
+# Samples in a graph execution, and values of one at which they are as many.
+_BATCH, _VALUES = 256, 1024
 
 
 class GraphClassifier(TensorFlowV2Classifier):
@@ -35,7 +40,8 @@ class GraphClassifier(TensorFlowV2Classifier):
         input_shape: Of one sample.
         classes: How many.
         transform: Applied to the logits: gradient repair.
-        batch_size: The largest number of samples in one graph execution; bounds the memory.
+        batch_size: The largest number of samples in one graph execution; bounds the memory. Absent: 256, and of samples smaller
+            than 32x32 as many as make up the same: what a call costs is more than what a few hundred digits cost.
         passes: How often a network is evaluated for one answer: random passes, members of an ensemble.
 
     Attributes:
@@ -52,11 +58,11 @@ class GraphClassifier(TensorFlowV2Classifier):
         classes: int,
         *,
         transform: Transform | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         passes: int = 1,
     ) -> None:
         self._network, self._transform, self.passes = network, transform, passes
-        self._batch_size = batch_size
+        self._batch_size = batch_size or max(_BATCH, _BATCH * _VALUES // max(1, math.prod(input_shape)))
         self.forward_passes = self.backward_passes = 0
         self.graphs: dict[Hashable, Callable[..., Any]] = {}
         super().__init__(
@@ -66,11 +72,9 @@ class GraphClassifier(TensorFlowV2Classifier):
             loss_object=keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum"),
             clip_values=(0.0, 1.0),
         )
-        x = tf.TensorSpec((None, *self.input_shape), tf.float32)
-        rows = tf.TensorSpec((None, self.nb_classes), tf.float32)
-        self._logits = tf.function(self.logits, input_signature=[x], autograph=False)
-        self._loss_gradient = tf.function(self._of_loss, input_signature=[x, rows], autograph=False)
-        self._output_gradient = tf.function(self._of_outputs, input_signature=[x, rows], autograph=False)
+        self._logits = any_size(self.logits)
+        self._loss_gradient = any_size(self._of_loss)
+        self._output_gradient = any_size(self._of_outputs)
 
     @property
     def queries(self) -> int:
@@ -170,13 +174,13 @@ class CompiledClassifier(GraphClassifier):
     Args:
         model: From float32 inputs [n, ...] in [0, 1] to logits [n, classes].
         transform: Applied to the logits: gradient repair.
-        batch_size: The largest number of samples in one graph execution; bounds the memory.
+        batch_size: As for `GraphClassifier`.
 
     Raises:
         ModelFileError: The model does not output one row of logits, or its input shape is not fixed.
     """
 
-    def __init__(self, model: keras.Model, *, transform: Transform | None = None, batch_size: int = 256) -> None:
+    def __init__(self, model: keras.Model, *, transform: Transform | None = None, batch_size: int | None = None) -> None:
         check_logits(model)
         super().__init__(
             lambda x: model(x, training=False),

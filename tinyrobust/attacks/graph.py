@@ -93,11 +93,18 @@ def compiled(target: GraphTarget, key: Hashable, function: Callable[..., Any]) -
     if target.graphs is None:
         return function
     if key not in target.graphs:
-        target.graphs[key] = _any_size(function)
+        target.graphs[key] = any_size(function)
     return target.graphs[key]
 
 
-def _any_size(function: Callable[..., Any]) -> Callable[..., Any]:
+def any_size(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as one TensorFlow graph, traced at its first call, for any number of samples.
+
+    It is called without `tf.function`'s search for a trace that fits, which costs as much as a small network.
+
+    Args:
+        function: Takes and returns (nested) tensors; the first axis of each is that of the samples.
+    """
     traced: list[Any] = []
 
     def call(*arguments: Any) -> Any:

@@ -88,11 +88,7 @@ class Square(BatchedAttack):
                 for row in rows:
                     draws[row] = generators[row].random(draws.shape[1:])
             tried = move(x[rows], best.example[rows], self._share(step), draws[rows, step % _BLOCK])
-            # A square in the colour that is there already, a fifth of them and more on gray images, asks nothing new.
-            new = (tried != best.example[rows]).any(axis=(1, 2, 3))
-            if new.any():
-                rows = rows[new]
-                best.improve(rows, Lowest.judged(self.estimator, tried[new], y[rows], targeted=self.targeted), ties=True)
+            best.improve(rows, Lowest.judged(self.estimator, tried, y[rows], targeted=self.targeted), ties=True)
         return best
 
     def _share(self, step: int) -> float:
@@ -114,11 +110,19 @@ class _Moves:
         return self._in_linf(x, x + self._epsilon * _signs(draws))
 
     def recolour(self, x: FloatArray, best: FloatArray, share: float, draws: _Draws) -> FloatArray:
-        """L-inf's move: every channel of a square goes to one edge of the ball. Draws [n, 2 + channels]."""
+        """L-inf's move: every channel of a square goes to one edge of the ball. Draws [n, 2 + channels].
+
+        A square in the colour that is there already would ask nothing new, on gray images a fifth of them and more: it gets
+        the opposite one. (The authors' code draws until something changes.)
+        """
         side = self._side(share, 1)
         inside = self._square(draws[:, 0], draws[:, 1], side)
         colour = self._epsilon * _signs(draws[:, np.newaxis, np.newaxis, 2:])
-        return self._in_linf(x, np.where(inside, x + colour, best))
+        tried = self._in_linf(x, np.where(inside, x + colour, best))
+        same = (tried == best).all(axis=(1, 2, 3))
+        if same.any():
+            tried[same] = self._in_linf(x[same], np.where(inside[same], x[same] - colour[same], best[same]))
+        return tried
 
     def grid(self, x: FloatArray, generators: list[np.random.Generator]) -> FloatArray:
         """L2's start: a five by five grid of pyramids."""

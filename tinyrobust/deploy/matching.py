@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
-from tinyrobust.deploy.twin import WEIGHT_LAYERS, numbers, writer
 from tinyrobust.errors import ModelFileError
+from tinyrobust.quantizers.folding import WEIGHT_LAYERS, numbers, writer
 
 # The operators that a layer may become; an empty tuple: it leaves no trace. To support a layer, enter it here.
 OPERATORS: Mapping[type, tuple[str, ...]] = {

@@ -15,9 +15,10 @@ from tinyrobust.deploy.artefact import Artefact
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import Match, kernel_error, match
 from tinyrobust.deploy.record import LayerParity, ParityRecord, TernaryKernel
-from tinyrobust.deploy.twin import WEIGHT_LAYERS, build_twin, outputs, source_layers
+from tinyrobust.deploy.twin import build_twin, outputs, source_layers
 from tinyrobust.errors import ModelFileError, ParityError
 from tinyrobust.progress import Progress, silent
+from tinyrobust.quantizers.folding import WEIGHT_LAYERS
 from tinyrobust.quantizers.layers import weight_layers, without_rounding
 from tinyrobust.quantizers.weights import Ternary
 from tinyrobust.recipe import Export

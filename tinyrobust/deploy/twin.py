@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import QuantizedReLU
-
-WEIGHT_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+from tinyrobust.quantizers.folding import WEIGHT_LAYERS, folded, readers, writer
 
 _BATCH = 100
 _KEPT = {
@@ -63,7 +62,7 @@ def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool 
         original = model.get_layer(layer.name)
         if isinstance(layer, WEIGHT_LAYERS):
             norm = folds.get(layer.name)
-            layer.set_weights(_folded(original, None if norm is None else model.get_layer(norm)))
+            layer.set_weights(folded(original, None if norm is None else model.get_layer(norm)))
         elif not isinstance(original, QuantizedReLU):
             layer.set_weights(original.get_weights())
     twin.trainable = False
@@ -99,23 +98,6 @@ def source_layers(model: keras.Model) -> dict[str, str]:
     return {layer.name: folds.get(layer.name, layer.name) for layer in model.layers if layer.name not in norms}
 
 
-def writer(tensor: Any) -> Any:
-    """The layer that puts out a symbolic tensor."""
-    return tensor._keras_history.operation
-
-
-def readers(model: keras.Model) -> dict[str, list[str]]:
-    """The names of the layers that read each layer's output; "the output" where the model puts it out."""
-    read_by: dict[str, list[str]] = {layer.name: [] for layer in model.layers}
-    for layer in model.layers:
-        if not isinstance(layer, keras.layers.InputLayer):
-            for tensor in keras.tree.flatten(layer.input):
-                read_by[writer(tensor).name].append(layer.name)
-    for tensor in model.outputs:
-        read_by[writer(tensor).name].append("the output")
-    return read_by
-
-
 def _plain(layer: Any, clip: bool) -> Any:
     for kind, kept in _KEPT.items():
         if isinstance(layer, kind):
@@ -137,28 +119,8 @@ def _plain(layer: Any, clip: bool) -> Any:
     return type(layer).from_config(layer.get_config())
 
 
-def _folded(layer: Any, norm: Any) -> list[npt.NDArray[np.float32]]:
-    """Kernel and bias of a weight layer's twin, computed in double precision."""
-    quantized = hasattr(layer, "quantized_weights")
-    kernel = layer.quantized_weights().astype(np.float64) if quantized else numbers(layer.kernel)
-    channels = layer.output.shape[-1]
-    bias = numbers(layer.bias) if layer.use_bias else np.zeros(channels)
-    if norm is not None:
-        scale = (numbers(norm.gamma) if norm.scale else 1.0) / np.sqrt(numbers(norm.moving_variance) + norm.epsilon)
-        bias = (bias - numbers(norm.moving_mean)) * scale + (numbers(norm.beta) if norm.center else 0.0)
-        # A depthwise kernel is [h, w, channels, multiplier]: its output channels run over the last two axes.
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-        kernel = kernel * (scale.reshape(kernel.shape[-2:]) if depthwise else scale)
-    return [kernel.astype(np.float32), bias.astype(np.float32)]
-
-
 def outputs(model: keras.Model, images: npt.NDArray[np.float32]) -> Iterator[list[npt.NDArray[np.float32]]]:
     """The outputs of `model` at inference, as a list for each batch of images: memory stays small, and nothing is compiled."""
     for start in range(0, len(images), _BATCH):
         values = keras.tree.flatten(model(images[start : start + _BATCH], training=False))
         yield [keras.ops.convert_to_numpy(value) for value in values]
-
-
-def numbers(variable: Any) -> npt.NDArray[np.float64]:
-    """The value of a Keras variable in double precision."""
-    return np.asarray(keras.ops.convert_to_numpy(variable), dtype=np.float64)

@@ -12,6 +12,7 @@ import numpy as np
 import qkeras
 
 from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.folding import foldable, folded
 from tinyrobust.quantizers.weights import StochasticTernary, Tensor, WeightQuantizer
 
 
@@ -119,37 +120,61 @@ def set_fraction(model: keras.Model, fraction: float) -> None:
 
 
 def freeze(model: keras.Model) -> keras.Model:
-    """The same network with the quantized weights written in as constants and no weight quantizer left.
+    """The same network with the quantized weights written in as constants, no weight quantizer left and batch norm folded.
 
-    Its outputs equal those of `model` at inference; activations are still rounded, with straight-through gradients. It is what
-    white-box attacks differentiate: nothing is quantized again at every step.
+    Its outputs equal those of `model` at inference, to float precision; activations are still rounded, with straight-through
+    gradients. It is what white-box attacks differentiate: nothing is quantized again at every step, and no time goes into a
+    norm that a convolution can compute. A batch norm that cannot be folded stays as it is.
     """
-    return _rebuilt(model, keep_rounding=True)
+    simple = len(model.inputs) == len(model.outputs) == 1
+    # Only a functional model can be rebuilt without some of its layers.
+    folds = foldable(model) if simple else {}
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name) if folds else model
+    return _rebuilt(model, keep_rounding=True, folds=folds)
 
 
 def without_rounding(model: keras.Model) -> keras.Model:
     """Like `freeze`, with activations left in float: what the twin must equal."""
-    return _rebuilt(model, keep_rounding=False)
+    return _rebuilt(model, keep_rounding=False, folds={})
 
 
-def _rebuilt(model: keras.Model, keep_rounding: bool) -> keras.Model:
+def _rebuilt(model: keras.Model, keep_rounding: bool, folds: dict[str, str]) -> keras.Model:
+    norms = set(folds.values())
+
     def clone(layer: Any) -> Any:
         config = layer.get_config()
         if isinstance(layer, _OwnsQuantizer):
             config[f"{layer._prefix}_quantizer"] = None
+        if layer.name in folds:
+            config["use_bias"] = True
         if isinstance(layer, QuantizedReLU):
             config["rounding"] = config["rounding"] and keep_rounding
         return type(layer).from_config(config)
 
-    rebuilt = keras.models.clone_model(model, clone_function=clone)
-    # Inputs have no state, and one that the author did not name is called otherwise in the clone.
-    for layer in (each for each in model.layers if not isinstance(each, keras.layers.InputLayer)):
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if layer.name in norms else layer(*args, **kwargs)
+
+    rebuilt = keras.models.clone_model(model, clone_function=clone, **({"call_function": call} if folds else {}))
+    for layer in model.layers:
+        # Inputs have no state, and one that the author did not name is called otherwise in the clone.
+        if isinstance(layer, keras.layers.InputLayer) or layer.name in norms:
+            continue
         new = rebuilt.get_layer(layer.name)
-        if isinstance(layer, _OwnsQuantizer):
-            new.latent_weights.assign(layer.quantized_weights())
-            if new.bias is not None:
-                new.bias.assign(layer.bias)
+        if layer.name in folds:
+            _write(new, *folded(layer, model.get_layer(folds[layer.name])))
+        elif isinstance(layer, _OwnsQuantizer):
+            _write(new, layer.quantized_weights(), layer.bias)
         else:
             new.set_weights(layer.get_weights())
     rebuilt.trainable = False
     return rebuilt
+
+
+def _write(layer: Any, kernel: Any, bias: Any) -> None:
+    """Sets kernel and bias of a weight layer; ours have further variables."""
+    if not isinstance(layer, _OwnsQuantizer):
+        layer.set_weights([kernel, bias])
+        return
+    layer.latent_weights.assign(kernel)
+    if layer.bias is not None:
+        layer.bias.assign(bias)

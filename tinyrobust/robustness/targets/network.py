@@ -21,7 +21,7 @@ class KerasTarget(GraphClassifier):
         model: From float32 images in its own units to logits.
         input_range: What 0 and 1 become in the model's units.
         transform: Applied to the logits: gradient repair. `Temperature(t)` for a net distilled at t.
-        batch_size: The largest number of images in one graph execution.
+        batch_size: The largest number of images in one graph execution; absent: as `GraphClassifier` has it.
 
     Raises:
         ModelFileError: The model does not output one row of logits, or its input shape is not fixed.
@@ -33,7 +33,7 @@ class KerasTarget(GraphClassifier):
         *,
         input_range: InputRange = UNIT,
         transform: Transform | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
     ) -> None:
         check_logits(model)
         self.input_range = input_range
