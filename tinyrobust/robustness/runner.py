@@ -22,8 +22,9 @@ from tinyrobust.robustness.pieces import Pieces
 from tinyrobust.robustness.record import Norm
 from tinyrobust.robustness.shards import Shards
 
-# Samples in a piece: what is lost at most when an evaluation is killed.
-_PIECE = 128
+# Samples in a piece: what is lost at most when an evaluation is killed. Of large samples fewer, so many values or `_FEWEST`, for
+# they take longer: with few pieces, processes that share them wait for the last one.
+_MOST, _FEWEST, _VALUES = 128, 32, 32 * 1024
 _Cost = tuple[float, int, int, int]
 
 
@@ -149,7 +150,7 @@ class Runner:
 
     def _batches(self, attack: AttackKind, victims: Sequence[str], epsilon: float, rows: Ints) -> Iterator[dict[str, Array]]:
         self._want(attack, epsilon, rows)
-        parts = _parts(rows)
+        parts = _parts(rows, self.subset.image.shape[1:])
         for number, part in enumerate(parts):
             piece = self._there(attack, epsilon, number, part)
             if piece is None and self.shards:
@@ -171,7 +172,7 @@ class Runner:
         """Has other processes make the pieces that are not there yet."""
         if self.shards is None:
             return
-        for number, part in enumerate(_parts(rows)):
+        for number, part in enumerate(_parts(rows, self.subset.image.shape[1:])):
             if self._there(attack, epsilon, number, part) is None:
                 task = {"attack": attack.model_dump(mode="json"), "epsilon": epsilon, "number": number, "rows": part.tolist()}
                 self.shards.want(piece_name(attack, epsilon, number), task)
@@ -289,9 +290,10 @@ class Runner:
         )
 
 
-def _parts(rows: Ints) -> list[Ints]:
-    """The rows of each piece."""
-    count = math.ceil(len(rows) / _PIECE)
+def _parts(rows: Ints, shape: tuple[int, ...]) -> list[Ints]:
+    """The rows of each piece, of samples of this shape."""
+    most = min(_MOST, max(_FEWEST, _VALUES // math.prod(shape)))
+    count = math.ceil(len(rows) / most)
     return np.array_split(rows, count) if count else []
 
 
