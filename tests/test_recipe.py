@@ -89,8 +89,34 @@ def test_tables_are_merged_and_arrays_replaced(small):
         'extends = "recipe.toml"\n[train.distillation]\nteacher_epochs = 9\n[[precision]]\nlayers = ".*"\nweights = "binary"\n'
     )
     child = recipe.load(_write(small.parent / "child.toml", text))
-    assert child.train.distillation.model_dump() == {"temperature": 20, "teacher_epochs": 9}
+    assert (child.train.distillation.temperature, child.train.distillation.teacher_epochs) == (20, 9)
     assert [rule.weights for rule in child.precision] == ["binary"]
+
+
+def test_what_a_child_does_without(small):
+    text = 'extends = "recipe.toml"\nwithout = ["train.distillation", "seed"]\n'
+    child, parent = recipe.load(_write(small.parent / "child.toml", text)), recipe.load(small)
+    assert (parent.train.distillation.temperature, child.train.distillation) == (20, None)
+    assert (parent.seed, child.seed) == (3, 7)
+    anew = recipe.load(_write(small.parent / "anew.toml", text + "[train.distillation]\ntemperature = 5\n"))
+    assert anew.train.distillation.temperature == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'extends = "recipe.toml"\nwithout = ["train.distilation"]',
+            "keys of the recipe that it extends. Received: 'train.dis",
+        ),
+        ('extends = "recipe.toml"\nwithout = ["seed.x"]', "keys of the recipe that it extends. Received: 'seed.x'"),
+        ('extends = "recipe.toml"\nwithout = "seed"', "Expected without = .*Received: 'seed'"),
+        ('without = ["seed"]', "Expected without = .*Received: "),
+    ],
+)
+def test_without_what_is_not_there(small, text, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe.load(_write(small.parent / "child.toml", text))
 
 
 def test_a_circle_is_named(tmp_path):
@@ -292,6 +318,8 @@ def test_name_and_description_do_not_change_the_hash(small):
         "train.epochs=6",
         "train.ema=0.5",
         "train.distillation.temperature=21",
+        "train.distillation.teacher_width=2.0",
+        "train.distillation.teachers=2",
         "train.stochastic.starts=[0.0, 0.1, 0.2, 0.3]",
         "export.agreement=0.9",
         "robustness.samples=201",

@@ -1,7 +1,8 @@
 """The recipe: one TOML file that says everything about a run, validated, resolved and hashed.
 
 A recipe may extend another (`extends = "digits-stq"`, a name from `models/` or a path beside it): tables are merged key by key,
-arrays (such as `[[precision]]`) are replaced whole. `overrides` (`train.epochs=3`) are applied last.
+arrays (such as `[[precision]]`) are replaced whole. What `without = ["train.distillation"]` names is left out before.
+`overrides` (`train.epochs=3`) are applied last.
 """
 
 import difflib
@@ -23,6 +24,10 @@ from tinyrobust.speech_recipe import Listening, Speech, frame_ms
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Width = Annotated[float, Field(gt=0, le=4)]
+# Keys that recipes had not from the start.
+_LATER_DISTILLATION = ("teacher_width", "teacher_temperature", "teachers")
+_LATER_ROBUSTNESS = ("l2", "l1", "l0", "grid", "waveform")
 WeightFormat = Literal["stochastic-ternary", "ternary", "binary", "fixed-point", "float"]
 
 
@@ -72,7 +77,7 @@ class Network(_Table):
     """What learns."""
 
     name: str = "stqnet"
-    width: float = Field(1.0, gt=0, le=4, description="Multiplies the number of channels of every layer.")
+    width: Width = Field(1.0, description="Multiplies the number of channels of every layer.")
 
 
 class PrecisionRule(_Table):
@@ -95,6 +100,9 @@ class PrecisionRule(_Table):
         return value
 
 
+FLOAT = (PrecisionRule(layers=".*", weights="float", activations="float"),)
+
+
 class Stochastic(_Table):
     """The schedule of stochastic quantization (Dong et al., BMVC 2017): which share of channels is quantized from when on."""
 
@@ -113,10 +121,19 @@ class Stochastic(_Table):
 
 
 class Distillation(_Table):
-    """Defensive distillation (Papernot et al. 2016): teacher and student at temperature T, deployed at T = 1."""
+    """The network learns the soft labels of a float teacher at temperature T, and is deployed at T = 1.
+
+    With a temperature alone this is defensive distillation (Papernot et al. 2016): one teacher of the student's size, itself
+    trained at T. Teachers that are wider, several, and trained at 1 make a small network better (Hinton et al. 2015).
+    """
 
     temperature: float = Field(gt=0)
     teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
+    teacher_width: Width | None = Field(None, description="The teacher's network.width; the student's when absent.")
+    teacher_temperature: float | None = Field(
+        None, gt=0, description="That the teacher is trained at; the student's when absent, 1 for ordinary training."
+    )
+    teachers: int = Field(1, ge=1, le=16, description="So many, of this recipe's seed and the next; their logits are averaged.")
 
 
 class Train(_Table):
@@ -205,15 +222,15 @@ class Recipe(_Table):
             del values["train"]["adversarial"]
         if self.train.quantization == "aware":  # likewise
             del values["train"]["quantization"]
+        if self.train.distillation:
+            _drop_defaults(values["train"]["distillation"], self.train.distillation, _LATER_DISTILLATION)
         if self.data.fold is None:  # likewise
             del values["data"]["fold"]
         if self.data.speech is None:  # likewise
             del values["data"]["speech"]
         if self.listening is None:  # likewise
             del values["listening"]
-        for key in ("l2", "l1", "l0", "grid", "waveform"):  # likewise
-            if getattr(self.robustness, key) == Robustness.model_fields[key].default:
-                del values["robustness"][key]
+        _drop_defaults(values["robustness"], self.robustness, _LATER_ROBUSTNESS)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -229,6 +246,13 @@ class Recipe(_Table):
     def to_toml(self) -> str:
         """The resolved recipe as TOML; `load` reads it back to an equal recipe."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True, exclude={"name"}))
+
+
+def _drop_defaults(values: dict[str, Any], table: BaseModel, keys: Iterable[str]) -> None:
+    """Takes keys that came later out of what is hashed where they say nothing: runs from before them keep their hash."""
+    for key in keys:
+        if getattr(table, key) == type(table).model_fields[key].default:
+            del values[key]
 
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -281,11 +305,26 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(map(_name, (*seen, path)))}.")
     values = toml.values(path, RecipeError)
-    parent = values.pop("extends", None)
-    if parent is None:
+    parent, without = values.pop("extends", None), values.pop("without", [])
+    if parent is None and not without:
         return values
+    if parent is None or not isinstance(without, list):
+        raise RecipeError(f"{path}: Expected without = [keys of the recipe that it extends]. Received: {without!r}")
     beside = path.parent / str(parent)
-    return _merged(_extended(beside if beside.is_file() else find(str(parent)), (*seen, path)), values)
+    below = _extended(beside if beside.is_file() else find(str(parent)), (*seen, path))
+    for key in without:
+        _remove(below, str(key), path)
+    return _merged(below, values)
+
+
+def _remove(values: dict[str, Any], key: str, path: Path) -> None:
+    *tables, last = key.split(".")
+    place: Any = values
+    for table in tables:
+        place = place.get(table) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        raise RecipeError(f"{path}: Expected without to name keys of the recipe that it extends. Received: {key!r}")
+    del place[last]
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

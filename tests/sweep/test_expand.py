@@ -157,6 +157,15 @@ def test_what_two_recipes_share(tmp_path: Path, tiny_recipe: Path, settings: lis
     assert {stage for stage in one if one[stage] == other[stage]} == shared
 
 
+def test_students_of_any_width_share_a_teacher_that_has_its_own(tmp_path: Path, tiny_recipe: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(
+        tiny_recipe.read_text().replace("teacher_epochs", "teacher_width = 0.5\nteacher_epochs")
+    )
+    widths = "[[axis]]\nname = 'width'\nkey = 'network.width'\nvalues = [0.25, 0.5]\n"
+    one, other = (keys(job.recipe) for job in jobs_of(tmp_path, f"base = 'tiny.toml'\n{widths}"))
+    assert {stage for stage in one if one[stage] == other[stage]} == {"teacher"}
+
+
 def test_a_recipe_that_is_not_distilled_has_no_teacher(tmp_path: Path) -> None:
     (job,) = jobs_of(tmp_path, 'base = "digits-stq"\n')
     assert list(keys(job.recipe)) == ["train", "export"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import QuantizedReLU
 from tinyrobust.quantizers.folding import WEIGHT_LAYERS, folded, readers, writer
+from tinyrobust.quantizers.norm import FusedBatchNormalization
 
 _BATCH = 100
 _KEPT = {
@@ -111,6 +112,8 @@ def _plain(layer: Any, clip: bool) -> Any:
     if isinstance(layer, QuantizedReLU):
         learned = layer.bound == "pact"
         return keras.layers.ReLU(None if learned and not clip else layer.upper, name=layer.name)
+    if isinstance(layer, FusedBatchNormalization):  # Keras' own, but for the way it trains
+        return keras.layers.BatchNormalization.from_config(layer.get_config())
     if isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras."):
         raise ModelFileError(
             f"Layer {layer.name!r} has no plain Keras twin. Received: {type(layer).__module__}.{type(layer).__name__}",

@@ -10,6 +10,7 @@ import keras
 from tinyrobust.errors import RecipeError
 from tinyrobust.quantizers.activations import QuantizedReLU
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
+from tinyrobust.quantizers.norm import FusedBatchNormalization
 from tinyrobust.quantizers.weights import Binary, FixedPoint, StochasticTernary, Ternary, WeightQuantizer
 from tinyrobust.recipe import PrecisionRule
 
@@ -71,7 +72,7 @@ class LayerFactory:
 
     def norm(self, name: str) -> keras.Layer:
         """The batch norm that follows layer `name`, called `<name>-bn`."""
-        return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}-bn")
+        return FusedBatchNormalization(momentum=0.9, name=f"{name}-bn")
 
     def check_every_rule_is_used(self) -> None:
         """Raises RecipeError when a rule gave no layer its precision: misspelt, or earlier rules take all it matches."""

@@ -20,9 +20,10 @@ from tinyrobust.footprint.measure import arena_head, footprint
 from tinyrobust.networks.catalog import build
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import RunFolder
+from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
 from tinyrobust.quantizers.layers import freeze
-from tinyrobust.recipe import PrecisionRule, Recipe
+from tinyrobust.recipe import FLOAT, Recipe
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
@@ -35,8 +36,6 @@ from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
 
 if TYPE_CHECKING:
     from tinyrobust.pipeline.material import Material
-
-_FLOAT = (PrecisionRule(layers=".*", weights="float", activations="float"),)
 
 
 @dataclass(frozen=True)
@@ -83,19 +82,12 @@ class Stage:
 
 
 def _teacher(context: Context) -> None:
-    """A float network of the same family, trained at the distillation's temperature (Papernot et al. 2016)."""
-    recipe = context.recipe.model_copy(update={"precision": _FLOAT})
-    distillation = recipe.train.distillation
-    assert distillation is not None
-    objective = CrossEntropy(recipe.train.label_smoothing, distillation.temperature)
-    files = FitFiles.in_folder(context.path, "teacher")
-    epochs = distillation.teacher_epochs
-    fit(context.network(recipe), [objective], context.dataset, recipe, files, epochs=epochs, progress=context.progress)
+    teach(context.network, context.dataset, context.recipe, context.path, context.progress)
 
 
 def _float(context: Context) -> None:
     """The float network whose weights are quantized afterwards."""
-    recipe = context.recipe.model_copy(update={"precision": _FLOAT})
+    recipe = context.recipe.model_copy(update={"precision": FLOAT})
     files = FitFiles.in_folder(context.path, "float")
     objective, front = _objective(context)
     fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)

@@ -51,7 +51,7 @@ class QuantizedReLU(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         """Shape in, shape out."""
         upper = ops.maximum(self.alpha, _SMALLEST_BOUND) if self.bound == "pact" else 6.0
-        clipped = ops.minimum(ops.relu(inputs), upper)
+        clipped = ops.minimum(ops.relu(inputs), upper) if self.bound == "pact" else ops.relu6(inputs)
         if not self.rounding:
             return clipped
         scale = ops.stop_gradient(ops.convert_to_tensor(upper, dtype=clipped.dtype)) / LEVELS

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import qkeras
 
+from tinyrobust.quantizers import norm as norm  # registers the batch norm that stored networks have between these layers
 from tinyrobust.quantizers.activations import QuantizedReLU
 from tinyrobust.quantizers.folding import foldable, folded
 from tinyrobust.quantizers.weights import StochasticTernary, Tensor, WeightQuantizer

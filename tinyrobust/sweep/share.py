@@ -18,9 +18,10 @@ from tinyrobust.recipe import Recipe
 def keys(recipe: Recipe) -> dict[str, str]:
     """For each stage that can be shared, in order, a hash of everything that its files depend on.
 
-    Equal keys mean equal files. The teacher is a float network: it does not see `[[precision]]`, nor the student's epochs
-    where it has its own; nor does a float network that is quantized afterwards see it. The trained network sees everything but
-    export, robustness and footprint; the artefact carries the recipe's name. The attack and what follows belong to one recipe.
+    Equal keys mean equal files. The teacher is a float network: it does not see `[[precision]]`, nor the student's epochs or
+    width where it has its own; nor does a float network that is quantized afterwards see it. The trained network sees
+    everything but export, robustness and footprint; the artefact carries the recipe's name. The attack and what follows belong
+    to one recipe.
     """
     values = recipe.model_dump(mode="json")
     common = {key: values[key] for key in ("data", "network", "seed")}
@@ -30,7 +31,10 @@ def keys(recipe: Recipe) -> dict[str, str]:
         settings = {**values["train"]}
         if recipe.train.distillation.teacher_epochs is not None:
             del settings["epochs"]
-        parts = {"teacher": common | {"train": settings}} | parts
+        seen = {**common, "network": {**values["network"]}}
+        if recipe.train.distillation.teacher_width is not None:
+            del seen["network"]["width"]
+        parts = {"teacher": seen | {"train": settings}} | parts
     if recipe.train.quantization == "after":
         parts = {"float": common | {"train": values["train"]}} | parts
     return {stage: _hash([stage, part]) for stage, part in parts.items()}
