@@ -22,8 +22,8 @@ from tinyrobust.robustness.pieces import Pieces
 from tinyrobust.robustness.record import Norm
 from tinyrobust.robustness.shards import Shards
 
-# Samples in a piece: what is lost at most when an evaluation is killed. Of large samples fewer, so many values or `_FEWEST`, for
-# they take longer: with few pieces, processes that share them wait for the last one.
+# Samples in a piece: what is lost at most when an evaluation is killed. Of large samples fewer, so many values or `_FEWEST`:
+# they take longer, and with few pieces the processes that share them wait for the last one.
 _MOST, _FEWEST, _VALUES = 128, 32, 32 * 1024
 _Cost = tuple[float, int, int, int]
 
