@@ -137,7 +137,7 @@ def test_export_with_look_up_tables(tiny_run: Any) -> None:
 def test_a_model_has_no_recipe_to_export_from(tiny_run: Any) -> None:
     answer = _shell("export", str(tiny_run.path))
     assert answer.returncode == 1
-    assert "which is a model already" in answer.stderr
+    assert "which is a model already" in " ".join(answer.stderr.replace("│", " ").split())
 
 
 def test_footprint_of_a_file(tiny_run: Any) -> None:
