@@ -89,7 +89,7 @@ def test_learning_on_attacked_sound_has_keys_of_its_own() -> None:
     with pytest.raises(RecipeError, match="where sound is attacked"):
         recipe.load("digits-stq", ["robustness.waveform.samples=20"])
     with pytest.raises(RecipeError, match="it has no gradients"):
-        recipe.load("kws-stq", ["train.adversarial.domain=waveform", 'data.speech.frontend={kind="micro"}'])
+        recipe.load("kws-stq-robust", ['data.speech.frontend={kind="micro"}'])
     with pytest.raises(RecipeError, match="an snr_db that falls"):
         recipe.load("kws-stq", ["robustness.waveform.snr_db=[10, 20]"])
 

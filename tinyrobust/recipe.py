@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -268,7 +267,7 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     path = find(source)
     values = _extended(path, ())
     for override in overrides:
-        _apply(values, override)
+        toml.assign(values, override, RecipeError)
     if "name" in values:
         raise RecipeError(f"{path}: 'name' is not a key of a recipe: its folder names it.", hint="Remove the line.")
     return toml.validated(Recipe, {"name": _name(path), **values}, f"Recipe {path}", RecipeError)
@@ -313,42 +312,6 @@ def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     beside = path.parent / str(parent)
     below = _extended(beside if beside.is_file() else find(str(parent)), (*seen, path))
     for key in without:
-        _remove(below, str(key), path)
-    return _merged(below, values)
-
-
-def _remove(values: dict[str, Any], key: str, path: Path) -> None:
-    *tables, last = key.split(".")
-    place: Any = values
-    for table in tables:
-        place = place.get(table) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or last not in place:
-        raise RecipeError(f"{path}: Expected without to name keys of the recipe that it extends. Received: {key!r}")
-    del place[last]
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _merged(below[key], above[key])
-        for key in below
-        if isinstance(below[key], dict) and isinstance(above.get(key), dict)
-    }
-    return {**below, **above, **both}
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"Expected --set KEY=VALUE, for instance train.epochs=3. Received: {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *tables, last = key.strip().split(".")
-    place: Any = values
-    try:
-        for table in tables:
-            place = place[int(table)] if isinstance(place, list) else place.setdefault(table, {})
-        place[int(last) if isinstance(place, list) else last] = value
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise RecipeError(f"--set {override}: {key!r} is not a key that can be set.") from error
+        if not toml.removed(below, str(key)):
+            raise RecipeError(f"{path}: Expected without to name keys of the recipe that it extends. Received: {key!r}")
+    return toml.merged(below, values)

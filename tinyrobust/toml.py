@@ -52,6 +52,51 @@ def validated(model: type[_Model], values: dict[str, Any], what: str, error: typ
         raise error(f"{what} is not valid:\n{explain(problem, model, hidden={'name'})}") from problem
 
 
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Both, key by key: tables are merged, and of anything else that both have, `above` counts."""
+    both = {
+        key: merged(below[key], above[key])
+        for key in below
+        if isinstance(below[key], dict) and isinstance(above.get(key), dict)
+    }
+    return {**below, **above, **both}
+
+
+def removed(values: dict[str, Any], key: str) -> bool:
+    """Takes a key, such as `train.distillation`, out of nested tables; False where it is not there."""
+    *tables, last = key.split(".")
+    place: Any = values
+    for table in tables:
+        place = place.get(table) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        return False
+    del place[last]
+    return True
+
+
+def assign(values: dict[str, Any], setting: str, error: type[TinyRobustError]) -> None:
+    """Writes a setting such as `train.epochs=3` into nested tables; its value is TOML, or text where it is not.
+
+    Raises:
+        TinyRobustError: Of type `error`: it is no KEY=VALUE, or there is no such place.
+    """
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise error(f"Expected --set KEY=VALUE, for instance train.epochs=3. Received: {setting!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *tables, last = key.strip().split(".")
+    place: Any = values
+    try:
+        for table in tables:
+            place = place[int(table)] if isinstance(place, list) else place.setdefault(table, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (AttributeError, IndexError, TypeError, ValueError) as problem:
+        raise error(f"--set {setting}: {key!r} is not a key that can be set.") from problem
+
+
 def explain(error: ValidationError, model: type[BaseModel], hidden: Collection[str] = ()) -> str:
     """What does not fit, a line a problem: where, why, what was received, and for an unknown key the nearest valid one.
 

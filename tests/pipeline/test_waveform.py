@@ -34,7 +34,7 @@ weights = "fixed-point"
 layers = ".*"
 weights = "ternary"
 [train]
-epochs = 12
+epochs = 16
 batch_size = 32
 learning_rate = 1e-2
 [export]
