@@ -35,12 +35,11 @@ from tinyrobust.data.batches import Batches
 from tinyrobust.networks.catalog import build
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_fraction
 from tinyrobust.quantizers.weights import StochasticTernary
-from tinyrobust.recipe import PrecisionRule, Recipe
+from tinyrobust.recipe import FLOAT, Recipe
 from tinyrobust.training.fit import seed_everything
 from tinyrobust.training.learner import compiled
 from tinyrobust.training.objectives import CrossEntropy
 
-FLOAT = (PrecisionRule(layers=".*", weights="float", activations="float"),)
 STOCK = {QuantConv2D: qkeras.QConv2D, QuantDepthwiseConv2D: qkeras.QDepthwiseConv2D, QuantDense: qkeras.QDense}
 GOALS = (
     ("stochastic ternary", "float", "at most 1.15", 1.15),

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 _PAUSE = 0.5  # seconds between two lines of one kind of work
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+# Where numeric libraries are told how many threads to start.
+THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS", "TF_NUM_INTRAOPTHREADS", "TF_NUM_INTEROPTHREADS")
 
 
 def cores() -> list[int]:
@@ -33,7 +34,7 @@ def started(module: str, words: Sequence[str], share: Sequence[int], errors: IO[
     """
     # As many threads as one process alone would have, on fewer cores: TensorFlow splits its sums among its threads, so their
     # number changes figures, and where they run does not.
-    threads = dict.fromkeys(_THREADS, str(len(cores())))
+    threads = dict.fromkeys(THREADS, str(len(cores())))
     return subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", module, *words, ",".join(map(str, share))],
         stdin=subprocess.PIPE,

@@ -36,7 +36,6 @@ _WORTH = 0.005  # seconds of work that are worth a process of their own
 _MOST = 2**28  # bytes of an answer
 _TICK = 10  # seconds between two looks at whether an answer is there
 _BUSY = 20  # seconds on the clock for one of the processor's time: machines are busy
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ class _Nursery:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # where interpreters say what they also raise
                 # A process with threads must not be forked.
-                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+                env={**os.environ, **dict.fromkeys(workers.THREADS, "1")},
             )
         atexit.register(self._end)
 

@@ -82,7 +82,8 @@ class Runner:
         ]
         if self.shards and not self.cascade:  # where no attack depends on an earlier one
             for attack, near in runs:
-                self._want(attack, near[-1], np.flatnonzero(self._given(attack, near, self._meant(attack))))
+                rows = np.flatnonzero(self._given(attack, near, self._meant(attack)))
+                self._want(attack, near[-1], self._parts(rows))
         for done, (attack, near) in enumerate(runs):
             self._step = (done, len(runs))
             self.tell(f"attack: {attack.name} at epsilon {near[-1]:.4g}", *self._step)
@@ -149,8 +150,8 @@ class Runner:
         return [self.minimal.survives(target, norm, epsilon) for epsilon in epsilons]
 
     def _batches(self, attack: AttackKind, victims: Sequence[str], epsilon: float, rows: Ints) -> Iterator[dict[str, Array]]:
-        self._want(attack, epsilon, rows)
-        parts = _parts(rows, self.subset.image.shape[1:])
+        parts = self._parts(rows)
+        self._want(attack, epsilon, parts)
         for number, part in enumerate(parts):
             piece = self._there(attack, epsilon, number, part)
             if piece is None and self.shards:
@@ -168,11 +169,17 @@ class Runner:
         piece = self.pieces.get(piece_name(attack, epsilon, number))
         return piece if piece is not None and np.array_equal(piece["rows"], rows) else None
 
-    def _want(self, attack: AttackKind, epsilon: float, rows: Ints) -> None:
+    def _parts(self, rows: Ints) -> list[Ints]:
+        """The rows of each piece."""
+        most = min(_MOST, max(_FEWEST, _VALUES // math.prod(self.subset.image.shape[1:])))
+        count = math.ceil(len(rows) / most)
+        return np.array_split(rows, count) if count else []
+
+    def _want(self, attack: AttackKind, epsilon: float, parts: Sequence[Ints]) -> None:
         """Has other processes make the pieces that are not there yet."""
         if self.shards is None:
             return
-        for number, part in enumerate(_parts(rows, self.subset.image.shape[1:])):
+        for number, part in enumerate(parts):
             if self._there(attack, epsilon, number, part) is None:
                 task = {"attack": attack.model_dump(mode="json"), "epsilon": epsilon, "number": number, "rows": part.tolist()}
                 self.shards.want(piece_name(attack, epsilon, number), task)
@@ -288,13 +295,6 @@ class Runner:
             forward=int(cost[2]),
             backward=int(cost[3]),
         )
-
-
-def _parts(rows: Ints, shape: tuple[int, ...]) -> list[Ints]:
-    """The rows of each piece, of samples of this shape."""
-    most = min(_MOST, max(_FEWEST, _VALUES // math.prod(shape)))
-    count = math.ceil(len(rows) / most)
-    return np.array_split(rows, count) if count else []
 
 
 def piece_name(attack: AttackKind, epsilon: float, number: int) -> str:
