@@ -13,7 +13,7 @@ from typing import IO, Any
 
 _PAUSE = 0.5  # seconds between two lines of one kind of work
 # Where numeric libraries are told how many threads to start.
-THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS", "TF_NUM_INTRAOPTHREADS", "TF_NUM_INTEROPTHREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def cores() -> list[int]:
