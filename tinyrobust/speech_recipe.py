@@ -63,6 +63,10 @@ class SpeechAugment(_Table):
     shift_ms: int = Field(0, ge=0, le=500, description="Moved in time by up to this, either way.")
     noise: float = Field(0.0, ge=0, le=1, description="Probability that background noise is mixed in.")
     snr_db: Range = Field((0.0, 20.0), description="Of the clip to that noise.")
+    colored: float = Field(0.0, ge=0, le=1, description="Share of that noise that is drawn, with a random spectrum.")
+    room: float = Field(0.0, ge=0, le=1, description="Probability of a room's reflections.")
+    room_ms: Range = Field((50.0, 500.0), description="Until they are softer by 60 dB.")
+    room_db: Range = Field((-5.0, 15.0), description="Of the direct sound to all reflections.")
     gain_db: Range = Field((0.0, 0.0), description="Change of loudness.")
     speed: Range = Field((1.0, 1.0), description="Played so many times as fast; the pitch goes with it.")
     pitch: Range = Field((0.0, 0.0), description="Semitones; the speed stays. Slow: some 4 ms a clip, fifty times the rest.")
@@ -73,12 +77,14 @@ class SpeechAugment(_Table):
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:
-        for key in ("snr_db", "gain_db", "speed", "pitch"):
+        for key in ("snr_db", "gain_db", "speed", "pitch", "room_ms", "room_db"):
             low, high = getattr(self, key)
             if low > high:
                 raise ValueError(f"Expected {key} from low to high. Received: {low}, {high}")
         if not 0.5 <= self.speed[0] <= self.speed[1] <= 2:
             raise ValueError(f"Expected speeds from 0.5 to 2. Received: {self.speed}")
+        if not 1 <= self.room_ms[0] <= self.room_ms[1] <= 1000:
+            raise ValueError(f"Expected room_ms from 1 to 1000. Received: {self.room_ms}")
         return self
 
 

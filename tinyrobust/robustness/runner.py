@@ -173,7 +173,8 @@ class Runner:
         """The rows of each piece."""
         most = min(_MOST, max(_FEWEST, _VALUES // math.prod(self.subset.image.shape[1:])))
         count = math.ceil(len(rows) / most)
-        return np.array_split(rows, count) if count else []
+        # Of an odd number, one of two processes would make the last one while the other waits.
+        return np.array_split(rows, count + (count > 1 and count % 2)) if count else []
 
     def _want(self, attack: AttackKind, epsilon: float, parts: Sequence[Ints]) -> None:
         """Has other processes make the pieces that are not there yet."""

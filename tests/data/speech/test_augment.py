@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tinyrobust.data.speech.augment import augmented, heard_through, masked, mixed
+from tinyrobust.data.speech.augment import augmented, heard_through, masked, mixed, reverberated
 from tinyrobust.speech_recipe import Masks, SpeechAugment
 
 RANDOM = np.random.default_rng(0)
@@ -92,6 +92,34 @@ def test_a_microphone_changes_loudness_by_frequency_and_delays_nothing() -> None
     assert -6.1 < min(loudness) < -3
     assert 3 < max(loudness) < 6.1
     np.testing.assert_array_equal(change(3, response_db=6), found[3])
+
+
+def test_a_room_adds_a_tail_of_the_length_and_loudness_asked_for() -> None:
+    impulse = np.zeros(16000)
+    impulse[1000] = 1
+    for decay_ms, direct_db in ((100.0, 0.0), (400.0, 10.0)):
+        tail = reverberated(impulse, decay_ms, direct_db, np.random.default_rng(1)) - impulse
+        count = round(decay_ms * 16)
+        assert not tail[:1000].any()
+        assert abs(tail[1000 + count :]).max() < 1e-9
+        assert abs(10 * np.log10((tail**2).sum()) + direct_db) < 1e-6
+        first, second = (tail[1000 + part : 1000 + part + count // 2] for part in (0, count // 2))
+        assert abs(10 * np.log10((first**2).sum() / (second**2).sum()) - 30) < 2  # 60 dB over the whole of it
+    found = change(3, room=1.0)
+    np.testing.assert_array_equal(change(3, room=1.0), found)
+    assert (found != CLIP).any()
+
+
+def test_colored_noise_has_another_spectrum_in_every_copy_and_the_ratio_asked_for() -> None:
+    added = [change(copy, noise=1.0, colored=1.0, snr_db=(10, 10)).astype(float) - CLIP for copy in range(20)]
+    for noise in added:
+        assert abs(10 * np.log10((CLIP.astype(float) ** 2).mean() / (noise**2).mean()) - 10) < 0.1
+    power = np.abs(np.fft.rfft(added, axis=1)) ** 2
+    tilt = 10 * np.log10(power[:, 200:1000].mean(axis=1) / power[:, 4000:7000].mean(axis=1))
+    assert tilt.min() < -8
+    assert tilt.max() > 8
+    recorded = change(noise=1.0, snr_db=(10, 10))
+    np.testing.assert_array_equal(change(noise=1.0, colored=0.0, snr_db=(10, 10)), recorded)
 
 
 def test_masks_are_blocks_of_the_middle() -> None:

@@ -12,15 +12,17 @@ import numpy as np
 from librosa.effects import pitch_shift
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
-from scipy.signal import resample_poly
+from scipy.signal import fftconvolve, resample_poly
 
 from tinyrobust.data.speech.sound import one_second, to_int16
 from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Masks, SpeechAugment
 
 # Streams of random numbers of one copy are told apart by their first number.
-_SOUND, _MASKS, _RESPONSE = 0, 1, 2
+_SOUND, _MASKS, _RESPONSE, _ROOM, _COLOR = range(5)
 # Where a response is drawn, in Hz: octaves, as ears and mel bands count; between them it is a straight line in dB over octaves.
 _KNOTS = 8000.0 / 2.0 ** np.arange(7, -1, -1)
+# Of colored noise: how far its spectrum is from flat, in dB, either way.
+_SPREAD_DB = 20.0
 # Speeds are fractions with denominators up to this: the step is finer than the ear's, and resampling stays short.
 _DENOMINATOR = 50
 # The middle of the 8-bit range: what a coefficient's mean over the training clips is on the grid of MFCC.
@@ -35,7 +37,7 @@ def augmented(
     seed: int,
     noise: Sequence[NDArray[np.int16]],
 ) -> NDArray[np.int16]:
-    """One copy of a clip: speed, pitch, shift, gain, noise, response, in this order, each by its own draw.
+    """One copy of a clip: speed, pitch, shift, gain, room, noise, response, in this order, each by its own draw.
 
     Args:
         clip: int16, of shape [16000].
@@ -63,7 +65,14 @@ def augmented(
     if semitones:
         sound = pitch_shift(sound, sr=SAMPLE_RATE, n_steps=semitones)
     sound = _shifted(sound, shift) * 10 ** (gain_db / 20)
-    if noisy and noise:
+    room = _random(_ROOM, name, copy, seed)
+    if room.random() < settings.room:
+        sound = reverberated(sound, room.uniform(*settings.room_ms), room.uniform(*settings.room_db), room)
+    color = _random(_COLOR, name, copy, seed)
+    if noisy and color.random() < settings.colored:
+        hiss = heard_through(color.standard_normal(CLIP_SAMPLES), color.uniform(-_SPREAD_DB, _SPREAD_DB, len(_KNOTS)))
+        sound = mixed(sound, hiss, snr_db)
+    elif noisy and noise:
         recording = noise[int(random.integers(len(noise)))]
         start = int(random.integers(len(recording) - CLIP_SAMPLES + 1))
         sound = mixed(sound, recording[start : start + CLIP_SAMPLES] / 32768, snr_db)
@@ -71,6 +80,24 @@ def augmented(
         drawn = _random(_RESPONSE, name, copy, seed).uniform(-settings.response_db, settings.response_db, len(_KNOTS))
         sound = heard_through(sound, drawn)
     return one_second(to_int16(sound))
+
+
+def reverberated(
+    sound: NDArray[np.float64], decay_ms: float, direct_db: float, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """`sound` in a room: what it reflects is noise that decays exponentially (Polack's model of a room's impulse response).
+
+    Args:
+        sound: Of shape [16000].
+        decay_ms: Until the reflections are softer by 60 dB.
+        direct_db: Power of the direct sound over that of all reflections.
+        random: Draws the reflections.
+    """
+    count = max(1, round(decay_ms * SAMPLE_RATE / 1000))
+    reflections = random.standard_normal(count) * 10 ** (-3 * np.arange(count) / count)
+    reflections *= 10 ** (-direct_db / 20) / math.sqrt(np.sum(reflections**2))
+    changed: NDArray[np.float64] = sound + fftconvolve(sound, reflections)[: len(sound)]
+    return changed
 
 
 def heard_through(sound: NDArray[np.float64], response_db: NDArray[np.float64]) -> NDArray[np.float64]:
