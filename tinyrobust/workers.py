@@ -21,6 +21,12 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
+def threads() -> int:
+    """Among how many threads TensorFlow splits its sums here: as many as it is told to, else one a core."""
+    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else len(cores())
+
+
 def shares(count: int) -> list[list[int]]:
     """The cores of `count` workers: equal shares; where there are more workers than cores, some have one together."""
     mine = cores()

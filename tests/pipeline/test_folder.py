@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyrobust import recipe
+from tinyrobust import recipe, workers
 from tinyrobust.data.arrays import Dataset, Split
 from tinyrobust.errors import RunFolderError
 from tinyrobust.pipeline import folder
@@ -69,6 +69,15 @@ def test_a_run_is_read_back(run: folder.RunFolder) -> None:
     assert known.name == "digits-stq"
     assert record.dataset_sizes == {"train": 2, "validation": 2, "test": 2}
     assert record.versions["keras"]
+
+
+@pytest.mark.parametrize(("told", "threads"), [("3", 3), ("", len(workers.cores())), ("0", len(workers.cores()))])
+def test_the_record_says_among_how_many_threads_sums_are_split(
+    told: str, threads: int, tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", told)
+    folder.begun(tmp_path / "run", recipe.load("digits-stq"), dataset)
+    assert folder.read(tmp_path / "run")[1].platform.endswith(f", {threads} threads")
 
 
 def test_other_data_are_refused(run: folder.RunFolder, dataset: Dataset) -> None:

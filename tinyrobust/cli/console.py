@@ -37,7 +37,12 @@ DataDir = Annotated[
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where run folders are made.")]
 Jobs = Annotated[
-    int, typer.Option("--jobs", min=1, help="Processes that attack at the same time (about 1 GB each). Same figures.")
+    int,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Processes that attack at the same time (about 1 GB each). Same figures. Fastest with TF_NUM_INTRAOP_THREADS=1.",
+    ),
 ]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe, e.g. train.epochs=3. Repeatable.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import filelock
 
 from tinyrobust import recipe as recipes
+from tinyrobust import workers
 from tinyrobust._version import __version__
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.errors import RunFolderError
@@ -155,7 +156,8 @@ def _new_record(recipe: Recipe, dataset: Dataset) -> RunRecord:
         classes=list(dataset.classes),
         input_shape=list(dataset.input_shape),
         versions=_versions(),
-        platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        # With other sums of floats, training ends elsewhere.
+        platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {workers.threads()} threads",
     )
 
 
