@@ -187,9 +187,9 @@ def test_the_plan_is_told_before_anything_runs(tmp_path: Path) -> None:
     words = ["sweep", "stq", "--runs-dir", str(tmp_path), "--dry-run"]
     people, machines = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--json", "--set", "train.epochs=2"])
     assert people.exit_code == machines.exit_code == 0
-    assert "15 runs" in people.output
+    assert "5 runs" in people.output
     plan = json.loads(machines.output)
-    assert [row["state"] for row in plan] == ["waiting"] * 15
+    assert [row["state"] for row in plan] == ["waiting"] * 5
     assert plan[0]["run"].startswith("cifar10-fp-")
     assert plan[0]["run"] not in people.output
     assert list(tmp_path.iterdir()) == []
