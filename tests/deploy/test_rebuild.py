@@ -170,6 +170,15 @@ def test_other_schemes_of_quantization(scheme, digits_net, tmp_path) -> None:
     assert np.abs(theirs - ours).max() <= 0.02 * np.abs(theirs).max()
 
 
+def test_constants_larger_than_what_they_are_added_to_have_no_twin(converted) -> None:
+    image = keras.Input((8, 8, 1))
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(keras.layers.Conv2D(3, 3)(image))
+    wide = keras.ops.add(pooled, np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3))
+    path = converted(keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(wide))), None)
+    with pytest.raises(ModelFileError, match=r"constants of ADD that fit \(1, 1, 1, 3\). Received: shape \(1, 3, 3, 3\)"):
+        rebuild(path)
+
+
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Converts a model at batch 1: int8 calibrated on images, float without."""

@@ -204,3 +204,13 @@ def _nurseries() -> list[int]:
 def _cells() -> set[int]:
     """Keepers and their cells."""
     return {process for nursery in _nurseries() for process in _descendants(nursery)}
+
+
+def test_a_file_that_takes_no_bytes_is_asked_with_none(made: Callable[[Callable[[Any], None]], Path]) -> None:
+
+    def empty(model: Any) -> None:
+        graph = model.subgraphs[0]
+        graph.tensors[graph.inputs[0]].shape = np.array([1, 0, 0, 1], np.int32)
+
+    answers = tflm.outputs_of(made(empty).read_bytes(), "empty", np.zeros((2, 0), np.int8))
+    np.testing.assert_array_equal(answers[0], answers[1])

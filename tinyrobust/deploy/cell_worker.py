@@ -28,7 +28,8 @@ _MOST_HEADER = 2**20
 
 def send(line: socket.socket, header: dict[str, Any], body: Any = b"") -> None:
     """One message: a header in JSON, and bytes (anything with a buffer)."""
-    text, view = json.dumps(header).encode(), memoryview(body).cast("B")
+    text, view = json.dumps(header).encode(), memoryview(body)
+    view = view.cast("B") if view.nbytes else memoryview(b"")  # what is empty cannot be cast
     line.sendall(_HEAD.pack(len(text), len(view)) + text)
     line.sendall(view)
 

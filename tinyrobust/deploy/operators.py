@@ -104,7 +104,11 @@ def _arithmetic(merge: Any, with_constant: Callable[[Any, npt.NDArray[Any], int]
             both = [graph.activation(operator, place) for place in (0, 1)]
             return merge(name=f"{operator.name.lower()}{operator.outputs[0]}")(both)
         values = np.asarray(graph.constant(operator, constants[0]), dtype=np.float32)
-        return with_constant(graph.activation(operator, 1 - constants[0]), values, constants[0])
+        value = graph.activation(operator, 1 - constants[0])
+        shape = (1, *value.shape[1:])
+        if np.broadcast_shapes(shape, values.shape) != shape:  # a `Rescaling` finds out when it is called
+            raise ValueError(f"Expected constants of {operator.name} that fit {shape}. Received: shape {values.shape}")
+        return with_constant(value, values, constants[0])
 
     return build
 
