@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,10 @@ def test_two_processes_find_the_same_although_one_is_killed(setting, done, tmp_p
 
     def watch(label: str, *_: int) -> None:
         if "piece" in label and not any("piece" in one for one in told):
+            deadline = time.monotonic() + 60
+            while not _workers():  # on a busy machine it is not there yet
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             os.kill(_workers()[0], signal.SIGKILL)
         told.append(label)
 
