@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import flatbuffers
 import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.attacks.repair import smoothed
@@ -176,6 +178,19 @@ def test_constants_larger_than_what_they_are_added_to_have_no_twin(converted) ->
     wide = keras.ops.add(pooled, np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3))
     path = converted(keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(wide))), None)
     with pytest.raises(ModelFileError, match=r"constants of ADD that fit \(1, 1, 1, 3\). Received: shape \(1, 3, 3, 3\)"):
+        rebuild(path)
+
+
+def test_a_window_wider_than_memory_has_no_twin(every_operator, tmp_path) -> None:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(every_operator[0].read_bytes(), 0))
+    next(
+        op for op in model.subgraphs[0].operators if hasattr(op.builtinOptions, "dilationWFactor")
+    ).builtinOptions.dilationWFactor = 2**24
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path / "wide.tflite"
+    path.write_bytes(builder.Output())
+    with pytest.raises(ModelFileError, match=r"has no differentiable twin: Expected a window that fits \(None, 8, 8, 1\)"):
         rebuild(path)
 
 

@@ -1,6 +1,7 @@
 """The Keras layer of every operator of a `.tflite` that has one: what a differentiable twin is made of."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.deploy.artefact import Artefact, Operator
+
+MOST_VALUES = 2**23  # of all activations of an image; attacks keep those of a whole batch, in 32 bits
 
 
 class Operands:
@@ -56,31 +59,34 @@ def _weighted(layer: Any, value: Any, *weights: npt.NDArray[Any]) -> Any:
     return output
 
 
-def _window(operator: Operator) -> dict[str, Any]:
-    """Strides, padding and dilation as Keras calls them."""
+def _window(operator: Operator, value: Any, size: Sequence[int]) -> dict[str, Any]:
+    """Strides, padding and dilation of a window of `size` over `value`, as Keras calls them."""
     options = operator.options
     kept = {"strides": (options["stride_h"], options["stride_w"]), "padding": options["padding"].lower()}
+    dilation = options.get("dilation_h_factor", 1), options.get("dilation_w_factor", 1)
     if "dilation_h_factor" in options:
-        kept["dilation_rate"] = (options["dilation_h_factor"], options["dilation_w_factor"])
+        kept["dilation_rate"] = dilation
+    _, *sides, channels = value.shape
+    # TensorFlow lays out the padding too.
+    padded = [side + (taps - 1) * step for side, taps, step in zip(sides, size, dilation, strict=True)]
+    if channels * math.prod(padded) > MOST_VALUES:
+        raise ValueError(f"Expected a window that fits {value.shape}. Received: {size}, every {dilation} values")
     return kept
 
 
 def _conv(graph: Operands, operator: Operator) -> Any:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     filters, *size, depth = kernel.shape
-    layer = keras.layers.Conv2D(
-        filters, size, groups=value.shape[-1] // depth, name=f"conv{operator.outputs[0]}", **_window(operator)
-    )
+    groups, window = value.shape[-1] // depth, _window(operator, value, size)
+    layer = keras.layers.Conv2D(filters, size, groups=groups, name=f"conv{operator.outputs[0]}", **window)
     return _weighted(layer, value, kernel.transpose(1, 2, 3, 0), graph.bias(operator, filters))
 
 
 def _depthwise(graph: Operands, operator: Operator) -> Any:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     _, *size, filters = kernel.shape
-    multiplier = filters // value.shape[-1]
-    layer = keras.layers.DepthwiseConv2D(
-        size, depth_multiplier=multiplier, name=f"depthwise{operator.outputs[0]}", **_window(operator)
-    )
+    multiplier, window = filters // value.shape[-1], _window(operator, value, size)
+    layer = keras.layers.DepthwiseConv2D(size, depth_multiplier=multiplier, name=f"depthwise{operator.outputs[0]}", **window)
     return _weighted(layer, value, kernel.reshape(*size, -1, multiplier), graph.bias(operator, filters))
 
 
@@ -123,8 +129,8 @@ def _bounded(bound: Callable[[Any, Any], Any]) -> Callable[[Any, npt.NDArray[Any
 
 def _pool(kind: Any) -> Callable[[Operands, Operator], Any]:
     def build(graph: Operands, operator: Operator) -> Any:
-        size = operator.options["filter_height"], operator.options["filter_width"]
-        return kind(size, name=f"pool{operator.outputs[0]}", **_window(operator))(graph.activation(operator))
+        value, size = graph.activation(operator), (operator.options["filter_height"], operator.options["filter_width"])
+        return kind(size, name=f"pool{operator.outputs[0]}", **_window(operator, value, size))(value)
 
     return build
 
