@@ -14,7 +14,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.deploy import tflm
+from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.cell import Cell, Limits, Refused
+from tinyrobust.deploy.cgen.generate import generate
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, ModelFileError
 
@@ -214,3 +216,14 @@ def test_a_file_that_takes_no_bytes_is_asked_with_none(made: Callable[[Callable[
 
     answers = tflm.outputs_of(made(empty).read_bytes(), "empty", np.zeros((2, 0), np.int8))
     np.testing.assert_array_equal(answers[0], answers[1])
+
+
+def test_an_output_that_nothing_computes_has_no_c(made: Callable[[Callable[[Any], None]], Path], tmp_path: Path) -> None:
+    def constant(model: Any) -> None:
+        graph = model.subgraphs[0]
+        kernel = graph.tensors[graph.operators[-1].inputs[1]]
+        kernel.quantization.scale, kernel.quantization.zeroPoint = np.ones(1, np.float32), np.zeros(1, np.int64)
+        graph.outputs = np.array([graph.operators[-1].inputs[1]], np.int32)
+
+    with pytest.raises(ModelFileError, match="Expected an output that operators compute"):
+        generate(read(made(constant)), "constant", tmp_path)

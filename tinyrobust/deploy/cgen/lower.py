@@ -66,6 +66,11 @@ class _Lowering:
         self._values.append(Value(source.name, source.count))
         for operator in self._needed(operators, result.index):
             self._lower(operator)
+        if result.index not in self._index:
+            raise ModelFileError(
+                f"{artefact.path}: Expected an output that operators compute. Received: tensor {result.name!r}, a constant.",
+                hint="The file is damaged: convert the model again.",
+            )
         return Network(
             values=tuple(self._values),
             nodes=tuple(self._nodes),
