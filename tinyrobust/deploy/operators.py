@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tinyrobust.deploy.artefact import Artefact, Operator
 
 MOST_VALUES = 2**23  # of all activations of an image; attacks keep those of a whole batch, in 32 bits
+_PADDED = 2**20  # values that a window may see with its padding, whatever the size of the image
 
 
 class Operands:
@@ -67,9 +68,9 @@ def _window(operator: Operator, value: Any, size: Sequence[int]) -> dict[str, An
     if "dilation_h_factor" in options:
         kept["dilation_rate"] = dilation
     _, *sides, channels = value.shape
-    # TensorFlow lays out the padding too.
+    # TensorFlow lays out the padding too, once for every tap.
     padded = [side + (taps - 1) * step for side, taps, step in zip(sides, size, dilation, strict=True)]
-    if channels * math.prod(padded) > MOST_VALUES:
+    if channels * math.prod(padded) > max(_PADDED, 4 * channels * math.prod(sides)):
         raise ValueError(f"Expected a window that fits {value.shape}. Received: {size}, every {dilation} values")
     return kept
 
