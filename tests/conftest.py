@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,23 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the development data (../shared) is not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def changed() -> Callable[[Path, Path, Callable[[Any], None]], Path]:
+    """`changed(source, target, change)` writes a `.tflite` to `target` after a change to its unpacked model."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def make(source: Path, target: Path, change: Callable[[Any], None]) -> Path:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(source.read_bytes(), 0))
+        change(model)
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        target.write_bytes(builder.Output())
+        return target
+
+    return make
 
 
 @dataclass(frozen=True)

@@ -40,14 +40,14 @@ def started(module: str, words: Sequence[str], share: Sequence[int], errors: IO[
     """
     # As many threads as one process alone would have, on fewer cores: TensorFlow splits its sums among its threads, so their
     # number changes figures, and where they run does not.
-    threads = dict.fromkeys(THREADS, str(len(cores())))
+    alone = dict.fromkeys(THREADS, str(len(cores())))
     return subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", module, *words, ",".join(map(str, share))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
-        env={**threads, **os.environ},
+        env={**alone, **os.environ},
     )
 
 

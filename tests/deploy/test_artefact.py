@@ -22,16 +22,6 @@ def _int32(values: list[int]) -> np.ndarray:
     return np.array(values, np.int32)
 
 
-def _changed(source: Path, target: Path, change: Callable[[Any], None]) -> Path:
-    """Writes `source` to `target` with one honest or dishonest change to the unpacked model."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(source.read_bytes(), 0))
-    change(model)
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    target.write_bytes(builder.Output())
-    return target
-
-
 def test_a_small_file_is_read(small_tflite):
     model = read(small_tflite)
     names = ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"]
@@ -86,7 +76,7 @@ def test_peer_models_are_read(shared, name):
     assert {operator.name for operator in model.operators} >= {"CONV_2D", "AVERAGE_POOL_2D", "RESHAPE", "FULLY_CONNECTED"}
 
 
-def test_four_bit_values_are_unpacked(small_tflite, tmp_path):
+def test_four_bit_values_are_unpacked(small_tflite, changed, tmp_path):
     values = np.array([[-8, 7, 0], [1, -1, 3], [5, -6, 2]], np.int8)  # nine values: the last byte is half empty
     nibbles = np.append(values.reshape(-1), 0).astype(np.uint8) & 15
 
@@ -100,7 +90,7 @@ def test_four_bit_values_are_unpacked(small_tflite, tmp_path):
         )
         model.buffers[tensor.buffer].data = nibbles[0::2] | nibbles[1::2] << 4
 
-    model = read(_changed(small_tflite, tmp_path / "int4.tflite", change))
+    model = read(changed(small_tflite, tmp_path / "int4.tflite", change))
     weights = model.tensors[model.operators[-1].inputs[1]]
     assert (weights.dtype, weights.bits, weights.nbytes, weights.stored_bytes) == ("int4", 4, 5, 5)
     np.testing.assert_array_equal(weights.data, values)
@@ -164,9 +154,9 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
-def test_a_file_that_contradicts_itself_is_refused(small_tflite, tmp_path, name):
+def test_a_file_that_contradicts_itself_is_refused(small_tflite, changed, tmp_path, name):
     change, message = CONTRADICTIONS[name]
-    path = _changed(small_tflite, tmp_path / "contradiction.tflite", change)
+    path = changed(small_tflite, tmp_path / "contradiction.tflite", change)
     with pytest.raises(ModelFileError, match=message) as caught:
         read(path)
     assert str(path) in caught.value.message

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import flatbuffers
 import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.attacks.repair import smoothed
@@ -181,15 +180,12 @@ def test_constants_larger_than_what_they_are_added_to_have_no_twin(converted) ->
         rebuild(path)
 
 
-def test_a_window_wider_than_memory_has_no_twin(every_operator, tmp_path) -> None:
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(every_operator[0].read_bytes(), 0))
-    next(
-        op for op in model.subgraphs[0].operators if hasattr(op.builtinOptions, "dilationWFactor")
-    ).builtinOptions.dilationWFactor = 2**24
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path = tmp_path / "wide.tflite"
-    path.write_bytes(builder.Output())
+def test_a_window_wider_than_memory_has_no_twin(every_operator, changed, tmp_path) -> None:
+    def change(model: Any) -> None:
+        options = [operator.builtinOptions for operator in model.subgraphs[0].operators]
+        next(each for each in options if hasattr(each, "dilationWFactor")).dilationWFactor = 2**24
+
+    path = changed(every_operator[0], tmp_path / "wide.tflite", change)
     with pytest.raises(ModelFileError, match=r"has no differentiable twin: Expected a window that fits \(None, 8, 8, 1\)"):
         rebuild(path)
 

@@ -255,9 +255,3 @@ def hostile() -> Callable[[list[Path], int, int], Iterator[Case]]:
             yield Case(f"{seed}-{number} {sources[place].stem}: {kind}", content)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def packed() -> Callable[[Any], bytes]:
-    """`packed(model)`: the FlatBuffer of an unpacked model."""
-    return _packed

@@ -1,5 +1,6 @@
 """What a file can do to the process that it runs in, and what is left of it outside."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -22,17 +23,9 @@ from tinyrobust.errors import DataError, ModelFileError
 
 
 @pytest.fixture
-def made(small_tflite: Path, tmp_path: Path, packed: Callable[[Any], bytes]) -> Callable[[Callable[[Any], None]], Path]:
+def made(small_tflite: Path, tmp_path: Path, changed: Callable[..., Path]) -> Callable[[Callable[[Any], None]], Path]:
     """`made(change)`: the small file after a change to its unpacked model."""
-
-    def make(change: Callable[[Any], None]) -> Path:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(small_tflite.read_bytes(), 0))
-        change(model)
-        path = tmp_path / "made.tflite"
-        path.write_bytes(packed(model))
-        return path
-
-    return make
+    return functools.partial(changed, small_tflite, tmp_path / "made.tflite")
 
 
 def _without_bias(model: Any) -> None:
@@ -209,7 +202,6 @@ def _cells() -> set[int]:
 
 
 def test_a_file_that_takes_no_bytes_is_asked_with_none(made: Callable[[Callable[[Any], None]], Path]) -> None:
-
     def empty(model: Any) -> None:
         graph = model.subgraphs[0]
         graph.tensors[graph.inputs[0]].shape = np.array([1, 0, 0, 1], np.int32)

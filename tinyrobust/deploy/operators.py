@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from tinyrobust.deploy.artefact import Artefact, Operator
 
-MOST_VALUES = 2**23  # of all activations of an image; attacks keep those of a whole batch, in 32 bits
 _PADDED = 2**20  # values that a window may see with its padding, whatever the size of the image
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tinyrobust.deploy import artefact as artefacts
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.matching import along_channels
-from tinyrobust.deploy.operators import LAYERS, MOST_VALUES, Operands
+from tinyrobust.deploy.operators import LAYERS, Operands
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import OnGrid
 
@@ -30,6 +30,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 # At the end of a classifier they keep the order of its scores, and hide their slope.
 _SCORES = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC")
+_MOST_VALUES = 2**23  # of all activations of an image; attacks keep those of a whole batch, in 32 bits
 # They copy values that are on the grid already.
 _COPIES = {"RESHAPE", "TRANSPOSE", "PAD", "MAX_POOL_2D", "REDUCE_MAX", "CONCATENATION", "DEQUANTIZE"}
 
@@ -62,9 +63,9 @@ def rebuild(source: Path | Artefact) -> keras.Model:
             hint="The file can be attacked as a black box only.",
         )
     values = sum(tensor.count for tensor in file.tensors if tensor.data is None)
-    if values > MOST_VALUES:
+    if values > _MOST_VALUES:
         raise ModelFileError(
-            f"{file.path}: expected at most {MOST_VALUES} activations for a differentiable twin. Received: {values}",
+            f"{file.path}: expected at most {_MOST_VALUES} activations for a differentiable twin. Received: {values}",
             hint="The file can be attacked as a black box only.",
         )
     try:

@@ -65,11 +65,9 @@ def augmented(
     if semitones:
         sound = pitch_shift(sound, sr=SAMPLE_RATE, n_steps=semitones)
     sound = _shifted(sound, shift) * 10 ** (gain_db / 20)
-    room = _random(_ROOM, name, copy, seed)
-    if room.random() < settings.room:
+    if settings.room and (room := _random(_ROOM, name, copy, seed)).random() < settings.room:
         sound = reverberated(sound, room.uniform(*settings.room_ms), room.uniform(*settings.room_db), room)
-    color = _random(_COLOR, name, copy, seed)
-    if noisy and color.random() < settings.colored:
+    if noisy and settings.colored and (color := _random(_COLOR, name, copy, seed)).random() < settings.colored:
         hiss = heard_through(color.standard_normal(CLIP_SAMPLES), color.uniform(-_SPREAD_DB, _SPREAD_DB, len(_KNOTS)))
         sound = mixed(sound, hiss, snr_db)
     elif noisy and noise:
