@@ -88,6 +88,25 @@ class SpeechAugment(_Table):
         return self
 
 
+class Synthetic(_Table):
+    """Training clips that synthesizers speak, for recordings of few words and few accents; never validation or test clips.
+
+    Other words alone would teach that what is synthetic is unknown: let them speak the task's words too.
+    """
+
+    unknown: float = Field(2.0, ge=0, le=100, description="Clips of other words, as a multiple of those of an average word.")
+    keywords: float = Field(0.1, ge=0, le=100, description="Clips of each of the task's words, likewise.")
+    words: tuple[str, ...] = Field((), description="The other words; when absent, several hundred common English ones.")
+    engines: tuple[Literal["espeak-ng", "flite"], ...] = Field(
+        ("espeak-ng", "flite"), min_length=1, description="What speaks. flite speaks English only, and more like a person."
+    )
+    accents: tuple[str, ...] = Field(
+        ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029"),
+        min_length=1,
+        description="Languages and dialects of espeak-ng, as `espeak-ng --voices` names them.",
+    )
+
+
 class Speech(_Table):
     """What is spotted, and what the network hears of it."""
 
@@ -113,6 +132,7 @@ class Speech(_Table):
         False,
         description="Training silence is cut at a loudness from none to that of its recording, as TensorFlow's example does.",
     )
+    synthetic: Synthetic | None = None
     frontend: Frontend = Mfcc()
     augment: SpeechAugment = SpeechAugment()
 
@@ -120,7 +140,8 @@ class Speech(_Table):
     def _words_fit_the_task(self) -> Self:
         if (self.task == "own-words") != bool(self.words):
             raise ValueError(f'Expected words where task = "own-words", and only there. Received: {self.task}, {self.words}')
-        if (self.backwards or self.joined) and (self.task == "all-words" or not self.unknown):
+        made = self.backwards or self.joined or (self.synthetic and self.synthetic.unknown)
+        if made and (self.task == "all-words" or not self.unknown):
             raise ValueError(
                 f"Expected a class of unknown words for those that are made. Received: {self.task}, {self.unknown}"
             )

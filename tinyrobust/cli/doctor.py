@@ -35,6 +35,8 @@ _TOOLS = {
     "make": "apt install make",
     "qemu-system-arm": "apt install qemu-system-arm",
     "g++": "apt install g++",
+    "espeak-ng": "apt install espeak-ng",
+    "flite": "apt install flite",
 }
 
 
@@ -106,7 +108,10 @@ def _tools() -> Iterator[Finding]:
             yield Finding("tool", name, "optional", "not installed", action)
             continue
         answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
-        yield Finding("tool", name, "works", answer.stdout.partition("\n")[0])
+        # The first line that says so, or the first of all.
+        yield Finding(
+            "tool", name, "works", max(answer.stdout.splitlines(), key=lambda line: "version" in line, default="").strip()
+        )
 
 
 def _accelerator() -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """From `[data.speech]` to a `Dataset` whose images are the 8-bit features of clips."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tinyrobust.data.speech.folder import existing_folder
 from tinyrobust.data.speech.frontend import Grid, fitted_grid, shape
 from tinyrobust.data.speech.record import FrontendRecord, Heard, SkippedClip, Vectors
 from tinyrobust.data.speech.recordings import Recordings
+from tinyrobust.data.speech.synthetic import synthetic_clips, version
 from tinyrobust.data.tfds import tfds_folder
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
@@ -56,6 +58,7 @@ def load(
             hint="Clips have [data.speech.augment]; their validation and test speakers are the official ones.",
         )
     folder, found, background = _found(data, speech, seed, card, data_dir, progress)
+    found = _with_synthetic(found, speech, seed, progress)
     name = card.name if card else folder.resolve().name
     parts = {part: _ordered(part, found.parts[part], data, seed) for part in PARTS}
     heard = {part: features_of(part, parts[part], background, speech.frontend, progress) for part in PARTS}
@@ -98,6 +101,17 @@ def _found(
         folder = Path(data.name).expanduser()
     background = read_background(folder)
     return folder, corpus.find(folder, speech, background, seed), background
+
+
+def _with_synthetic(found: Corpus, speech: Speech, seed: int, progress: Progress | None) -> Corpus:
+    """The corpus with what a synthesizer speaks among its training clips, and a note that says so."""
+    if speech.synthetic is None:
+        return found
+    words = [name for name in found.classes if name not in (corpus.UNKNOWN, corpus.SILENCE)]
+    average = sum(clip.label < len(words) for clip in found.parts["train"]) / len(words)
+    clips = synthetic_clips(speech.synthetic, found.classes, len(words), average, seed, progress)
+    note = f"{len(clips):,} training clips are synthetic: {', '.join(map(version, speech.synthetic.engines))}"
+    return replace(found, parts={**found.parts, "train": (*found.parts["train"], *clips)}, notes=(*found.notes, note))
 
 
 def _ordered(part: str, clips: tuple[Clip, ...], data: Data, seed: int) -> list[Clip]:
