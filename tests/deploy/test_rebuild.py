@@ -190,6 +190,19 @@ def test_a_window_wider_than_memory_has_no_twin(every_operator, changed, tmp_pat
         rebuild(path)
 
 
+def test_the_dilation_of_a_single_tap_changes_nothing(small_tflite, changed, tmp_path) -> None:
+    def change(model: Any) -> None:
+        graph = model.subgraphs[0]
+        pointwise = [op for op in graph.operators if list(graph.tensors[op.inputs[1]].shape[1:3]) == [1, 1]]
+        pointwise[0].builtinOptions.dilationWFactor = 2**16
+
+    plain, spread = rebuild(small_tflite), rebuild(changed(small_tflite, tmp_path / "spread.tflite", change))
+    images = np.random.default_rng(0).uniform(0, 1, (4, *plain.input_shape[1:])).astype(np.float32)
+    np.testing.assert_array_equal(spread(images), plain(images))
+    # TensorFlow would make 65,536 pieces of the image, 65,536 times its size.
+    assert all(layer.dilation_rate == (1, 1) for layer in spread.layers if hasattr(layer, "dilation_rate"))
+
+
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Converts a model at batch 1: int8 calibrated on images, float without."""

@@ -63,7 +63,9 @@ def _window(operator: Operator, value: Any, size: Sequence[int]) -> dict[str, An
     """Strides, padding and dilation of a window of `size` over `value`, as Keras calls them."""
     options = operator.options
     kept = {"strides": (options["stride_h"], options["stride_w"]), "padding": options["padding"].lower()}
-    dilation = options.get("dilation_h_factor", 1), options.get("dilation_w_factor", 1)
+    factors = options.get("dilation_h_factor", 1), options.get("dilation_w_factor", 1)
+    # A single tap has nothing to be apart from, and TensorFlow would still cut the image into so many pieces.
+    dilation = tuple(step if taps > 1 else 1 for step, taps in zip(factors, size, strict=True))
     if "dilation_h_factor" in options:
         kept["dilation_rate"] = dilation
     _, *sides, channels = value.shape
