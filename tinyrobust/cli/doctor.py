@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -108,10 +109,8 @@ def _tools() -> Iterator[Finding]:
             yield Finding("tool", name, "optional", "not installed", action)
             continue
         answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
-        # The first line that says so, or the first of all.
-        yield Finding(
-            "tool", name, "works", max(answer.stdout.splitlines(), key=lambda line: "version" in line, default="").strip()
-        )
+        numbered = (line for line in answer.stdout.splitlines() if re.search(r"\d\.\d", line))
+        yield Finding("tool", name, "works", next(numbered, "").strip())
 
 
 def _accelerator() -> Iterator[Finding]:
