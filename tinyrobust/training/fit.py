@@ -14,6 +14,7 @@ from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.training.callbacks import Recorder, Reporter, StochasticSchedule, StopOnBadLoss, ValidateAverage
+from tinyrobust.training.feed import feed
 from tinyrobust.training.learner import Learner, compiled
 from tinyrobust.training.objectives import Objective
 
@@ -92,8 +93,8 @@ def fit(
     if progress:
         callbacks.append(Reporter(progress, files.stage, steps, epochs))
     learner.fit(
-        batches,
-        validation_data=InOrder(dataset.validation, batch_size=256),
+        feed(batches),
+        validation_data=feed(InOrder(dataset.validation, batch_size=256)),
         initial_epoch=done,
         epochs=epochs,
         shuffle=False,
