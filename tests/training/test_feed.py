@@ -29,7 +29,7 @@ def test_the_same_batches_in_the_same_order_every_epoch(images: Split) -> None:
     assert fed.element_spec[0].shape == (16, 8, 8, 1)  # a step is compiled for one shape
     seen = []
     for epoch in range(3):
-        clock.on_epoch_begin(epoch)
+        clock.on_epoch_begin(epoch, {})
         assert _equal(fed, batches)
         seen.append(batches[0][0].tobytes())
     assert len(set(seen)) == 3
