@@ -16,7 +16,8 @@ from tinyrobust.data.speech.mfcc import amplitudes, coefficients, constants, mfc
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.data.speech.sound import one_second, read_sound
 from tinyrobust.data.speech.units import samples, shifted, unit
-from tinyrobust.errors import ModelFileError
+from tinyrobust.errors import ModelFileError, TinyRobustError
+from tinyrobust.robustness.bounds import inside
 from tinyrobust.robustness.grid import sampled
 from tinyrobust.robustness.outcomes import SOUND_NORMS, distances, moved
 from tinyrobust.robustness.targets import Hearing, KerasTarget
@@ -153,6 +154,18 @@ def test_examples_become_16_bit_clips_inside_of_the_ball(clips: np.ndarray, norm
     far = distances(found, x, SOUND_NORMS)[norm]
     assert (far <= epsilon * (1 + 1e-5)).all()
     assert (far >= 0.95 * epsilon).all() or epsilon == 0.001
+
+
+def test_around_a_clip_of_a_few_steps_rounding_is_not_cheating(clips: np.ndarray) -> None:
+    x = unit(np.sign(clips))
+    draws = np.random.default_rng(0).normal(0, 1, x.shape)
+    draws *= (radii(x, 0.0316228, "snr", 0.5) / np.linalg.norm(draws, axis=1))[:, np.newaxis]
+    found = (x + draws).astype(np.float32)
+    far = distances(found, x, SOUND_NORMS)["snr"]
+    assert far.max() > 0.0316228 * (1 + 1e-5)
+    np.testing.assert_array_equal(inside(found, x, 0.0316228, "snr", "rounded"), found)
+    with pytest.raises(TinyRobustError, match="left its bounds"):
+        inside((x + 1.5 * draws).astype(np.float32), x, 0.0316228, "snr", "greedy")
 
 
 def test_shifts_are_measured_in_milliseconds(clips: np.ndarray) -> None:
