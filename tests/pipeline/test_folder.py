@@ -50,6 +50,12 @@ def test_a_stage_with_a_damaged_file_is_not_complete(run: folder.RunFolder, dama
     assert not run.is_complete("train")
 
 
+def test_a_training_took_as_long_as_its_epochs_those_before_an_interruption_too(run: folder.RunFolder) -> None:
+    with run.stage("train", ["history.jsonl"]):
+        (run.path / "history.jsonl").write_text('{"epoch": 1, "seconds": 1000.5}\n{"epoch": 2, "seconds": 2000.0}\n')
+    assert folder.read(run.path)[1].stages["train"].seconds == 3000.5
+
+
 def test_a_stage_that_fails_leaves_no_record(run: folder.RunFolder) -> None:
     with pytest.raises(ZeroDivisionError), run.stage("train", []):
         raise ZeroDivisionError

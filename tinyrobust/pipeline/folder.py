@@ -1,6 +1,7 @@
 """The folder of a run: one writer, stages that are complete or absent, and a record of both."""
 
 import contextlib
+import json
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -69,10 +70,16 @@ class RunFolder:
         yield
         done = StageRecord(
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - began, 2),
+            seconds=round(max([time.perf_counter() - began, *map(self._epochs, files)]), 2),
             files={file: sha256(self.path / file) for file in files},
         )
         self._save({**self.record.stages, name: done})
+
+    def _epochs(self, file: str) -> float:
+        """How long the epochs of a history took, those before an interruption too; 0 of another file."""
+        if not file.endswith("history.jsonl"):
+            return 0.0
+        return float(sum(json.loads(row)["seconds"] for row in (self.path / file).read_text().splitlines()))
 
     def _save(self, stages: dict[str, StageRecord]) -> None:
         self.record = self.record.model_copy(update={"stages": stages})

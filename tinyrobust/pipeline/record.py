@@ -8,7 +8,11 @@ from tinyrobust.records import Part, Record
 
 
 class StageRecord(Part):
-    """A complete stage: when it ended (UTC, ISO 8601), how long it took, and the SHA-256 of every file that it left."""
+    """A complete stage: when it ended (UTC, ISO 8601), how long it took, and the SHA-256 of every file that it left.
+
+    A training that was interrupted took as long as all of its epochs; another stage is done again from its start, or took as
+    long as what was left of it.
+    """
 
     finished: str
     seconds: float
