@@ -1,0 +1,57 @@
+"""What is committed in models/: files that belong together, work, and are quoted rightly."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyrobust import assets, data, recipe
+from tinyrobust.cli.tables import kib, percent
+from tinyrobust.data.arrays import scale
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.files import sha256
+from tinyrobust.footprint.record import FootprintRecord
+from tinyrobust.robustness.record import RobustnessRecord
+
+TRAINED = [name for name, path in assets.recipes().items() if path.with_name("model.tflite").is_file()]
+_IMAGES = 300
+
+
+@pytest.fixture(params=TRAINED)
+def model(request: pytest.FixtureRequest) -> Path:
+    """A folder of the zoo that has a trained file."""
+    return assets.recipes()[request.param].parent
+
+
+def test_there_are_trained_models() -> None:
+    assert {"mnist-stq", "cifar10-stq", "cifar10-fp"} <= set(TRAINED)
+
+
+def test_all_of_a_folder_is_of_one_run_of_its_recipe(model: Path) -> None:
+    digest = sha256(model / "model.tflite")
+    assert RobustnessRecord.load(model / "robustness.json").model_sha256 == digest
+    assert FootprintRecord.load(model / "footprint.json").sha256 == digest
+    array = re.search(r"\{(.*?)\}", (model / "model_data.cc").read_text(), re.DOTALL)
+    assert array is not None
+    written = bytes(int(one, 16) for one in array.group(1).replace("\n", "").split(",") if one.strip())
+    assert written == (model / "model.tflite").read_bytes()
+    assert f"recipe hash {recipe.load(model.name).hash[:8]}" in (model / "README.md").read_text()
+
+
+def test_the_readme_quotes_the_records(model: Path, checkout: Path) -> None:
+    record, size = RobustnessRecord.load(model / "robustness.json"), FootprintRecord.load(model / "footprint.json")
+    clean = next(one.test for one in record.clean if one.target == "int8")
+    row = f"| `{model.name}` | {percent(clean)} | {percent(record.headline)} | {kib(size.weights_packed.value)} KiB |"
+    assert row in (checkout / "README.md").read_text()
+
+
+def test_the_file_is_as_good_on_images_that_no_one_trained_on(model: Path, shared: Path) -> None:
+    resolved = recipe.load(model.name)
+    place = "data" if resolved.data.speech else "data/tfds"
+    images = data.load(resolved.data, resolved.seed, shared / place).validation
+    right = Int8Model(model / "model.tflite").predict(scale(images.x[:_IMAGES])).argmax(axis=1) == images.y[:_IMAGES]
+    record = RobustnessRecord.load(model / "robustness.json")
+    expected = next(one.test.value for one in record.clean if one.target == "int8")
+    # Four standard deviations of so many images; a broken file names one class in ten.
+    assert np.mean(right) >= expected - 4 * (expected * (1 - expected) / _IMAGES) ** 0.5
