@@ -66,6 +66,11 @@ def test_what_sounds_like_a_keyword_is_not_unknown(engine: str) -> None:
     assert {clip.name.rpartition("/")[2] for clip in found if clip.label == 2} == {"tree", "bird"}
 
 
+def test_other_words_must_sound_otherwise() -> None:
+    with pytest.raises(DataError, match="Received: won, write, each pronounced like one of the task"):
+        clips(words=("won", "write"))
+
+
 def test_the_words_that_come_along_are_none_of_speech_commands(shared: Path) -> None:
     words = common_words()
     assert len(words) == len(set(words)) > 500
