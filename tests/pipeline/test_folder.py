@@ -56,6 +56,15 @@ def test_a_training_took_as_long_as_its_epochs_those_before_an_interruption_too(
     assert folder.read(run.path)[1].stages["train"].seconds == 3000.5
 
 
+def test_a_history_that_is_copied_is_not_learned_twice(run: folder.RunFolder) -> None:
+    for stage, file in (("float", "float_history.jsonl"), ("train", "history.jsonl")):
+        with run.stage(stage, [file]):
+            (run.path / file).write_text('{"epoch": 1, "seconds": 1000.5}\n')
+    stages = folder.read(run.path)[1].stages
+    assert stages["float"].seconds == 1000.5
+    assert stages["train"].seconds < 60
+
+
 def test_a_stage_that_fails_leaves_no_record(run: folder.RunFolder) -> None:
     with pytest.raises(ZeroDivisionError), run.stage("train", []):
         raise ZeroDivisionError

@@ -68,10 +68,14 @@ class RunFolder:
         self._save({stage: self.record.stages[stage] for stage in earlier})
         began = time.perf_counter()
         yield
+        digests = {file: sha256(self.path / file) for file in files}
+        # A history that is an earlier stage's, copied, tells that stage's time.
+        known = {digest for stage in self.record.stages.values() for digest in stage.files.values()}
+        epochs = [self._epochs(file) for file, digest in digests.items() if digest not in known]
         done = StageRecord(
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(max([time.perf_counter() - began, *map(self._epochs, files)]), 2),
-            files={file: sha256(self.path / file) for file in files},
+            seconds=round(max([time.perf_counter() - began, *epochs]), 2),
+            files=digests,
         )
         self._save({**self.record.stages, name: done})
 
