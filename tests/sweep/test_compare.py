@@ -8,7 +8,7 @@ import pytest
 from tinyrobust.robustness.statistics import wilson
 from tinyrobust.sweep.columns import Value
 from tinyrobust.sweep.compare import _cell, spread, to_csv, written
-from tinyrobust.sweep.page import page
+from tinyrobust.sweep.page import markdown, page
 from tinyrobust.sweep.pareto import front
 from tinyrobust.sweep.record import JobRecord, RowRecord, SweepRecord
 
@@ -85,6 +85,24 @@ def test_the_page_says_everything_and_escapes_it(record):
         assert part in text
     assert "<b>one" not in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+def test_a_table_for_a_readme(record):
+    nbsp = "\u00a0"
+    assert markdown(record).splitlines() == [
+        "| w | Accuracy | .tflite | Runs |",
+        "| --- | --- | --- | --- |",
+        f"| &lt;b&gt;one&lt;/b&gt; | 85.0{nbsp}% ± 7.1 (n = 200, 79.4 to 89.3); reference 75.0{nbsp}% | - | 2 of 2 |",
+        "| two | - | - | 0 of 2 |",
+    ]
+    alone = RowRecord(
+        labels={"w": "a|b"},
+        cells=[_cell("accuracy", [(1, Value(0.0, 0, 200, reliable=False, note="quick"))], None)],
+        complete=1,
+        jobs=1,
+    )
+    table = markdown(record.model_copy(update={"rows": [alone], "columns": {"accuracy": "Accuracy"}}))
+    assert table.splitlines()[2] == f"| a\\|b | 0.0{nbsp}% (n = 200, 0.0 to 1.9; quick; unreliable: a check was raised) |"
 
 
 def test_the_record_comes_back(record, tmp_path):

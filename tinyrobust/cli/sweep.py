@@ -36,8 +36,9 @@ def sweep(
 ) -> None:
     """Run a grid of recipes and compare them: mean and spread over seeds, n and interval, others' figures beside ours.
 
-    Writes `sweep.json`, `sweep.csv` and `sweep.html`. What runs have in common is computed once; a run that fails does not
-    stop the others; stopped and started again, only what is missing runs. Exits with 1 when a run has failed.
+    Writes `sweep.json`, `sweep.csv`, `sweep.html` and `sweep.md`, a table for a README. What runs have in common is computed
+    once; a run that fails does not stop the others; stopped and started again, only what is missing runs. Exits with 1 when a
+    run has failed.
 
     **Examples**
 
@@ -143,12 +144,10 @@ def _show(record: "SweepRecord") -> None:
 
 def _cell(cell: "CellRecord") -> tuple[str, str, str]:
     from tinyrobust.sweep.columns import COLUMNS
-    from tinyrobust.sweep.compare import spread, written
+    from tinyrobust.sweep.compare import conditions, spread, written
 
     unit = COLUMNS[cell.column].unit
     reference = "" if cell.reference is None else written(unit, cell.reference)
     if cell.mean is None:
         return "-", "", reference
-    interval = f"n = {cell.n}, {100 * (cell.low or 0):.1f} to {100 * (cell.high or 0):.1f}" if cell.n else ""
-    told = (interval, cell.note, "" if cell.reliable else "unreliable")
-    return f"{written(unit, cell.mean)} {spread(unit, cell)}".strip(), ", ".join(filter(None, told)), reference
+    return f"{written(unit, cell.mean)} {spread(unit, cell)}".strip(), ", ".join(conditions(cell)), reference

@@ -147,3 +147,11 @@ def spread(unit: Unit, cell: CellRecord) -> str:
     if not cell.spread:
         return ""
     return f"± {100 * cell.spread:.2g}" if unit == "share" else f"± {written(unit, cell.spread)}"
+
+
+def conditions(cell: CellRecord) -> list[str]:
+    """What a figure holds under, as plain text: `n = 1,250, 79.4 to 89.3`, its note, whether a check was raised."""
+    told = []
+    if cell.n is not None and cell.low is not None and cell.high is not None:
+        told.append(f"n = {formats.count(cell.n)}, {formats.number(cell.low)} to {formats.number(cell.high)}")
+    return told + [text for text in (cell.note, "" if cell.reliable else "unreliable: a check was raised") if text]

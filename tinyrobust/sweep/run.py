@@ -8,7 +8,7 @@ from tinyrobust.files import write_atomic
 from tinyrobust.pipeline.folder import locked
 from tinyrobust.sweep import compare as comparison
 from tinyrobust.sweep.expand import Job, expand
-from tinyrobust.sweep.page import page
+from tinyrobust.sweep.page import markdown, page
 from tinyrobust.sweep.record import SweepRecord
 from tinyrobust.sweep.schedule import State, Status, execute, prepare
 from tinyrobust.sweep.spec import Sweep, load
@@ -38,7 +38,7 @@ def sweep(
         overrides: Settings for every run, such as "train.epochs=1"; they give the runs other hashes, and so other folders.
         runs_dir: Where run folders are made.
         data_dir: Where data sets are stored.
-        output: Where `sweep.json`, `sweep.csv`, `sweep.html` and the logs go; `sweeps/<name>` when None.
+        output: Where `sweep.json`, `sweep.csv`, `sweep.html`, `sweep.md` and the logs go; `sweeps/<name>` when None.
         watch: Called several times a second with every job and how it stands.
 
     Raises:
@@ -108,3 +108,4 @@ class _Writer:
         self.record.save(self._folder / "sweep.json")
         write_atomic(self._folder / "sweep.csv", comparison.to_csv(self.record))
         write_atomic(self._folder / "sweep.html", page(self.record))
+        write_atomic(self._folder / "sweep.md", markdown(self.record))

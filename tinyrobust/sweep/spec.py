@@ -12,8 +12,8 @@ from tinyrobust.errors import RecipeError
 from tinyrobust.sweep.columns import COLUMNS
 
 # Of the pipeline, in order; not imported from there, because that would load TensorFlow into the sweep's own process.
-STAGES = ("teacher", "float", "train", "export", "attack", "attack-waveform", "listen", "footprint", "report")
-Stage = Literal["train", "export", "attack", "footprint", "report"]
+STAGES = ("teacher", "float", "train", "export", "footprint", "attack", "attack-waveform", "listen", "report")
+Stage = Literal["train", "export", "footprint", "attack", "report"]
 _Scalar = str | int | float | bool
 
 
