@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from tinyrobust.robustness import checks
@@ -28,6 +30,15 @@ def test_a_stronger_black_box_is_reported() -> None:
     found = checks.black_box_wins([_outcome("pgd", 0.1, 60), _outcome("square", 0.1, 30, gradients=False)])
     assert found.raised
     assert "30 samples" in found.explanation
+
+
+def test_a_black_box_that_came_first_in_a_cascade_is_not_reported() -> None:
+    noise, pgd = _outcome("noise", 0.1, 60, gradients=False), _outcome("pgd", 0.1, 0)
+    left = noise.robust
+    assert not checks.black_box_wins([noise, replace(pgd, given=left, broken=left)]).raised
+    half = left & (np.arange(100) < 30)
+    later = replace(_outcome("square", 0.1, 0, gradients=False), given=left & ~half, broken=left & ~half)
+    assert checks.black_box_wins([noise, replace(pgd, given=left, broken=half), later]).raised
 
 
 def test_chance_other_targets_and_other_epsilons_are_not_reported() -> None:

@@ -171,13 +171,15 @@ def black_box_wins(outcomes: Sequence[Outcome]) -> Check:
         black = [o for o in here if not o.gradients or o.home == "surrogate"]
         if not white or not black:
             continue
-        extra = int((_union(black) & ~_union(white) & white[0].meant).sum())
+        # Of what came before it in a cascade, an attack that knows the gradients never got the samples.
+        left = np.logical_or.reduce([o.given for o in white]) & ~_union(white)
+        extra = int((_union(black) & left).sum())
         # Two tolerances: both sides are random searches.
         if extra > max(2 * tolerance(int(white[0].meant.sum())), worst):
-            best = max(black, key=lambda o: int((o.broken & ~_union(white)).sum()))
-            worst = extra
+            alone = {o.attack: int((o.broken & left).sum()) for o in black}
+            worst, best = extra, max(alone, key=alone.__getitem__)
             said = (
-                f"Gradient masking: at {norm} epsilon {epsilon:.4g} on {target}, attacks without its gradients ({best.attack} "
+                f"Gradient masking: at {norm} epsilon {epsilon:.4g} on {target}, attacks without its gradients ({best} "
                 f"most) break {extra} samples that every attack which knows the gradients leaves standing."
             )
     if worst:
