@@ -15,7 +15,7 @@ def test_two_epochs_through_every_stage(shared: Path, tmp_path: Path) -> None:
         runs_dir=tmp_path,
         data_dir=shared / "data" / "tfds",
     )
-    assert list(run.record.stages) == ["train", "export", "attack", "footprint", "report"]
+    assert list(run.record.stages) == ["train", "export", "footprint", "attack", "report"]
     assert run.record.dataset_sizes == {"train": 45_000, "validation": 5_000, "test": 10_000}
     assert [row["quantized_fraction"] for row in run.history] == [0.75, 1.0]
 

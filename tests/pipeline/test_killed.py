@@ -25,8 +25,8 @@ _DEATHS = (
     "train-0002.npz",
     "model.keras",
     "parity.json",
-    "robustness.json",
     "footprint.json",
+    "robustness.json",
     "README.md",
 )
 

@@ -78,12 +78,14 @@ def test_a_complete_run_is_not_done_again(tiny_recipe: Path, tiny_run: Any) -> N
 def test_only_what_is_missing_is_done(tiny_recipe: Path, tiny_run: Any, tmp_path: Path) -> None:
     copy = tmp_path / tiny_run.path.name
     shutil.copytree(tiny_run.path, copy)
-    (copy / "footprint.json").unlink()
+    (copy / "robustness.json").unlink()
     told: list[str] = []
     tinyrobust.run(tiny_recipe, runs_dir=tmp_path, progress=lambda label, *_: told.append(label))
-    assert "attack: complete" in told
-    assert "footprint: complete" not in told
-    assert json.loads((copy / "footprint.json").read_text()) == json.loads((tiny_run.path / "footprint.json").read_text())
+    assert "footprint: complete" in told
+    assert "attack: complete" not in told
+    before, after = (json.loads((run / "robustness.json").read_text()) for run in (tiny_run.path, copy))
+    assert after["headline"] == before["headline"]
+    assert (copy / "per_sample.npz").read_bytes() == (tiny_run.path / "per_sample.npz").read_bytes()
 
 
 def test_the_test_set_is_not_looked_at_before_the_attack_stage(tiny_run: Any) -> None:

@@ -269,6 +269,7 @@ STAGES = (
         ("model.tflite", "parity.json", "model_data.cc", "model_data.h"),
         speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
     ),
+    Stage("footprint", _footprint, ("footprint.json",)),
     Stage("attack", _attack, ("robustness.json", "per_sample.npz")),
     Stage(
         "attack-waveform",
@@ -277,6 +278,5 @@ STAGES = (
         needed=lambda recipe: recipe.robustness.waveform is not None,
     ),
     Stage("listen", _listen, ("detection.json",), needed=lambda recipe: recipe.listening is not None),
-    Stage("footprint", _footprint, ("footprint.json",)),
     Stage("report", _report, ("report.html", "README.md")),
 )
