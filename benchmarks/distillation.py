@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import tinyrobust
+from tinyrobust.cli import console
 from tinyrobust.robustness.record import AttackResult, Norm, Proportion, RobustnessRecord
 
 PROTOCOLS = ("paper", "adaptive")
@@ -28,19 +29,20 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
     for protocol in PROTOCOLS:
-        records = [
-            tinyrobust.attack(
-                run,
-                protocol=protocol,
-                epsilons=options.epsilon,
-                l2=options.l2,
-                samples=options.samples,
-                data_dir=options.data_dir,
-                output=run / f"attack-{protocol}",
-                progress=_tell,
-            )
-            for run in options.runs
-        ]
+        with console.progress() as progress:
+            records = [
+                tinyrobust.attack(
+                    run,
+                    protocol=protocol,
+                    epsilons=options.epsilon,
+                    l2=options.l2,
+                    samples=options.samples,
+                    data_dir=options.data_dir,
+                    output=run / f"attack-{protocol}",
+                    progress=progress,
+                )
+                for run in options.runs
+            ]
         names = [run.resolve().name.rpartition("-")[0] for run in options.runs]
         print("\n".join(["", f"Protocol `{protocol}`:", "", *table(names, records)]), flush=True)
 
@@ -78,10 +80,6 @@ def _radius(norm: Norm, epsilon: float) -> str:
 
 def _share(share: Proportion) -> str:
     return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%}, n = {share.n})".replace("%", " %")
-
-
-def _tell(label: str, done: int, total: int) -> None:
-    print(f"{label} ({done} of {total})", flush=True)
 
 
 if __name__ == "__main__":
