@@ -1,8 +1,10 @@
 """Fixtures that every room's tests share."""
 
 import os
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,22 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the development data (../shared) is not on this machine")
     return folder
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    started = time.thread_time()
+    yield
+    assert time.thread_time() - started < seconds
+
+
+@pytest.fixture(scope="session")
+def within() -> Callable[[float], AbstractContextManager[None]]:
+    """A context of so many seconds; it fails when its block takes more of this thread's processor time.
+
+    It finds what never ends, on a busy machine too; how fast things are is measured in benchmarks/.
+    """
+    return _within
 
 
 @pytest.fixture(scope="session")

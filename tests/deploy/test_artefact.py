@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,10 @@ def test_the_values_are_those_of_the_interpreter(small_tflite):
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_peer_models_are_read(shared, name):
+def test_peer_models_are_read(shared, name, within):
     path = shared / "peers" / f"{name}.tflite"
-    started = time.perf_counter()
-    model = read(path)
-    assert time.perf_counter() - started < 0.5
+    with within(2):
+        model = read(path)
     assert model.size == path.stat().st_size
     assert {operator.name for operator in model.operators} >= {"CONV_2D", "AVERAGE_POOL_2D", "RESHAPE", "FULLY_CONNECTED"}
 
@@ -180,21 +179,23 @@ def test_what_is_no_file_is_refused(tmp_path):
             read(path)
 
 
-def _outcome(path: Path, content: bytes) -> Artefact | None:
-    """What is read from `content`, or None where it is refused; anything else, and more than a second, fails the test."""
-    path.write_bytes(content)
-    started = time.perf_counter()
-    try:
-        return read(path)
-    except ModelFileError:
+@pytest.fixture
+def outcome(tmp_path, within) -> Callable[[bytes], Artefact | None]:
+    """`outcome(content)` is what is read, or None where it is refused; anything else, and more than seconds, fails the test."""
+
+    def find(content: bytes) -> Artefact | None:
+        path = tmp_path / "damaged.tflite"
+        path.write_bytes(content)
+        with within(4), suppress(ModelFileError):
+            return read(path)
         return None
-    finally:
-        assert time.perf_counter() - started < 1.0
+
+    return find
 
 
-def test_every_truncation_is_refused(small_tflite, tmp_path):
+def test_every_truncation_is_refused(small_tflite, outcome):
     content = small_tflite.read_bytes()
-    needed = max(length for length in range(0, len(content), 16) if _outcome(tmp_path / "cut.tflite", content[:length]) is None)
+    needed = max(length for length in range(0, len(content), 16) if outcome(content[:length]) is None)
     assert needed > 0.9 * len(content)  # what may be missing at the end is padding, or parts that are not read
 
 
@@ -215,18 +216,18 @@ def _damaged(content: bytes, seed: int, cases: int) -> list[bytes]:
     return results
 
 
-def test_damaged_bytes_never_do_more_than_refuse(small_tflite, tmp_path):
-    outcomes = [_outcome(tmp_path / "damaged.tflite", content) for content in _damaged(small_tflite.read_bytes(), 1, 800)]
-    assert 100 < sum(outcome is None for outcome in outcomes) < 700
+def test_damaged_bytes_never_do_more_than_refuse(small_tflite, outcome):
+    refused = sum(outcome(content) is None for content in _damaged(small_tflite.read_bytes(), 1, 800))
+    assert 100 < refused < 700
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_damaged_peers_never_do_more_than_refuse(shared, tmp_path, name):
+def test_damaged_peers_never_do_more_than_refuse(shared, outcome, name):
     for content in _damaged((shared / "peers" / f"{name}.tflite").read_bytes(), 2, 150):
-        _outcome(tmp_path / "damaged.tflite", content)
+        outcome(content)
 
 
-def test_parts_that_overlap_again_and_again_cost_little(tmp_path):
+def test_parts_that_overlap_again_and_again_cost_little(tmp_path, within):
     builder = flatbuffers.Builder(1024)
     inputs = builder.CreateNumpyVector(np.zeros(50_000, np.int32))
     outputs = builder.CreateNumpyVector(np.ones(1, np.int32))
@@ -269,10 +270,8 @@ def test_parts_that_overlap_again_and_again_cost_little(tmp_path):
     builder.Finish(schema.ModelEnd(builder), b"TFL3")
     path = tmp_path / "bomb.tflite"
     path.write_bytes(builder.Output())
-    started = time.perf_counter()
-    with pytest.raises(ModelFileError, match="overlap again and again"):
+    with within(4), pytest.raises(ModelFileError, match="overlap again and again"):
         read(path)
-    assert time.perf_counter() - started < 2
 
 
 def test_reading_needs_no_tensorflow(checkout):

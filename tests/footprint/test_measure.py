@@ -1,7 +1,6 @@
 """The footprint of real files: figures that add up, and figures that others measured."""
 
 import contextlib
-import time
 import tomllib
 
 import numpy as np
@@ -72,11 +71,10 @@ def test_the_record_survives_its_file(small_tflite, tmp_path):
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_peers_add_up_and_match_what_tflm_measured(shared, checkout, name):
+def test_peers_add_up_and_match_what_tflm_measured(shared, checkout, name, within):
     measured = {entry["model"]: entry for entry in tomllib.loads((checkout / "benchmarks" / "peers.toml").read_text())["tflm"]}
-    started = time.perf_counter()
-    record = footprint(shared / "peers" / f"{name}.tflite")
-    assert time.perf_counter() - started < 0.5
+    with within(2):
+        record = footprint(shared / "peers" / f"{name}.tflite")
     _adds_up(record)
     assert record.file.value == measured[name]["file"]
     assert record.arena.value == measured[name]["arena_reference"]["head"]
