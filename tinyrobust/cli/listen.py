@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def listen(
-    model: Annotated[Path, typer.Option("--model", metavar="MODEL", help="A run's folder, or a .tflite that it left.")],
+    model: Annotated[
+        Path,
+        typer.Option("--model", metavar="MODEL", help="The folder of a run or of a model of the zoo, or a .tflite of theirs."),
+    ],
     files: Annotated[list[Path] | None, typer.Argument(metavar="FILE.wav|.flac", help="Recordings, of any length.")] = None,
     frontend: Annotated[
         Path | None, typer.Option(metavar="FRONTEND.json", help="What the model hears; the one beside it when absent.")

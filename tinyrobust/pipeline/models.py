@@ -12,21 +12,25 @@ def locate(model: str | Path) -> tuple[Recipe | None, Path]:
     """The recipe of a model, where it is of a run, and its `.tflite`.
 
     Args:
-        model: The folder of a run, its `model.tflite`, or any `.tflite`.
+        model: The folder of a run or of a model of the zoo, the `model.tflite` in it, or any `.tflite`.
 
     Raises:
         ModelFileError: It is neither.
         RunFolderError: The run's records cannot be read.
     """
     path = Path(model)
-    run = path if path.is_dir() else path.parent
-    known = (run / "run.json").is_file() and (path.is_dir() or path.name == "model.tflite")
-    if not known and path.suffix != ".tflite":
+    folder = path if path.is_dir() else path.parent
+    flashed = folder / "model.tflite"
+    if (folder / "run.json").is_file() and path in (folder, flashed):
+        return read(folder)[0], flashed
+    if path.is_dir() and flashed.is_file():
+        return None, flashed
+    if path.suffix != ".tflite":
         raise ModelFileError(
             f"Expected the folder of a run or a .tflite file. Received: {path}",
             hint="`tinyrobust run RECIPE` makes a run under ./runs.",
         )
-    return (read(run)[0], run / "model.tflite") if known else (None, path)
+    return None, path
 
 
 def data_for(tflite: Path, data: str | None) -> Data:
