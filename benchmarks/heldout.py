@@ -9,7 +9,6 @@ counts every class alike. Test clips are not in the folder that this makes. Choo
 """
 
 import argparse
-import hashlib
 import tempfile
 from pathlib import Path
 
@@ -62,37 +61,26 @@ def main() -> None:
 
 def hold_out(source: Path, folder: Path, speech: Speech, fold: int) -> None:
     """Links to all but the test clips; the validation list names what is held out, the testing list what validation was."""
-    listed = {
-        line.rpartition(".")[0]: name
-        for name in ("validation_list.txt", "testing_list.txt")
-        for line in (source / name).read_text(encoding="utf-8").split()
-    }
-    lists: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
-    clips = [path for path in sorted(source.glob("[!_]*/*")) if listed.get(_key(path)) != "testing_list.txt"]
-    others = sorted({path.parent.name for path in clips} - set(speech.words))
-    for path in clips:
-        word, held_speaker = path.parent.name, _digit(path.name.partition("_")[0]) == fold
+    listed = corpus.lists(source)
+    clips = [path for path in sorted(source.glob("[!_]*/*")) if path.suffix.lower() in corpus.SUFFIXES]
+    parts = {path: part for path in clips if (part := corpus.part_of(path.parent.name, path, listed)) != "test"}
+    others = sorted({path.parent.name for path in parts} - set(speech.words))
+    held: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
+    for path, part in parts.items():
+        word, held_speaker = path.parent.name, corpus.speaker_hash(path.name) % _SPEAKERS == fold
         held_word = word in others[fold::FOLDS]
         # What a held-out speaker says of the unknown words that are learned would be neither learned nor held out.
         if word in others and held_speaker and not held_word:
             continue
         (folder / word).mkdir(parents=True, exist_ok=True)
         (folder / word / path.name).symlink_to(path.resolve())
-        if _key(path) in listed:
-            lists["testing_list.txt"].append(f"{_key(path)}.wav")
+        if part == "validation":
+            held["testing_list.txt"].append(f"{word}/{path.name}")
         elif held_word or held_speaker:
-            lists["validation_list.txt"].append(f"{_key(path)}.wav")
+            held["validation_list.txt"].append(f"{word}/{path.name}")
     (folder / BACKGROUND).symlink_to((source / BACKGROUND).resolve())
-    for name, lines in lists.items():
+    for name, lines in held.items():
         (folder / name).write_text("\n".join(lines), encoding="utf-8")
-
-
-def _key(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
-
-
-def _digit(speaker: str) -> int:
-    return int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16) % _SPEAKERS
 
 
 def trained(dataset: Dataset, resolved: Recipe, folder: Path, progress: Progress) -> keras.Model:
@@ -106,10 +94,9 @@ def trained(dataset: Dataset, resolved: Recipe, folder: Path, progress: Progress
 def noisy_copies(dataset: Dataset, resolved: Recipe, progress: Progress) -> np.ndarray:
     """Features of the held-out clips in noise, uint8 [copies, n, frames, coefficients, 1]."""
     heard, speech = dataset.heard, resolved.data.speech
-    grid = Grid(np.array(heard.record.low), np.array(heard.record.high))
     augment = speech.augment.model_copy(update={"copies": COPIES, "masks": Masks()})
     clips, background = heard.recordings.parts["validation"], heard.recordings.background
-    return copies_of(clips, background, speech.frontend, grid, augment, _NOISE_SEED, progress)
+    return copies_of(clips, background, speech.frontend, Grid.of(heard.record), augment, _NOISE_SEED, progress)
 
 
 def report(how: str, copies: list[np.ndarray], dataset: Dataset, network: keras.Model) -> None:

@@ -37,9 +37,7 @@ def test_the_recordings_are_what_the_features_were_made_of(tone_spotter: Any, re
     for part in ("train", "validation", "test"):
         split = getattr(data, part)
         rows = np.arange(len(split))[::-3]
-        x = Grid(np.array(front_end.low), np.array(front_end.high)).quantized(
-            features(recordings.audio(part, rows), front_end.settings)
-        )
+        x = Grid.of(front_end).quantized(features(recordings.audio(part, rows), front_end.settings))
         np.testing.assert_array_equal(x, split.x[rows])
 
 

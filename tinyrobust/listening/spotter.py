@@ -44,7 +44,7 @@ class Spotter:
                 hint=f"`tinyrobust export` writes {FRONTEND} beside the model; name it with --frontend if it is elsewhere.",
             )
         self.frontend = FrontendRecord.load(path)
-        self._grid = Grid(np.array(self.frontend.low), np.array(self.frontend.high))
+        self._grid = Grid.of(self.frontend)
         self._fits(path)
 
     @property

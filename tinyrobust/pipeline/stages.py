@@ -127,7 +127,7 @@ def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Objectiv
     heard = context.dataset.heard
     assert heard is not None
     assert isinstance(heard.record.settings, Mfcc)  # recipes with another front end are refused
-    front = MfccLayer(heard.record.settings, Grid(np.array(heard.record.low), np.array(heard.record.high)), rounded=True)
+    front = MfccLayer(heard.record.settings, Grid.of(heard.record), rounded=True)
     settings = context.recipe.train
     smoothing, seed = settings.label_smoothing, context.recipe.seed
     return SoundAdversarial(front, attack.snr_db, attack.steps, attack.step, smoothing, seed), front

@@ -84,7 +84,7 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
     recorded_silence = files.pop(_SILENCE_FOLDER, [])
     files = {word: paths for word, paths in files.items() if paths and not word.startswith((".", "_"))}
     words = _words(folder, speech, files)
-    listed = _listed(folder)
+    listed = lists(folder)
     missing = set(listed) - {
         _key(word, path) for word, paths in {**files, _SILENCE_FOLDER: recorded_silence}.items() for path in paths
     }
@@ -96,14 +96,14 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
     parts = {}
     for part in PARTS:
         random = np.random.default_rng([PARTS.index(part), seed if part == "train" else FIXED_SEED])
-        here = {word: [path for path in paths if _part_of(word, path, listed) == part] for word, paths in files.items()}
+        here = {word: [path for path in paths if part_of(word, path, listed) == part] for word, paths in files.items()}
         clips = [Clip(path, f"{word}/{path.name}", label) for label, word in enumerate(words) for path in here[word]]
         average = len(clips) / len(words)
         if UNKNOWN in classes:
             others = {word: paths for word, paths in here.items() if word not in words}
             clips += _unknown(others, round(speech.unknown * average), classes.index(UNKNOWN), random)
         if SILENCE in classes:
-            recorded = [path for path in recorded_silence if _part_of(_SILENCE_FOLDER, path, listed) == part]
+            recorded = [path for path in recorded_silence if part_of(_SILENCE_FOLDER, path, listed) == part]
             if recorded:
                 notes.append(f"silence of the {part} part: the {len(recorded):,} clips in {_SILENCE_FOLDER}")
             cuts = [] if recorded else background.cuts(part, max(1, round(speech.silence * average)), random)
@@ -160,12 +160,16 @@ def sha1_part(name: str) -> str:
     Args:
         name: The file's name, `<speaker>_nohash_<n>.wav`; of another file its name without suffix is the speaker.
     """
-    speaker = re.sub(r"_nohash_.*$", "", name) if "_nohash_" in name else Path(name).stem
-    number = int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16)
-    percentage = (number % _HASHES) * (100.0 / (_HASHES - 1))
+    percentage = (speaker_hash(name) % _HASHES) * (100.0 / (_HASHES - 1))
     if percentage < _SHARE:
         return "validation"
     return "test" if percentage < 2 * _SHARE else "train"
+
+
+def speaker_hash(name: str) -> int:
+    """The SHA-1 of a clip's speaker, as a number; `name` as in `sha1_part`."""
+    speaker = re.sub(r"_nohash_.*$", "", name) if "_nohash_" in name else Path(name).stem
+    return int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16)
 
 
 def _clips_in(folder: Path) -> list[Path]:
@@ -185,7 +189,7 @@ def _words(folder: Path, speech: Speech, files: dict[str, list[Path]]) -> tuple[
     return wanted
 
 
-def _listed(folder: Path) -> dict[str, str]:
+def lists(folder: Path) -> dict[str, str]:
     """What the two lists say: `word/name`, without suffix, to the part; empty where they are not both there.
 
     Suffixes do not count: who repacked .wav as .flac keeps the lists.
@@ -206,7 +210,8 @@ def _key(word: str, path: Path) -> str:
     return f"{word}/{path.stem}"
 
 
-def _part_of(word: str, path: Path, listed: dict[str, str]) -> str:
+def part_of(word: str, path: Path, listed: dict[str, str]) -> str:
+    """The part of a clip of that word: by what `lists` found, else by the archive's rule."""
     return listed.get(_key(word, path), "train") if listed else sha1_part(path.name)
 
 

@@ -35,7 +35,7 @@ class Hearing:
         self.differentiable = isinstance(record.settings, Mfcc)
         self._shape = (*record.shape, 1)
         self._settings = record.settings
-        self._grid = Grid(np.asarray(record.low), np.asarray(record.high))
+        self._grid = Grid.of(record)
 
     def features(self, x: FloatArray) -> FloatArray:
         """What the microcontroller hears: clips [n, samples], rounded to 16 bits, through the real front end.
