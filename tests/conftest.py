@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinyrobust.workers import THREADS
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Sums split among another number of threads train another network: with one, machines differ less.
+os.environ.update({name: os.environ.get(name, "1") for name in THREADS})
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
