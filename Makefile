@@ -31,7 +31,7 @@ demo: .venv/.run ## Train, export, attack and size the demo network (digits-stq)
 	$(BIN)/tinyrobust run digits-stq
 
 test: apt lint ## Check format, style, types and import rules, and run the tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/.dev ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow

@@ -31,7 +31,7 @@ def _left_by_pgd(estimator: CompiledClassifier, judge: CompiledClassifier, x: np
 def test_a_distilled_net_looks_robust_and_is_not(distilled_net, batch) -> None:
     plain = CompiledClassifier(distilled_net.model)
     mended = CompiledClassifier(smoothed(distilled_net.model), transform=UnitMargin())
-    assert np.mean(plain.predict(batch[0]).argmax(axis=1) == batch[1]) > 0.95
+    assert np.mean(plain.predict(batch[0]).argmax(axis=1) == batch[1]) > 0.9
     assert _vanished(plain, *batch) > 0.7
     assert _vanished(mended, *batch) == 0
     assert _left_by_pgd(plain, plain, *batch) > 0.7

@@ -11,7 +11,7 @@ from tinyrobust.deploy import artefact
 def test_two_epochs_through_every_stage(shared: Path, tmp_path: Path) -> None:
     run = tinyrobust.run(
         "cifar10-stq",
-        overrides=["train.epochs=2", "robustness.samples=24"],
+        overrides=["network.width=0.5", "train.epochs=2", "robustness.samples=24"],
         runs_dir=tmp_path,
         data_dir=shared / "data" / "tfds",
     )
