@@ -30,6 +30,7 @@ help: ## Say what the targets are
 demo: .venv/.run ## Train, export, attack and size the demo network (digits-stq); name the report to open
 	$(BIN)/tinyrobust run digits-stq
 
+# Test files run in the order of their names: in that of their number of tests, the long ones are last and alone.
 test: apt lint ## Check format, style, types and import rules, and run the tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

@@ -62,10 +62,10 @@ def main() -> None:
 def hold_out(source: Path, folder: Path, speech: Speech, fold: int) -> None:
     """Links to all but the test clips; the validation list names what is held out, the testing list what validation was."""
     listed = corpus.lists(source)
-    clips = [path for path in sorted(source.glob("[!_]*/*")) if path.suffix.lower() in corpus.SUFFIXES]
-    parts = {path: part for path in clips if (part := corpus.part_of(path.parent.name, path, listed)) != "test"}
+    clips = [(word, path) for word, paths in corpus.clips_by_word(source).items() for path in paths]
+    parts = {path: part for word, path in clips if (part := corpus.part_of(word, path, listed)) != "test"}
     others = sorted({path.parent.name for path in parts} - set(speech.words))
-    held: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
+    held: dict[str, list[str]] = {part: [] for part in corpus.LISTS}
     for path, part in parts.items():
         word, held_speaker = path.parent.name, corpus.speaker_hash(path.name) % _SPEAKERS == fold
         held_word = word in others[fold::FOLDS]
@@ -75,12 +75,12 @@ def hold_out(source: Path, folder: Path, speech: Speech, fold: int) -> None:
         (folder / word).mkdir(parents=True, exist_ok=True)
         (folder / word / path.name).symlink_to(path.resolve())
         if part == "validation":
-            held["testing_list.txt"].append(f"{word}/{path.name}")
+            held["test"].append(f"{word}/{path.name}")
         elif held_word or held_speaker:
-            held["validation_list.txt"].append(f"{word}/{path.name}")
+            held["validation"].append(f"{word}/{path.name}")
     (folder / BACKGROUND).symlink_to((source / BACKGROUND).resolve())
-    for name, lines in held.items():
-        (folder / name).write_text("\n".join(lines), encoding="utf-8")
+    for part, lines in held.items():
+        (folder / corpus.LISTS[part]).write_text("\n".join(lines), encoding="utf-8")
 
 
 def trained(dataset: Dataset, resolved: Recipe, folder: Path, progress: Progress) -> keras.Model:

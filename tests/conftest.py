@@ -16,7 +16,8 @@ from tinyrobust.workers import THREADS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Sums split among another number of threads train another network: with one, machines differ less.
-os.environ.update({name: os.environ.get(name, "1") for name in THREADS})
+for name in THREADS:
+    os.environ.setdefault(name, "1")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 

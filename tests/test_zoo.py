@@ -42,6 +42,10 @@ def test_all_of_a_folder_is_of_one_run_of_its_recipe(model: Path) -> None:
     assert f"recipe hash {recipe.load(model.name).hash[:8]}" in (model / "README.md").read_text()
 
 
+def test_the_paper_network_takes_less_than_its_budget() -> None:
+    assert FootprintRecord.load(assets.recipes()["cifar10-stq"].with_name("footprint.json")).weights_packed.value < 260_000
+
+
 def test_the_readme_quotes_the_records(model: Path, checkout: Path) -> None:
     record, size = RobustnessRecord.load(model / "robustness.json"), FootprintRecord.load(model / "footprint.json")
     clean = next(one.test for one in record.clean if one.target == "int8")

@@ -22,7 +22,7 @@ SUFFIXES = (".wav", ".flac")
 # The 12-class benchmark (Warden, section 7; MLPerf Tiny): these, unknown and silence.
 BENCHMARK = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _SILENCE_FOLDER = "_silence_"
-_LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
+LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
 _HASHES = 2**27  # as in the archive's README: the hash modulo this, as a percentage
 _SHARE = 10.0  # percent of the speakers for validation, and as many for the test
 # The draws for validation and test are the same for every recipe and seed, so that figures can be compared.
@@ -80,9 +80,8 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
     Raises:
         DataError: A class has no clips in a part, a word has no folder, or there is no background noise to cut from.
     """
-    files = {path.name: _clips_in(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name != BACKGROUND}
-    recorded_silence = files.pop(_SILENCE_FOLDER, [])
-    files = {word: paths for word, paths in files.items() if paths and not word.startswith((".", "_"))}
+    files = clips_by_word(folder)
+    recorded_silence = _clips_in(folder / _SILENCE_FOLDER) if (folder / _SILENCE_FOLDER).is_dir() else []
     words = _words(folder, speech, files)
     listed = lists(folder)
     missing = set(listed) - {
@@ -172,6 +171,12 @@ def speaker_hash(name: str) -> int:
     return int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16)
 
 
+def clips_by_word(folder: Path) -> dict[str, list[Path]]:
+    """The clips of every word that has some, by the word's name."""
+    words = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "_"))]
+    return {word.name: clips for word in words if (clips := _clips_in(word))}
+
+
 def _clips_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
@@ -194,10 +199,10 @@ def lists(folder: Path) -> dict[str, str]:
 
     Suffixes do not count: who repacked .wav as .flac keeps the lists.
     """
-    if not all((folder / name).is_file() for name in _LISTS.values()):
+    if not all((folder / name).is_file() for name in LISTS.values()):
         return {}
     listed: dict[str, str] = {}
-    for part, name in _LISTS.items():
+    for part, name in LISTS.items():
         try:
             lines = (folder / name).read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:

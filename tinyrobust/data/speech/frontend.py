@@ -1,7 +1,6 @@
 """From sound to the 8-bit grid that enters a network, whichever front end a recipe chooses."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +8,8 @@ from numpy.typing import NDArray
 from tinyrobust.data.speech import micro as tflm
 from tinyrobust.data.speech.mfcc import constants, mfcc
 from tinyrobust.data.speech.micro import micro
+from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.speech_recipe import Mfcc, Micro
-
-if TYPE_CHECKING:
-    from tinyrobust.data.speech.record import FrontendRecord
 
 # A coefficient's range is its mean and this many standard deviations either side, over the training clips. Coefficients are
 # about normally distributed, where 4 leave out 0.006 %; wider ranges would spend the 8 bits on outliers.
@@ -34,7 +31,7 @@ class Grid:
     high: NDArray[np.float64]
 
     @classmethod
-    def of(cls, record: "FrontendRecord") -> "Grid":
+    def of(cls, record: FrontendRecord) -> "Grid":
         """The grid of a front end that was used."""
         return cls(np.array(record.low), np.array(record.high))
 
