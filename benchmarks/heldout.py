@@ -19,7 +19,7 @@ from tinyrobust import data, recipe
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import percent
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.speech import corpus
+from tinyrobust.data.speech import corpus, partition
 from tinyrobust.data.speech.background import BACKGROUND
 from tinyrobust.data.speech.features import copies_of
 from tinyrobust.data.speech.frontend import Grid
@@ -47,9 +47,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         asked = recipe.load(options.recipe, options.set)
         hold_out(options.data_dir, Path(folder) / "clips", asked.data.speech, options.fold)
-        resolved = asked.model_copy(
-            update={"precision": FLOAT, "data": asked.data.model_copy(update={"name": str(Path(folder) / "clips")})}
-        )
+        speech = asked.data.speech.model_copy(update={"validation_speakers": 1.0})  # hold_out has seen to it
+        held = asked.data.model_copy(update={"name": str(Path(folder) / "clips"), "speech": speech})
+        resolved = asked.model_copy(update={"precision": FLOAT, "data": held})
         with console.progress() as progress:
             dataset = data.load(resolved.data, resolved.seed, progress=progress)
             network = trained(dataset, resolved, Path(folder), progress)
@@ -60,27 +60,32 @@ def main() -> None:
 
 
 def hold_out(source: Path, folder: Path, speech: Speech, fold: int) -> None:
-    """Links to all but the test clips; the validation list names what is held out, the testing list what validation was."""
-    listed = corpus.lists(source)
+    """Links to all but the test clips; the validation list names what is held out, the testing list what validation was.
+
+    What is held out is of the training speakers, however many of the validation speakers are learned from.
+    """
+    listed = partition.lists(source)
     clips = [(word, path) for word, paths in corpus.clips_by_word(source).items() for path in paths]
-    parts = {path: part for word, path in clips if (part := corpus.part_of(word, path, listed)) != "test"}
+    parts = {path: part for word, path in clips if (part := partition.part_of(word, path, listed)) != "test"}
     others = sorted({path.parent.name for path in parts} - set(speech.words))
-    held: dict[str, list[str]] = {part: [] for part in corpus.LISTS}
+    held: dict[str, list[str]] = {part: [] for part in partition.LISTS}
     for path, part in parts.items():
-        word, held_speaker = path.parent.name, corpus.speaker_hash(path.name) % _SPEAKERS == fold
+        word, held_speaker = path.parent.name, partition.speaker_hash(path.name) % _SPEAKERS == fold
         held_word = word in others[fold::FOLDS]
+        held_out = held_word or held_speaker
         # What a held-out speaker says of the unknown words that are learned would be neither learned nor held out.
         if word in others and held_speaker and not held_word:
             continue
         (folder / word).mkdir(parents=True, exist_ok=True)
         (folder / word / path.name).symlink_to(path.resolve())
-        if part == "validation":
+        stays = partition.part_of(word, path, listed, speech.validation_speakers) == "validation"
+        if part == "validation" and (held_out or stays):
             held["test"].append(f"{word}/{path.name}")
-        elif held_word or held_speaker:
+        elif held_out:
             held["validation"].append(f"{word}/{path.name}")
     (folder / BACKGROUND).symlink_to((source / BACKGROUND).resolve())
     for part, lines in held.items():
-        (folder / corpus.LISTS[part]).write_text("\n".join(lines), encoding="utf-8")
+        (folder / partition.LISTS[part]).write_text("\n".join(lines), encoding="utf-8")
 
 
 def trained(dataset: Dataset, resolved: Recipe, folder: Path, progress: Progress) -> keras.Model:

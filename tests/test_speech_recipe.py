@@ -76,6 +76,7 @@ def test_every_setting_changes_the_hash(spoken: Path) -> None:
         "backwards=1",
         "joined=1",
         "quiet_silence=true",
+        "validation_speakers=0.5",
     ]
     hashes = {recipe.load(spoken).hash}
     for setting in settings:

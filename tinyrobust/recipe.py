@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 Width = Annotated[float, Field(gt=0, le=4)]
 # Keys that recipes had not from the start.
 _LATER_DISTILLATION = ("teacher_width", "teacher_temperature", "teachers")
+_LATER_SPEECH = ("validation_speakers",)
 _LATER_ROBUSTNESS = ("l2", "l1", "l0", "grid", "waveform")
 WeightFormat = Literal["stochastic-ternary", "ternary", "binary", "fixed-point", "float"]
 
@@ -227,6 +228,8 @@ class Recipe(_Table):
             del values["data"]["fold"]
         if self.data.speech is None:  # likewise
             del values["data"]["speech"]
+        else:
+            _drop_defaults(values["data"]["speech"], self.data.speech, _LATER_SPEECH)
         if self.listening is None:  # likewise
             del values["listening"]
         _drop_defaults(values["robustness"], self.robustness, _LATER_ROBUSTNESS)

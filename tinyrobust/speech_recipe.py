@@ -132,6 +132,12 @@ class Speech(_Table):
         False,
         description="Training silence is cut at a loudness from none to that of its recording, as TensorFlow's example does.",
     )
+    validation_speakers: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the validation part's speakers who stay there; what the others say is learned from, too.",
+    )
     synthetic: Synthetic | None = None
     frontend: Frontend = Mfcc()
     augment: SpeechAugment = SpeechAugment()

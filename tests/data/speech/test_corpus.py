@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from tinyrobust.data.speech.background import read_background
-from tinyrobust.data.speech.corpus import PARTS, Corpus, find, sha1_part
+from tinyrobust.data.speech.corpus import PARTS, Corpus, find
+from tinyrobust.data.speech.partition import sha1_part
 from tinyrobust.errors import DataError
 from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
 
@@ -73,6 +74,27 @@ def test_no_speaker_is_in_two_parts(tones: Path, tmp_path: Path, with_lists: boo
     assert all(parts)
     if with_lists:
         assert {int(name, 16) % 5 for name in parts[2]} == {3}
+
+
+def test_validation_speakers_can_be_learned_from(shared: Path) -> None:
+    """Whole speakers move, the same ones at every share; the test part stays."""
+    words = ("up", "down", "left", "right", "go", "one", "two", "three")
+    asked = Speech(task="own-words", words=words, unknown=0)
+    shares = (1.0, 0.5, 0.2)
+    found = [
+        corpus(shared / "data" / "speech_commands", asked.model_copy(update={"validation_speakers": share})) for share in shares
+    ]
+    staying = [speakers(one, "validation") for one in found]
+    assert staying[0] > staying[1] > staying[2]
+    for one, stay, share in zip(found, staying, shares, strict=True):
+        assert not stay & speakers(one, "train")
+        assert stay | speakers(one, "train") == staying[0] | speakers(found[0], "train")
+        assert one.parts["test"] == found[0].parts["test"]
+        clips = [sum(clip.label < len(words) for clip in one.parts[part]) for part in ("train", "validation")]
+        assert sum(clips) == 8 * 390
+        # Three standard deviations of so many independent speakers.
+        assert abs(len(stay) / len(staying[0]) - share) <= 3 * (share * (1 - share) / len(staying[0])) ** 0.5
+    assert "80% of the validation part's speakers are of the training part" in found[2].notes
 
 
 def test_unknown_and_silence_are_multiples_of_an_average_word(tones: Path) -> None:

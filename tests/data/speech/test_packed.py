@@ -132,6 +132,8 @@ def test_it_is_unpacked_once(prepared: Path) -> None:
 def test_other_tasks_are_refused(prepared: Path) -> None:
     with pytest.raises(DataError, match=r"Expected task = \"12-class\".*Received: own-words.*upstream archive"):
         loaded(prepared, task="own-words", words=("up", "down"))
+    with pytest.raises(DataError, match=r"Expected validation_speakers = 1 .* does not say who speaks.*Received: 0\.5"):
+        loaded(prepared, validation_speakers=0.5)
     with pytest.raises(DataError, match=r"Expected a table \[data.speech\]"):
         load(Data(name=NAME), 7, prepared)
 

@@ -1,18 +1,14 @@
-"""A folder in the layout of Speech Commands, or any `<class>/*.wav`: which clips there are, of which class, for which part.
+"""A folder in the layout of Speech Commands, or any `<class>/*.wav`: which clips there are, of which class, for which part."""
 
-The parts are speaker-disjoint: by `testing_list.txt` and `validation_list.txt` where they are there, else by the rule that made
-them: the SHA-1 of the speaker's name (README.md of the archive; Warden, arXiv 1804.03209, section 7.1).
-"""
-
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tinyrobust.data.speech.background import BACKGROUND, Background
+from tinyrobust.data.speech.partition import key, lists, part_of
 from tinyrobust.errors import DataError
 from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
 
@@ -22,9 +18,6 @@ SUFFIXES = (".wav", ".flac")
 # The 12-class benchmark (Warden, section 7; MLPerf Tiny): these, unknown and silence.
 BENCHMARK = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _SILENCE_FOLDER = "_silence_"
-LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
-_HASHES = 2**27  # as in the archive's README: the hash modulo this, as a percentage
-_SHARE = 10.0  # percent of the speakers for validation, and as many for the test
 # The draws for validation and test are the same for every recipe and seed, so that figures can be compared.
 FIXED_SEED = 0
 # A stream of random numbers of its own: clips that are made leave the draws of unknown words and silence as they are.
@@ -84,10 +77,13 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
     recorded_silence = _clips_in(folder / _SILENCE_FOLDER) if (folder / _SILENCE_FOLDER).is_dir() else []
     words = _words(folder, speech, files)
     listed = lists(folder)
+    part_in = partial(part_of, listed=listed, staying=speech.validation_speakers)
     missing = set(listed) - {
-        _key(word, path) for word, paths in {**files, _SILENCE_FOLDER: recorded_silence}.items() for path in paths
+        key(word, path) for word, paths in {**files, _SILENCE_FOLDER: recorded_silence}.items() for path in paths
     }
     notes = [f"{len(missing):,} of {len(listed):,} clips that the lists name are not there"] if missing else []
+    if speech.validation_speakers < 1:
+        notes.append(f"{1 - speech.validation_speakers:.0%} of the validation part's speakers are of the training part")
     with_rest = speech.task != "all-words"
     classes = (
         words + ((UNKNOWN,) if with_rest and speech.unknown else ()) + ((SILENCE,) if with_rest and speech.silence else ())
@@ -95,14 +91,14 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
     parts = {}
     for part in PARTS:
         random = np.random.default_rng([PARTS.index(part), seed if part == "train" else FIXED_SEED])
-        here = {word: [path for path in paths if part_of(word, path, listed) == part] for word, paths in files.items()}
+        here = {word: [path for path in paths if part_in(word, path) == part] for word, paths in files.items()}
         clips = [Clip(path, f"{word}/{path.name}", label) for label, word in enumerate(words) for path in here[word]]
         average = len(clips) / len(words)
         if UNKNOWN in classes:
             others = {word: paths for word, paths in here.items() if word not in words}
             clips += _unknown(others, round(speech.unknown * average), classes.index(UNKNOWN), random)
         if SILENCE in classes:
-            recorded = [path for path in recorded_silence if part_of(_SILENCE_FOLDER, path, listed) == part]
+            recorded = [path for path in recorded_silence if part_in(_SILENCE_FOLDER, path) == part]
             if recorded:
                 notes.append(f"silence of the {part} part: the {len(recorded):,} clips in {_SILENCE_FOLDER}")
             cuts = [] if recorded else background.cuts(part, max(1, round(speech.silence * average)), random)
@@ -153,24 +149,6 @@ def _joined(spoken: list[Clip], count: int, classes: tuple[str, ...], random: np
     return made
 
 
-def sha1_part(name: str) -> str:
-    """The part of a clip by the archive's rule; all clips of a speaker share it.
-
-    Args:
-        name: The file's name, `<speaker>_nohash_<n>.wav`; of another file its name without suffix is the speaker.
-    """
-    percentage = (speaker_hash(name) % _HASHES) * (100.0 / (_HASHES - 1))
-    if percentage < _SHARE:
-        return "validation"
-    return "test" if percentage < 2 * _SHARE else "train"
-
-
-def speaker_hash(name: str) -> int:
-    """The SHA-1 of a clip's speaker, as a number; `name` as in `sha1_part`."""
-    speaker = re.sub(r"_nohash_.*$", "", name) if "_nohash_" in name else Path(name).stem
-    return int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16)
-
-
 def clips_by_word(folder: Path) -> dict[str, list[Path]]:
     """The clips of every word that has some, by the word's name."""
     words = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "_"))]
@@ -192,32 +170,6 @@ def _words(folder: Path, speech: Speech, files: dict[str, list[Path]]) -> tuple[
             hint='Name the words that you have: [data.speech] task = "own-words", words = [...].' if absent else None,
         )
     return wanted
-
-
-def lists(folder: Path) -> dict[str, str]:
-    """What the two lists say: `word/name`, without suffix, to the part; empty where they are not both there.
-
-    Suffixes do not count: who repacked .wav as .flac keeps the lists.
-    """
-    if not all((folder / name).is_file() for name in LISTS.values()):
-        return {}
-    listed: dict[str, str] = {}
-    for part, name in LISTS.items():
-        try:
-            lines = (folder / name).read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{folder / name} cannot be read: {error}.") from error
-        listed |= {line.rpartition(".")[0]: part for line in lines}
-    return listed
-
-
-def _key(word: str, path: Path) -> str:
-    return f"{word}/{path.stem}"
-
-
-def part_of(word: str, path: Path, listed: dict[str, str]) -> str:
-    """The part of a clip of that word: by what `lists` found, else by the archive's rule."""
-    return listed.get(_key(word, path), "train") if listed else sha1_part(path.name)
 
 
 def _unknown(others: dict[str, list[Path]], count: int, label: int, random: np.random.Generator) -> list[Clip]:

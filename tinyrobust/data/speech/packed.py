@@ -91,6 +91,12 @@ def find(
             f'Expected task = "12-class" for {card.name}: other words are not told apart there. Received: {speech.task}',
             hint="speech-commands, from the upstream archive, has all words.",
         )
+    if speech.validation_speakers < 1:
+        raise DataError(
+            f"Expected validation_speakers = 1 for {card.name}: it does not say who speaks. "
+            f"Received: {speech.validation_speakers}",
+            hint="speech-commands, from the upstream archive, has the speakers' names.",
+        )
     classes = BENCHMARK + ((UNKNOWN,) if speech.unknown else ()) + ((SILENCE,) if speech.silence else ())
     packs = _packs(card, loader, data_dir, progress)
     parts = {}
