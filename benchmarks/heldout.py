@@ -78,9 +78,9 @@ def hold_out(source: Path, folder: Path, speech: Speech, fold: int) -> None:
             continue
         (folder / word).mkdir(parents=True, exist_ok=True)
         (folder / word / path.name).symlink_to(path.resolve())
-        stays = partition.part_of(word, path, listed, speech.validation_speakers) == "validation"
-        if part == "validation" and (held_out or stays):
-            held["test"].append(f"{word}/{path.name}")
+        if part == "validation":
+            if held_out or partition.part_of(word, path, listed, speech.validation_speakers) == part:
+                held["test"].append(f"{word}/{path.name}")
         elif held_out:
             held["validation"].append(f"{word}/{path.name}")
     (folder / BACKGROUND).symlink_to((source / BACKGROUND).resolve())

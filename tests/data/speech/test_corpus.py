@@ -9,6 +9,7 @@ from tinyrobust.data.speech.partition import sha1_part
 from tinyrobust.errors import DataError
 from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
 
+REAL_WORDS = ("up", "down", "left", "right", "go", "one", "two", "three")
 OWN = Speech(task="own-words", words=("low", "high"))
 
 
@@ -48,9 +49,8 @@ def test_lists_and_rule_agree_on_every_real_clip(shared: Path) -> None:
 
 
 def test_the_real_task_has_the_counts_that_are_known(shared: Path) -> None:
-    words = ("up", "down", "left", "right", "go", "one", "two", "three")
-    found = corpus(shared / "data" / "speech_commands", Speech(task="own-words", words=words))
-    assert found.classes == (*words, "unknown", "silence")
+    found = corpus(shared / "data" / "speech_commands", Speech(task="own-words", words=REAL_WORDS))
+    assert found.classes == (*REAL_WORDS, "unknown", "silence")
     counts = {part: [sum(c.label == label for c in found.parts[part]) for label in range(10)] for part in PARTS}
     assert counts == {"train": [350] * 10, "validation": [40] * 10, "test": [130] * 9 + [80]}
     assert found.partition == "lists"
@@ -78,8 +78,7 @@ def test_no_speaker_is_in_two_parts(tones: Path, tmp_path: Path, with_lists: boo
 
 def test_validation_speakers_can_be_learned_from(shared: Path) -> None:
     """Whole speakers move, the same ones at every share; the test part stays."""
-    words = ("up", "down", "left", "right", "go", "one", "two", "three")
-    asked = Speech(task="own-words", words=words, unknown=0)
+    asked = Speech(task="own-words", words=REAL_WORDS, unknown=0)
     shares = (1.0, 0.5, 0.2)
     found = [
         corpus(shared / "data" / "speech_commands", asked.model_copy(update={"validation_speakers": share})) for share in shares
@@ -90,7 +89,7 @@ def test_validation_speakers_can_be_learned_from(shared: Path) -> None:
         assert not stay & speakers(one, "train")
         assert stay | speakers(one, "train") == staying[0] | speakers(found[0], "train")
         assert one.parts["test"] == found[0].parts["test"]
-        clips = [sum(clip.label < len(words) for clip in one.parts[part]) for part in ("train", "validation")]
+        clips = [sum(clip.label < len(REAL_WORDS) for clip in one.parts[part]) for part in ("train", "validation")]
         assert sum(clips) == 8 * 390
         # Three standard deviations of so many independent speakers.
         assert abs(len(stay) / len(staying[0]) - share) <= 3 * (share * (1 - share) / len(staying[0])) ** 0.5

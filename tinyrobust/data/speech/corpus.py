@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +73,12 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
         DataError: A class has no clips in a part, a word has no folder, or there is no background noise to cut from.
     """
     files = clips_by_word(folder)
-    recorded_silence = _clips_in(folder / _SILENCE_FOLDER) if (folder / _SILENCE_FOLDER).is_dir() else []
+    recorded_silence = _clips_in(folder / _SILENCE_FOLDER)
     words = _words(folder, speech, files)
     listed = lists(folder)
-    part_in = partial(part_of, listed=listed, staying=speech.validation_speakers)
-    missing = set(listed) - {
-        key(word, path) for word, paths in {**files, _SILENCE_FOLDER: recorded_silence}.items() for path in paths
-    }
+    recorded_clips = [(word, path) for word, paths in {**files, _SILENCE_FOLDER: recorded_silence}.items() for path in paths]
+    part_by_path = {path: part_of(word, path, listed, speech.validation_speakers) for word, path in recorded_clips}
+    missing = set(listed) - {key(word, path) for word, path in recorded_clips}
     notes = [f"{len(missing):,} of {len(listed):,} clips that the lists name are not there"] if missing else []
     if speech.validation_speakers < 1:
         notes.append(f"{1 - speech.validation_speakers:.0%} of the validation part's speakers are of the training part")
@@ -91,14 +89,14 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
     parts = {}
     for part in PARTS:
         random = np.random.default_rng([PARTS.index(part), seed if part == "train" else FIXED_SEED])
-        here = {word: [path for path in paths if part_in(word, path) == part] for word, paths in files.items()}
+        here = {word: [path for path in paths if part_by_path[path] == part] for word, paths in files.items()}
         clips = [Clip(path, f"{word}/{path.name}", label) for label, word in enumerate(words) for path in here[word]]
         average = len(clips) / len(words)
         if UNKNOWN in classes:
             others = {word: paths for word, paths in here.items() if word not in words}
             clips += _unknown(others, round(speech.unknown * average), classes.index(UNKNOWN), random)
         if SILENCE in classes:
-            recorded = [path for path in recorded_silence if part_in(_SILENCE_FOLDER, path) == part]
+            recorded = [path for path in recorded_silence if part_by_path[path] == part]
             if recorded:
                 notes.append(f"silence of the {part} part: the {len(recorded):,} clips in {_SILENCE_FOLDER}")
             cuts = [] if recorded else background.cuts(part, max(1, round(speech.silence * average)), random)
@@ -151,12 +149,13 @@ def _joined(spoken: list[Clip], count: int, classes: tuple[str, ...], random: np
 
 def clips_by_word(folder: Path) -> dict[str, list[Path]]:
     """The clips of every word that has some, by the word's name."""
-    words = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "_"))]
+    words = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
     return {word.name: clips for word in words if (clips := _clips_in(word))}
 
 
 def _clips_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in inside if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
 def _words(folder: Path, speech: Speech, files: dict[str, list[Path]]) -> tuple[str, ...]:
