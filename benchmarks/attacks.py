@@ -37,7 +37,7 @@ from tinyrobust.attacks.pgd import FastGradient, ProjectedGradient
 from tinyrobust.attacks.seeds import seeded
 from tinyrobust.attacks.square import Square
 from tinyrobust.attacks.zoo import ZeroOrder
-from tinyrobust.recipe import Train
+from tinyrobust.recipe.train import Train
 from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.learner import compiled
 

@@ -20,7 +20,7 @@ from tinyrobust.data.speech.differentiable import MfccLayer
 from tinyrobust.data.speech.folder import existing_folder
 from tinyrobust.data.speech.mfcc import constants, mfcc
 from tinyrobust.data.speech.sound import one_second, read_sound
-from tinyrobust.speech_recipe import Mfcc, Micro
+from tinyrobust.recipe.frontend import Mfcc, Micro
 
 FASTER, CLOSE, LAYER_CLOSE = 3.0, 1e-4, 1e-3
 SETTINGS = {"49x10": Mfcc(), "49x40": Mfcc(coefficients=40)}

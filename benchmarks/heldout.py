@@ -25,9 +25,10 @@ from tinyrobust.data.speech.features import copies_of
 from tinyrobust.data.speech.frontend import Grid
 from tinyrobust.networks.catalog import build
 from tinyrobust.progress import Progress
-from tinyrobust.recipe import FLOAT, Recipe
+from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.precision import FLOAT
+from tinyrobust.recipe.speech import Masks, Speech
 from tinyrobust.robustness.statistics import wilson
-from tinyrobust.speech_recipe import Masks, Speech
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
 from tinyrobust.training.objectives import CrossEntropy
 

@@ -44,7 +44,8 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.pipeline.folder import read
 from tinyrobust.quantizers.layers import freeze
-from tinyrobust.recipe import PrecisionRule, Train
+from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.train import Train
 from tinyrobust.robustness.targets import KerasTarget
 from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.learner import compiled
@@ -214,7 +215,7 @@ def digits() -> Bench:
     """The network of `benchmarks/attacks.py`, ternary and trained so, after fast adversarial training at epsilon 0.15."""
     images, labels = attacks.digits()
     keras.utils.set_random_seed(0)
-    layers = LayerFactory((PrecisionRule(layers=".*", weights="ternary"),), 0)
+    layers = LayerFactory(Precision.model_validate({"rule": [{"layers": ".*", "weights": "ternary"}]}), 0)
     image = keras.Input((8, 8, 1))
     x = layers.relu("conv1")(layers.norm("conv1")(layers.conv("conv1", 12, 3)(image)))
     x = layers.relu("conv2")(layers.norm("conv2")(layers.conv("conv2", 24, 3, strides=2)(x)))

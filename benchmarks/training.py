@@ -35,7 +35,8 @@ from tinyrobust.data.batches import Batches
 from tinyrobust.networks.catalog import build
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_fraction
 from tinyrobust.quantizers.weights import StochasticTernary
-from tinyrobust.recipe import FLOAT, Recipe
+from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.training.fit import seed_everything
 from tinyrobust.training.learner import compiled
 from tinyrobust.training.objectives import CrossEntropy

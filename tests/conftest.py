@@ -101,7 +101,7 @@ def robust_net(digits_net: DigitsNet, tmp_path_factory: pytest.TempPathFactory) 
     """The architecture of `digits_net` after fast adversarial training at epsilon 0.15: about 98 % right; three seconds."""
     import keras
 
-    from tinyrobust.recipe import Train
+    from tinyrobust.recipe.train import Train
     from tinyrobust.training.adversarial import FastAdversarial
     from tinyrobust.training.learner import compiled
 
@@ -210,11 +210,12 @@ name = "digits"
 train_samples = 500
 test_samples = 120
 [network]
+kind = "stqnet"
 width = 0.25
-[[precision]]
+[[precision.rule]]
 layers = "stem|logits"
 weights = "fixed-point"
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "stochastic-ternary"
 [train]

@@ -10,6 +10,7 @@ import pytest
 from tinyrobust import assets, recipe
 from tinyrobust.errors import RecipeError
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.precision import Precision
 
 _SMALL = """\
 description = "a test"
@@ -20,10 +21,13 @@ name = "digits"
 [data.augment]
 crop = 1
 
-[[precision]]
+[network]
+kind = "stqnet"
+
+[[precision.rule]]
 layers = "stem|logits"
 weights = "fixed-point"
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "ternary"
 
@@ -85,12 +89,11 @@ def test_extends_a_path_beside_it(small):
 
 
 def test_tables_are_merged_and_arrays_replaced(small):
-    text = (
-        'extends = "recipe.toml"\n[train.distillation]\nteacher_epochs = 9\n[[precision]]\nlayers = ".*"\nweights = "binary"\n'
-    )
+    rule = '[[precision.rule]]\nlayers = ".*"\nweights = "binary"\n'
+    text = f'extends = "recipe.toml"\n[train.distillation]\nteacher_epochs = 9\n{rule}'
     child = recipe.load(_write(small.parent / "child.toml", text))
     assert (child.train.distillation.temperature, child.train.distillation.teacher_epochs) == (20, 9)
-    assert [rule.weights for rule in child.precision] == ["binary"]
+    assert child.precision.formats == ("binary",)
 
 
 def test_what_a_child_does_without(small):
@@ -146,10 +149,12 @@ def test_a_parent_that_is_not_there(tmp_path):
         pytest.param('data.color="rgb"', lambda r: r.data.color == "rgb", id="quoted-text"),
         pytest.param(" data.name = my=data.npz ", lambda r: r.data.name == "my=data.npz", id="spaces-and-equals"),
         pytest.param("footprint.boards=['a', 'b']", lambda r: r.footprint.boards == ("a", "b"), id="list"),
-        pytest.param("precision.0.bits=4", lambda r: [rule.bits for rule in r.precision] == [4, 8], id="index"),
-        pytest.param("precision.-1.weights=binary", lambda r: r.precision[1].weights == "binary", id="index-from-the-end"),
+        pytest.param("precision.rule.0.bits=4", lambda r: r.precision.rules[0].weights.bits == 4, id="index"),
+        pytest.param(
+            "precision.rule.-1.weights=binary", lambda r: r.precision.rules[1].weights.kind == "binary", id="index-from-the-end"
+        ),
         pytest.param("train.stochastic.fractions=[0.25, 0.5, 0.75, 1]", lambda r: r.train.stochastic.fractions[0] == 0.25),
-        pytest.param("network.width=0.5", lambda r: r.network.width == 0.5, id="table-the-file-lacks"),
+        pytest.param("export.agreement=0.5", lambda r: r.export.agreement == 0.5, id="table-the-file-lacks"),
     ],
 )
 def test_an_override(small, override, value):
@@ -167,8 +172,8 @@ def test_overrides_are_applied_in_order_after_inheritance(small):
         pytest.param("train.epochs", "Expected --set KEY=VALUE.*Received: 'train.epochs'", id="no-value"),
         pytest.param("=3", "Expected --set KEY=VALUE", id="no-key"),
         pytest.param("train.epochs.x=3", "'train.epochs.x' is not a key that can be set", id="below-a-number"),
-        pytest.param("precision.7.bits=3", "'precision.7.bits' is not a key", id="index-that-is-not-there"),
-        pytest.param("precision.first.bits=3", "'precision.first.bits' is not a key", id="index-that-is-no-number"),
+        pytest.param("precision.rule.7.bits=3", "'precision.rule.7.bits' is not a key", id="index-that-is-not-there"),
+        pytest.param("precision.rule.first.bits=3", "'precision.rule.first.bits' is not a key", id="index-that-is-no-number"),
         pytest.param("train.epoch=3", "train.epoch: there is no such key. Did you mean 'epochs'", id="misspelt"),
         pytest.param("trian.epochs=3", "trian: there is no such key. Did you mean 'train'", id="misspelt-table"),
         pytest.param("train.epochs=three", "train.epochs: .*integer.*Received: 'three'", id="wrong-type"),
@@ -188,7 +193,7 @@ def test_an_override_that_does_not_fit(small, override, message):
     [
         pytest.param("seed = 3", "sede = 3", "sede: there is no such key. Did you mean 'seed'", id="top"),
         pytest.param("[data.augment]\ncrop", "[data.augment]\ncorp", "data.augment.corp: .*Did you mean 'crop'", id="nested"),
-        pytest.param('weights = "ternary"', 'wieghts = "ternary"', "precision.1.wieghts: .*Did you mean 'weights'", id="rule"),
+        pytest.param('weights = "ternary"', 'wieghts = "ternary"', "rule.1.wieghts: .*Did you mean 'weights'", id="rule"),
         pytest.param(
             "temperature = 20", "temprature = 20", "train.distillation.temprature: .*mean 'temperature'", id="distillation"
         ),
@@ -198,8 +203,8 @@ def test_an_override_that_does_not_fit(small, override, message):
         pytest.param("epochs = 5", "epochs = 0", "train.epochs: .*greater than or equal to 1. Received: 0", id="too-small"),
         pytest.param("learning_rate = 1e-3", "learning_rate = inf", "learning_rate: .*finite", id="infinite"),
         pytest.param('name = "digits"', "name = 7", "data.name: .*valid string. Received: 7", id="number-for-text"),
-        pytest.param('"ternary"', '"trinary"', "precision.1.weights: .*'stochastic-ternary'.*'trinary'", id="unknown-format"),
-        pytest.param('"stem|logits"', '"stem("', "precision.0.layers: .*Expected a regular expression", id="bad-regex"),
+        pytest.param('"ternary"', '"trinary"', "rule.1.weights: .*kind 'trinary'. Did you mean 'ternary'", id="unknown-format"),
+        pytest.param('"stem|logits"', '"stem("', "precision.rule.0.layers: .*Expected a regular expression", id="bad-regex"),
         pytest.param("epochs = 5", "", "train.epochs: is missing", id="missing-key"),
         pytest.param('[data]\nname = "digits"', "[data]", "data.name: is missing", id="missing-nested-key"),
         pytest.param("seed = 3", 'seed = 3\nname = "x"', "'name' is not a key of a recipe: its folder names it", id="name"),
@@ -313,8 +318,8 @@ def test_name_and_description_do_not_change_the_hash(small):
         "data.validation=0.2",
         "data.augment.crop=2",
         "network.width=0.9",
-        "precision.0.bits=7",
-        "precision.1.weights=binary",
+        "precision.rule.0.bits=7",
+        "precision.rule.1.weights=binary",
         "train.epochs=6",
         "train.ema=0.5",
         "train.distillation.temperature=21",
@@ -332,7 +337,7 @@ def test_everything_else_changes_the_hash(small, override):
 
 def test_the_order_of_rules_changes_the_hash(small):
     loaded = recipe.load(small)
-    assert loaded.model_copy(update={"precision": loaded.precision[::-1]}).hash != loaded.hash
+    assert loaded.model_copy(update={"precision": Precision(rule=loaded.precision.rules[::-1])}).hash != loaded.hash
 
 
 def test_a_recipe_is_frozen(small):

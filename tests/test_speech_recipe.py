@@ -1,14 +1,12 @@
 """The table [data.speech]: what it may say, and that recipes without it are the same runs as before."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
 from tinyrobust import recipe
 from tinyrobust.errors import RecipeError
-from tinyrobust.speech_recipe import Mfcc, Micro
+from tinyrobust.recipe.frontend import Mfcc, Micro
 
 _SPEECH = """\
 [data]
@@ -24,7 +22,7 @@ copies = 4
 snr_db = [5, 15]
 [data.speech.augment.masks]
 time = 1
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "ternary"
 [train]
@@ -99,15 +97,10 @@ def test_learning_on_attacked_sound_has_keys_of_its_own() -> None:
         recipe.load("kws-stq", ["robustness.waveform.snr_db=[10, 20]"])
 
 
-def test_recipes_of_images_keep_their_hash() -> None:
-    """As before there was such a table: the hash of everything but it."""
+def test_a_table_that_says_what_is_the_default_changes_no_hash() -> None:
     loaded = recipe.load("digits-stq")
-    values = loaded.model_dump(mode="json", exclude={"name", "description"})
-    del values["data"]["speech"], values["data"]["fold"], values["train"]["adversarial"], values["listening"]
-    del values["train"]["quantization"]
-    for key in ("l2", "l1", "l0", "grid", "waveform"):
-        del values["robustness"][key]
-    assert loaded.hash == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    assert recipe.load("digits-stq", ["robustness.grid=false", "footprint.boards=[]"]).hash == loaded.hash
+    assert recipe.load("digits-stq", ["robustness.grid=true"]).hash != loaded.hash
 
 
 @pytest.mark.parametrize(

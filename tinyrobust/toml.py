@@ -1,6 +1,5 @@
 """TOML files that people write: read, validated, and refused in words that name the nearest valid key."""
 
-import difflib
 import json
 import tomllib
 from collections.abc import Collection
@@ -10,6 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from tinyrobust.choices import nearest, no_such
 from tinyrobust.errors import TinyRobustError
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -53,12 +53,17 @@ def validated(model: type[_Model], values: dict[str, Any], what: str, error: typ
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Both, key by key: tables are merged, and of anything else that both have, `above` counts."""
+    """Both, key by key: tables are merged, and of anything else that both have, `above` counts.
+
+    A table of another `kind` replaces the one below: their keys have nothing in common.
+    """
     both = {
         key: merged(below[key], above[key])
         for key in below
         if isinstance(below[key], dict) and isinstance(above.get(key), dict)
     }
+    if above.get("kind", below.get("kind")) != below.get("kind"):
+        return above
     return {**below, **above, **both}
 
 
@@ -111,7 +116,13 @@ def explain(error: ValidationError, model: type[BaseModel], hidden: Collection[s
         if problem["type"] == "extra_forbidden":
             table, key = problem["loc"][:-1], str(problem["loc"][-1])
             valid = [name for name in _fields_at(model, table) if table or name not in hidden]
-            lines.append(f"  {place}: there is no such key.{nearest(key, valid)}")
+            known = f"Valid keys: {', '.join(valid)}." if valid else ""
+            lines.append(" ".join(filter(None, (f"  {place}: there is no such key.", nearest(key, valid), known))))
+        elif problem["type"] == "union_tag_invalid":
+            known, tag = problem["ctx"]["expected_tags"].replace("'", "").split(", "), str(problem["ctx"]["tag"])
+            lines.append(f"  {place}: {no_such('kind', tag, known)}")
+        elif problem["type"] == "union_tag_not_found":
+            lines.append(f"  {place}: kind is missing: it says which of the tables of this place it is.")
         elif problem["type"] == "missing":
             lines.append(f"  {place}: is missing.")
         elif problem["type"] == "value_error":  # raised by a model of ours: it says what was received
@@ -119,13 +130,6 @@ def explain(error: ValidationError, model: type[BaseModel], hidden: Collection[s
         else:
             lines.append(f"  {place or 'file'}: {problem['msg']}. Received: {problem['input']!r}")
     return "\n".join(lines)
-
-
-def nearest(key: str, valid: list[str]) -> str:
-    """A sentence that names the valid key closest to `key`, and all of them; empty where there are none."""
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    listing = f" Valid keys: {', '.join(valid)}." if valid else ""
-    return f" Did you mean {close[0]!r}?{listing}" if close else listing
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -59,7 +59,7 @@ def test_every_list_prints_for_people_and_machines(what: str) -> None:
         (["run", "digits-stq", "--set", "train.epoch=3"], "Did you mean 'epochs'?"),
         (["run", "digits-stq", "--set", "train.epochs"], "Expected --set KEY=VALUE"),
         (["run", "digits-stq", "--set", "data.name=mars"], "mars"),
-        (["run", "digits-stq", "--set", "precision.0.layers=blok.*"], "matches no layer"),
+        (["run", "digits-stq", "--set", "precision.rule.0.layers=blok.*"], "matches no layer"),
         (["run", "digits-stq", "--set", "robustness.protocol=quik"], "quick"),
         (["run", "digits-stq", "--set", 'footprint.boards=["zero"]'], "arduino-zero"),
         (["attack", "nothing.tflite"], "nothing.tflite"),

@@ -10,7 +10,7 @@ import pytest
 from tinyrobust.data import Split, load
 from tinyrobust.data.batches import Batches, augmented
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment, Data
+from tinyrobust.recipe.data import Augment, Data
 
 SHIFTS = Augment(flip=True, crop=2)
 
@@ -151,7 +151,7 @@ RESUME = """
 import keras, numpy as np
 from tinyrobust.data import load
 from tinyrobust.data.batches import Batches
-from tinyrobust.recipe import Augment, Data
+from tinyrobust.recipe.data import Augment, Data
 train = load(Data(name="digits", train_samples=300), seed=7).train
 def trained(size, *stretches):
     keras.utils.set_random_seed(0)

@@ -20,7 +20,7 @@ from tinyrobust.data.converted import converted
 from tinyrobust.data.images import squared
 from tinyrobust.data.rows import Rows
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment, Data, Fold
+from tinyrobust.recipe.data import Augment, Data, Fold
 
 Budget = Callable[[str], None]
 
@@ -139,7 +139,7 @@ from pathlib import Path
 import keras, tensorflow, tensorflow_datasets
 from tinyrobust.data import load
 from tinyrobust.data.batches import Batches, InOrder
-from tinyrobust.recipe import Augment, Data
+from tinyrobust.recipe.data import Augment, Data
 
 def mib(key):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -253,10 +253,11 @@ name = "imagenette"
 color = "rgb"
 size = 16
 validation = 0.2
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "stochastic-ternary"
 [network]
+kind = "stqnet"
 width = 0.25
 [train]
 epochs = 2

@@ -6,7 +6,7 @@ import pytest
 
 from tinyrobust.data import load
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment, Data
+from tinyrobust.recipe.data import Augment, Data
 
 
 def arrays(**changes: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tinyrobust.data.own import Added, add
 from tinyrobust.errors import DataError
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.record import RunRecord
-from tinyrobust.recipe import Augment, Data
+from tinyrobust.recipe.data import Augment, Data
 
 
 def picture(value: int, size: int = 6, channels: int = 1) -> Image.Image:

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from tinyrobust.data import Dataset, load
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment, Data, Fold
+from tinyrobust.recipe.data import Augment, Data, Fold
 
 
 def digits(seed: int = 7, **settings: Any) -> Dataset:

@@ -11,7 +11,7 @@ from tinyrobust.data import available, load, read_card
 from tinyrobust.data.cards import Tfds
 from tinyrobust.data.tfds import read_tfds, tfds_folder
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment, Data
+from tinyrobust.recipe.data import Augment, Data
 
 SVHN = Data(name="svhn_cropped", color="rgb")
 LOADER = Tfds(kind="tfds", name="svhn_cropped", version="3.1.0")
@@ -144,7 +144,7 @@ sys.modules["tensorflow"] = None
 from pathlib import Path
 from tinyrobust.data import load
 from tinyrobust.errors import MissingToolError
-from tinyrobust.recipe import Data
+from tinyrobust.recipe.data import Data
 assert len(load(Data(name="digits"), 7).test) == 360
 try:
     load(Data(name="svhn_cropped"), 7, Path(sys.argv[1]))

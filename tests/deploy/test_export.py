@@ -6,7 +6,7 @@ from tinyrobust.deploy.export import export
 from tinyrobust.deploy.record import ParityRecord
 from tinyrobust.errors import ParityError
 from tinyrobust.footprint.measure import arena_head
-from tinyrobust.recipe import Export
+from tinyrobust.recipe.export import Export
 
 FILES = {"model.tflite", "model_data.cc", "model_data.h", "parity.json"}
 

@@ -10,8 +10,9 @@ import pytest
 from tinyrobust.data import Dataset, load
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.deploy.frontend_header import FILES, HEADER, VECTORS, write_frontend
-from tinyrobust.recipe import Data
-from tinyrobust.speech_recipe import Mfcc, Micro, Speech
+from tinyrobust.recipe.data import Data
+from tinyrobust.recipe.frontend import Mfcc, Micro
+from tinyrobust.recipe.speech import Speech
 
 _STRICT = ("-Wall", "-Wextra", "-pedantic", "-Werror")
 _MICRO_USER = """

@@ -7,7 +7,7 @@ from tinyrobust.deploy.parity import check, layer_errors, measure
 from tinyrobust.deploy.record import ParityRecord, TernaryKernel
 from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError, ParityError
-from tinyrobust.recipe import Export
+from tinyrobust.recipe.export import Export
 
 
 def measured(net, path=None) -> ParityRecord:

@@ -17,7 +17,7 @@ from tinyrobust.deploy import artefact
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.errors import ModelFileError
-from tinyrobust.recipe import Data
+from tinyrobust.recipe.data import Data
 
 Floats = npt.NDArray[np.float32]
 

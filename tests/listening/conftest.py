@@ -9,8 +9,8 @@ import pytest
 
 from tinyrobust.data.arrays import Dataset, scale
 from tinyrobust.data.speech.record import FRONTEND
-from tinyrobust.recipe import Data
-from tinyrobust.speech_recipe import Speech, SpeechAugment
+from tinyrobust.recipe.data import Data
+from tinyrobust.recipe.speech import Speech, SpeechAugment
 
 
 @dataclass(frozen=True)

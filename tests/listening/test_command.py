@@ -17,7 +17,7 @@ from tinyrobust.errors import TinyRobustError
 from tinyrobust.listening.files import listen_to
 from tinyrobust.listening.measure import measure
 from tinyrobust.listening.spotter import Listener, Spotter
-from tinyrobust.speech_recipe import Listening
+from tinyrobust.recipe.listening import Listening
 
 RATE = 16_000
 

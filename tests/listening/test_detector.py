@@ -5,7 +5,7 @@ import pytest
 
 from tinyrobust.errors import ModelFileError
 from tinyrobust.listening.detector import Detection, Smoother, Trigger, posteriors
-from tinyrobust.speech_recipe import Listening
+from tinyrobust.recipe.listening import Listening
 
 CLASSES = ("up", "down", "unknown", "silence")
 SETTINGS = Listening(hop_ms=100, smoothing_ms=300, refractory_ms=1000)

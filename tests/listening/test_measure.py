@@ -15,7 +15,7 @@ from tinyrobust.listening.material import SLOT, streams
 from tinyrobust.listening.measure import THRESHOLDS, measure, rate
 from tinyrobust.listening.record import DetectionRecord
 from tinyrobust.listening.spotter import Spotter
-from tinyrobust.speech_recipe import Listening
+from tinyrobust.recipe.listening import Listening
 
 SETTINGS = Listening(snr_db=20)
 

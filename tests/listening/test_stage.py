@@ -21,7 +21,7 @@ name = "{tones}"
 [data.speech]
 task = "own-words"
 words = ["low", "high"]
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "ternary"
 [train]

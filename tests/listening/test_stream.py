@@ -10,7 +10,7 @@ from tinyrobust.data.speech.micro import HIGH, LOW
 from tinyrobust.data.speech.sound import read_sound
 from tinyrobust.errors import RecipeError
 from tinyrobust.listening.stream import Stream
-from tinyrobust.speech_recipe import Mfcc, Micro
+from tinyrobust.recipe.frontend import Mfcc, Micro
 
 FRONT_ENDS: dict[str, Mfcc | Micro] = {
     "mfcc": Mfcc(),

@@ -10,7 +10,7 @@ from tinyrobust.networks.catalog import build
 
 def _built(shape: tuple[int, int, int], width: float = 1.0, classes: int = 10) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return build(recipe.load("digits-stq", ["network.name=dscnn", f"network.width={width}"]), shape, classes)
+    return build(recipe.load("digits-stq", ["network.kind=dscnn", f"network.width={width}"]), shape, classes)
 
 
 def test_it_has_the_size_of_mlperf_tiny():

@@ -8,12 +8,12 @@ from tinyrobust.errors import RecipeError
 from tinyrobust.networks.catalog import build
 from tinyrobust.quantizers.activations import QuantizedReLU
 from tinyrobust.quantizers.layers import weight_layers
-from tinyrobust.recipe import PrecisionRule
+from tinyrobust.recipe.precision import Precision
 
 
 def _network(*rules: dict[str, object], seed: int = 7) -> keras.Model:
     base = recipe.load("digits-stq", ["network.width=0.1", f"seed={seed}"])
-    return build(base.model_copy(update={"precision": tuple(PrecisionRule(**rule) for rule in rules)}), (8, 8, 1), 10)
+    return build(base.model_copy(update={"precision": Precision.model_validate({"rule": rules})}), (8, 8, 1), 10)
 
 
 def _formats(network: keras.Model) -> dict[str, str]:

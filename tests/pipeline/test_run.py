@@ -107,8 +107,8 @@ def test_broken_parity_refuses_the_export(tiny_recipe: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("precision.0.layers=blok.*", "matches no layer"),
-        ("network.name=resnet", "stqnet"),
+        ("precision.rule.0.layers=blok.*", "matches no layer"),
+        ("network.kind=resnet", "stqnet"),
         ("robustness.protocol=quik", "quick"),
     ],
 )

@@ -27,12 +27,12 @@ copies = 2
 shift_ms = 50
 noise = 0.5
 [network]
-name = "dscnn"
+kind = "dscnn"
 width = 0.125
-[[precision]]
+[[precision.rule]]
 layers = "stem|logits"
 weights = "fixed-point"
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "ternary"
 [train]

@@ -41,12 +41,12 @@ copies = 3
 shift_ms = 100
 noise = 0.5
 [network]
-name = "dscnn"
+kind = "dscnn"
 width = 0.25
-[[precision]]
+[[precision.rule]]
 layers = "stem|logits"
 weights = "fixed-point"
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "ternary"
 [train]

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tinyrobust
 from tinyrobust.data.sources import load
 from tinyrobust.errors import ModelFileError
-from tinyrobust.recipe import Data
+from tinyrobust.recipe.data import Data
 from tinyrobust.robustness.record import RobustnessRecord
 
 # Every view of `adaptive`, each on every image, at a budget for everyday: most of the time is tracing.

@@ -25,12 +25,12 @@ name = "{tones}"
 task = "own-words"
 words = ["low", "high"]
 [network]
-name = "dscnn"
+kind = "dscnn"
 width = 0.125
-[[precision]]
+[[precision.rule]]
 layers = "stem|logits"
 weights = "fixed-point"
-[[precision]]
+[[precision.rule]]
 layers = ".*"
 weights = "ternary"
 [train]

@@ -20,7 +20,7 @@ from tinyrobust.quantizers.layers import (
     without_rounding,
 )
 from tinyrobust.quantizers.weights import Binary, FixedPoint, StochasticTernary, Ternary
-from tinyrobust.recipe import PrecisionRule
+from tinyrobust.recipe.precision import Precision
 
 _X = np.random.default_rng(0).uniform(size=(32, 8, 8, 1)).astype(np.float32)
 
@@ -28,7 +28,9 @@ _X = np.random.default_rng(0).uniform(size=(32, 8, 8, 1)).astype(np.float32)
 def _network(weights: str, activations: str = "relu6") -> keras.Model:
     """Every kind of layer, a residual branch, batch norm with statistics that are not the initial ones."""
     keras.utils.set_random_seed(0)
-    layers = LayerFactory((PrecisionRule(layers=".*", weights=weights, activations=activations),), 5)
+    layers = LayerFactory(
+        Precision.model_validate({"rule": [{"layers": ".*", "weights": weights, "activations": activations}]}), 5
+    )
     image = keras.Input((8, 8, 1))
     x = layers.relu("stem")(layers.norm("stem")(layers.conv("stem", 6, 3)(image)))
     y = layers.norm("depthwise")(layers.depthwise("depthwise", 3)(x))

@@ -12,13 +12,13 @@ from keras import ops
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_fraction
 from tinyrobust.quantizers.weights import StochasticTernary, relative_error, twn
-from tinyrobust.recipe import PrecisionRule
+from tinyrobust.recipe.precision import Precision
 
 
 def _network(seed: int = 5) -> keras.Model:
     """One layer of each kind, all stochastic; no dropout, no batch norm."""
     keras.utils.set_random_seed(0)
-    layers = LayerFactory((PrecisionRule(layers=".*", weights="stochastic-ternary"),), seed)
+    layers = LayerFactory(Precision.model_validate({"rule": [{"layers": ".*", "weights": "stochastic-ternary"}]}), seed)
     image = keras.Input((6, 6, 2))
     x = layers.conv("conv", 8, 3)(image)
     x = layers.depthwise("depthwise", 3)(x)
@@ -195,7 +195,7 @@ def test_the_draw_equals_the_sequential_roulette():
 
 
 def test_layers_draw_independently():
-    layers = LayerFactory((PrecisionRule(layers=".*", weights="stochastic-ternary"),), seed=5)
+    layers = LayerFactory(Precision.model_validate({"rule": [{"layers": ".*", "weights": "stochastic-ternary"}]}), 5)
     first, second = (
         _draws(*_probe(lambda name=name: layers.dense(name, 10), np.eye(18, dtype=np.float32), 0.5), 12)
         for name in ("dense1", "dense2")

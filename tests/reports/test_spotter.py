@@ -14,6 +14,7 @@ from tinyrobust.errors import RunFolderError
 from tinyrobust.files import sha256
 from tinyrobust.listening.record import DetectionRecord, Material, Measured, Point, Rate, WordRate
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.listening import Listening
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.card import write_card
@@ -24,7 +25,6 @@ from tinyrobust.reports.report import render
 from tinyrobust.reports.sound import level, signal_to_noise, spectrogram_uri, wav_uri
 from tinyrobust.robustness.record import AttackResult, RobustnessRecord, WorstCase
 from tinyrobust.robustness.statistics import wilson
-from tinyrobust.speech_recipe import Listening
 
 WORDS = ("up", "down", "unknown", "silence")
 RATIOS = (10**-1.5, 0.1, 10**-0.5)

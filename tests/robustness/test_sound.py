@@ -17,11 +17,11 @@ from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.data.speech.sound import one_second, read_sound
 from tinyrobust.data.speech.units import samples, shifted, unit
 from tinyrobust.errors import ModelFileError, TinyRobustError
+from tinyrobust.recipe.frontend import Mfcc, Micro
 from tinyrobust.robustness.bounds import inside
 from tinyrobust.robustness.grid import sampled
 from tinyrobust.robustness.outcomes import SOUND_NORMS, distances, moved
 from tinyrobust.robustness.targets import Hearing, KerasTarget
-from tinyrobust.speech_recipe import Mfcc, Micro
 
 
 @pytest.fixture(scope="module")

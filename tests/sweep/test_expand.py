@@ -13,7 +13,7 @@ from tinyrobust import assets
 from tinyrobust.cli.app import app
 from tinyrobust.errors import RecipeError
 from tinyrobust.pipeline import stages
-from tinyrobust.recipe import Fold
+from tinyrobust.recipe.data import Fold
 from tinyrobust.sweep.columns import COLUMNS, Value, value
 from tinyrobust.sweep.expand import Job, expand, rows
 from tinyrobust.sweep.share import keys
@@ -34,7 +34,7 @@ label = "ternary"
 [[axis.point]]
 label = "binary"
 name = "digits-binary"
-set = ['precision=[{layers=".*", weights="binary"}]', "train.ema=0.9"]
+set = ['precision.rule=[{layers=".*", weights="binary"}]', "train.ema=0.9"]
 """
 
 
@@ -46,7 +46,7 @@ def jobs_of(folder: Path, text: str, *overrides: str) -> list[Job]:
 
 def test_axes_are_crossed_and_the_first_seed_comes_first(tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path, _TWO_AXES)
-    found = [(job.recipe.seed, job.recipe.train.epochs, job.recipe.precision[0].weights) for job in jobs]
+    found = [(job.recipe.seed, job.recipe.train.epochs, job.recipe.precision.formats[0]) for job in jobs]
     fixed, binary = "fixed-point", "binary"
     assert found == [(seed, epochs, weights) for seed in (1, 2) for epochs in (5, 6, 7) for weights in (fixed, binary)]
     assert {job.recipe.robustness.protocol for job in jobs} == {"paper"}
@@ -94,7 +94,7 @@ def test_the_stq_papers_table_has_its_rows() -> None:
     sweep, path = load("stq")
     labels = [{axis: point.label for axis, point in row}["weights"] for row in rows(sweep)]
     assert labels == ["FP", "STQ", "binary", "8-bit", "ternary, after"]
-    weights = [{rule.weights for rule in job.recipe.precision} for job in expand(sweep, path)[:4]]
+    weights = [set(job.recipe.precision.formats) for job in expand(sweep, path)[:4]]
     assert weights == [{"float"}, {"fixed-point", "stochastic-ternary"}, {"fixed-point", "binary"}, {"fixed-point"}]
     papers = {reference.row["weights"]: reference.figures["accuracy-keras"] for reference in sweep.references}
     assert papers == {"FP": 0.7520, "STQ": 0.8057, "binary": 0.3730, "8-bit": 0.3382}
@@ -142,7 +142,7 @@ def test_the_stages_are_the_pipelines() -> None:
         ([], {"teacher", "train", "export"}),
         (["robustness.samples=5", "footprint.boards=[]"], {"teacher", "train", "export"}),
         (["export.calibration_samples=9"], {"teacher", "train"}),
-        (['precision=[{layers=".*", weights="binary"}]'], {"teacher"}),
+        (['precision.rule=[{layers=".*", weights="binary"}]'], {"teacher"}),
         (["train.epochs=9"], {"teacher"}),
         (["train.distillation.teacher_epochs=9"], set()),
         (["train.distillation.temperature=3"], set()),

@@ -33,10 +33,11 @@ set = ["export.calibration_samples=50"]
 [[axis.point]]
 label = "binary"
 name = "tiny-binary"
-set = ['precision=[{layers="stem|logits", weights="fixed-point"}, {layers=".*", weights="binary"}]', "export.agreement=0.5"]
+set = ['precision.rule=[{layers="stem|logits", weights="fixed-point"}, {layers=".*", weights="binary"}]',
+       "export.agreement=0.5"]
 [[axis.point]]
 label = "impossible"
-set = ["network.name='nowhere'"]
+set = ["network.kind='nowhere'"]
 """
 
 

@@ -15,8 +15,8 @@ from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.sweep.share import keys
 
 _AFTER = ("train.quantization=after", "train.epochs=15", "network.width=0.25", "export.agreement=0.9", "export.accuracy_drop=3")
-_TERNARY = 'precision=[{layers="stem|logits", weights="fixed-point"}, {layers=".*", weights="ternary"}]'
-_FLOAT = 'precision=[{layers=".*", weights="float", activations="float"}]'
+_TERNARY = 'precision.rule=[{layers="stem|logits", weights="fixed-point"}, {layers=".*", weights="ternary"}]'
+_FLOAT = 'precision.rule=[{layers=".*", weights="float", activations="float"}]'
 
 
 def _accuracy(network: keras.Model, split: Split) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from tinyrobust.data.arrays import Split
 from tinyrobust.data.batches import Batches, InOrder
-from tinyrobust.recipe import Augment
+from tinyrobust.recipe.data import Augment
 from tinyrobust.training.feed import feed
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.layers import weight_layers
-from tinyrobust.recipe import PrecisionRule, Stochastic, Train
+from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.train import Stochastic, Train
 from tinyrobust.training.callbacks import fraction_at
 from tinyrobust.training.learner import Learner, compiled
 from tinyrobust.training.objectives import Batch, CrossEntropy, Objective
@@ -16,7 +17,9 @@ _STEPS = 100
 
 def _network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    layers = LayerFactory((PrecisionRule(layers=".*", weights="stochastic-ternary", activations="pact"),), 1)
+    layers = LayerFactory(
+        Precision.model_validate({"rule": [{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}]}), 1
+    )
     image = keras.Input((4, 4, 1))
     x = layers.relu("conv")(layers.norm("conv")(layers.conv("conv", 4, 3)(image)))
     x = layers.depthwise("depthwise", 3, bias=True)(x)

@@ -11,7 +11,7 @@ from tinyrobust.attacks.scores import Lowest
 from tinyrobust.attacks.square import share_at
 from tinyrobust.data.speech.units import samples, shifted, unit
 from tinyrobust.errors import RecipeError
-from tinyrobust.speech_recipe import SAMPLE_RATE
+from tinyrobust.recipe.frontend import SAMPLE_RATE
 
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 7000.0  # of the tones: what front ends of speech hear
 _TINY = 1e-12

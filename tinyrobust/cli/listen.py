@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tinyrobust.listening.detector import Detection
     from tinyrobust.listening.files import Heard
     from tinyrobust.listening.spotter import Spotter
-    from tinyrobust.speech_recipe import Listening
+    from tinyrobust.recipe.listening import Listening
 
 
 def listen(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Split, scale
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment
+from tinyrobust.recipe.data import Augment
 
 # Streams of random numbers that share (seed, epoch) are told apart by their first number.
 _ORDER, _AUGMENT = 0, 1

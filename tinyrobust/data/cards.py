@@ -1,12 +1,12 @@
 """The cards in `datasets/`: what each data set is, whose it is, and how it is loaded."""
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinyrobust import assets, toml
+from tinyrobust.choices import no_such
 from tinyrobust.errors import DataError
 
 
@@ -116,10 +116,8 @@ def find_card(name: str) -> Path:
         return path
     paths = assets.dataset_cards()
     if name not in paths:
-        nearest = difflib.get_close_matches(name, paths, n=1, cutoff=0.4)
-        did_you_mean = f"Did you mean {nearest[0]!r}? " if nearest else ""
         raise DataError(
-            f"Expected data.name to be a data set ({', '.join(paths)}), or the path of a .npz or of a card. Received: {name!r}",
-            hint=did_you_mean + "`tinyrobust list datasets` shows them, `tinyrobust datasets add` makes one.",
+            no_such("data set", name, paths, "or the path of a .npz, of a folder of clips or of a card"),
+            hint="`tinyrobust list datasets` shows them, `tinyrobust datasets add` makes one.",
         )
     return paths[name]

@@ -14,7 +14,7 @@ from tinyrobust.data.speech.folder import speech_folder
 from tinyrobust.data.tfds import is_prepared, read_tfds, tfds_folder
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
-from tinyrobust.recipe import Data, Fold
+from tinyrobust.recipe.data import Data, Fold
 
 # A subset of the test images, and a fold, are the same for every recipe and seed: figures on them can be compared.
 _TEST_SUBSET_SEED, _FOLD_SEED = 0, 0

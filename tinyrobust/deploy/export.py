@@ -12,7 +12,7 @@ from tinyrobust.deploy.convert import convert
 from tinyrobust.deploy.record import ParityRecord
 from tinyrobust.files import atomic_path, clear_errors
 from tinyrobust.progress import Progress, silent
-from tinyrobust.recipe import Export
+from tinyrobust.recipe.export import Export
 
 
 def export(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tinyrobust import assets, toml
+from tinyrobust import assets
+from tinyrobust.choices import no_such
 from tinyrobust.deploy import linkmap
 from tinyrobust.deploy.linkmap import ObjectSize
 from tinyrobust.errors import MissingToolError, TinyRobustError
@@ -168,8 +169,7 @@ def _environment() -> dict[str, str]:
 def _check_board(board: str) -> None:
     known = list(boards())
     if board not in known:
-        nearest = toml.nearest(board, known).replace("Valid keys", "Emulated boards")
-        raise TinyRobustError(f"There is no emulated board {board!r}.{nearest}")
+        raise TinyRobustError(no_such("emulated board", board, known))
 
 
 def _has_newlib() -> bool:

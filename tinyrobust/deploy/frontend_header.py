@@ -16,7 +16,7 @@ from tinyrobust.data.speech.mfcc import AMIN, constants
 from tinyrobust.data.speech.record import FRONTEND, FrontendRecord, Vectors
 from tinyrobust.deploy.carray import identifier
 from tinyrobust.files import write_atomic
-from tinyrobust.speech_recipe import Mfcc, Micro
+from tinyrobust.recipe.frontend import Mfcc, Micro
 
 HEADER, VECTORS = "model_frontend.h", "model_frontend_vectors.h"
 FILES = (FRONTEND, HEADER, VECTORS)

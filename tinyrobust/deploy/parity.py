@@ -21,7 +21,7 @@ from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.folding import WEIGHT_LAYERS
 from tinyrobust.quantizers.layers import weight_layers, without_rounding
 from tinyrobust.quantizers.weights import Ternary
-from tinyrobust.recipe import Export
+from tinyrobust.recipe.export import Export
 
 TWIN_TOLERANCE = 1e-4
 # Rounding moves a weight by half a step; the rest is for scales that are kept in single precision.

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinyrobust import assets, toml
+from tinyrobust.choices import no_such
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.footprint.record import BoardFit
 
@@ -45,10 +46,7 @@ def boards(names: Iterable[str] = ()) -> list[Board]:
     wanted = list(names) or list(paths)
     for name in wanted:
         if name not in paths:
-            raise TinyRobustError(
-                f"There is no board {name!r}.{toml.nearest(name, list(paths)).replace('Valid keys', 'Boards')}",
-                hint="A board is one TOML file in export/boards/.",
-            )
+            raise TinyRobustError(no_such("board", name, paths), hint="A board is one TOML file in export/boards/.")
     return [toml.named(paths[name], Board, TinyRobustError) for name in wanted]
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
 from tinyrobust.errors import ModelFileError
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Listening
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
+from tinyrobust.recipe.listening import Listening
 
 _WINDOW_SECONDS = CLIP_SAMPLES / SAMPLE_RATE
 

@@ -12,7 +12,7 @@ from tinyrobust.listening.detector import Detection
 from tinyrobust.listening.record import DETECTION, DetectionRecord
 from tinyrobust.listening.spotter import Listener, Spotter
 from tinyrobust.progress import Progress, silent
-from tinyrobust.speech_recipe import Listening
+from tinyrobust.recipe.listening import Listening
 
 # Without a measurement: from here on a word is likelier than everything else together.
 DEFAULT_THRESHOLD = 0.5

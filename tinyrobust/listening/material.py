@@ -20,7 +20,8 @@ from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.data.speech.sound import to_int16
 from tinyrobust.errors import DataError
 from tinyrobust.listening.record import Material
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Listening
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
+from tinyrobust.recipe.listening import Listening
 
 SLOT = 2 * SAMPLE_RATE  # from word to word: the windows that hold any of a clip hold nothing of the next
 _LEAD = SAMPLE_RATE // 2  # of noise before the first

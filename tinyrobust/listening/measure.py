@@ -15,8 +15,9 @@ from tinyrobust.listening.material import SLOT, Streams, streams
 from tinyrobust.listening.record import DetectionRecord, Material, Measured, Point, Rate, WordRate
 from tinyrobust.listening.spotter import Spotter
 from tinyrobust.progress import Progress, silent
+from tinyrobust.recipe.frontend import SAMPLE_RATE
+from tinyrobust.recipe.listening import Listening
 from tinyrobust.robustness.statistics import wilson
-from tinyrobust.speech_recipe import SAMPLE_RATE, Listening
 
 THRESHOLDS = tuple(round(0.1 + 0.025 * step, 3) for step in range(36))  # 0.1 to 0.975
 # A window that ends so soon after a clip began holds nothing of its word yet: what is reported there was still the one before.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.errors import MissingToolError
-from tinyrobust.speech_recipe import SAMPLE_RATE
+from tinyrobust.recipe.frontend import SAMPLE_RATE
 
 _INSTALL = "pip install 'tinyrobust[microphone]'; on Debian also: apt install libportaudio2"
 

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
+from tinyrobust.recipe.listening import Listening
 from tinyrobust.records import Part, Record
 from tinyrobust.robustness.record import Proportion
-from tinyrobust.speech_recipe import Listening
 
 DETECTION = "detection.json"
 

@@ -13,7 +13,8 @@ from tinyrobust.errors import ModelFileError
 from tinyrobust.listening.detector import Detection, Smoother, Trigger, posteriors
 from tinyrobust.listening.stream import Stream
 from tinyrobust.progress import Progress, silent
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Listening
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
+from tinyrobust.recipe.listening import Listening
 
 # How far a file's input range may be from [0, 1]: half a step of 8 bits.
 _HALF_STEP = 0.5 / 255

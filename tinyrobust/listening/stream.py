@@ -19,7 +19,7 @@ from tinyrobust.data.speech.frontend import shape
 from tinyrobust.data.speech.mfcc import amplitudes, coefficients, constants, spectra
 from tinyrobust.data.speech.micro import CHANNELS, STEP, micro, row
 from tinyrobust.errors import RecipeError
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Mfcc, Micro, frame_ms
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE, Mfcc, Micro, frame_ms
 
 _LONGEST_HOP = 1000  # windows touch each other then
 

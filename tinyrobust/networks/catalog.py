@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import keras
 
-from tinyrobust.errors import RecipeError
 from tinyrobust.networks.dscnn import dscnn
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.networks.stqnet import stqnet
@@ -19,13 +18,9 @@ def build(recipe: Recipe, input_shape: tuple[int, int, int], classes: int) -> ke
     """The untrained network of a recipe, [n, *input_shape] in [0, 1] -> logits [n, classes].
 
     Raises:
-        RecipeError: There is no such network, or a precision rule gives no layer its precision.
+        RecipeError: A precision rule gives no layer its precision.
     """
-    if recipe.network.name not in NETWORKS:
-        raise RecipeError(
-            f"There is no network {recipe.network.name!r}.", hint=f"Networks: {', '.join(NETWORKS)}. Set network.name."
-        )
     layers = LayerFactory(recipe.precision, recipe.seed)
-    model = NETWORKS[recipe.network.name](input_shape, classes, recipe.network.width, layers)
+    model = NETWORKS[recipe.network.kind](input_shape, classes, recipe.network.width, layers)
     layers.check_every_rule_is_used()
     return model

@@ -1,4 +1,4 @@
-"""Turns the ordered `[[precision]]` rules of a recipe into layers: which layer gets which quantizers."""
+"""Turns the ordered `[[precision.rule]]` rules of a recipe into layers: which layer gets which quantizers."""
 
 import re
 import zlib
@@ -12,16 +12,16 @@ from tinyrobust.quantizers.activations import QuantizedReLU
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tinyrobust.quantizers.norm import FusedBatchNormalization
 from tinyrobust.quantizers.weights import Binary, FixedPoint, StochasticTernary, Ternary, WeightQuantizer
-from tinyrobust.recipe import PrecisionRule
+from tinyrobust.recipe.precision import Precision, PrecisionRule
 
 DEPTHWISE_AXES = (-2, -1)
 
-_WEIGHTS: dict[str, Callable[[PrecisionRule, tuple[int, ...], int], WeightQuantizer | None]] = {
-    "stochastic-ternary": lambda _rule, axes, seed: StochasticTernary(axes, seed),
-    "ternary": lambda _rule, axes, _seed: Ternary(axes),
-    "binary": lambda _rule, axes, _seed: Binary(axes),
-    "fixed-point": lambda rule, axes, _seed: FixedPoint(rule.bits, axes),
-    "float": lambda _rule, _axes, _seed: None,
+_WEIGHTS: dict[str, Callable[[Any, tuple[int, ...], int], WeightQuantizer | None]] = {
+    "stochastic-ternary": lambda _table, axes, seed: StochasticTernary(axes, seed),
+    "ternary": lambda _table, axes, _seed: Ternary(axes),
+    "binary": lambda _table, axes, _seed: Binary(axes),
+    "fixed-point": lambda table, axes, _seed: FixedPoint(table.bits, axes),
+    "float": lambda _table, _axes, _seed: None,
 }
 
 
@@ -29,12 +29,12 @@ class LayerFactory:
     """Makes named layers with the precision that the first matching rule gives them.
 
     Args:
-        rules: The recipe's rules, in order.
+        precision: The recipe's rules, in order.
         seed: Every stochastic layer draws from a stream of its own, derived from this seed and the layer's name.
     """
 
-    def __init__(self, rules: tuple[PrecisionRule, ...], seed: int) -> None:
-        self._rules = rules
+    def __init__(self, precision: Precision, seed: int) -> None:
+        self._rules = precision.rules
         self._seed = seed
         self._layers: list[str] = []
         self._used: set[int] = set()
@@ -67,8 +67,8 @@ class LayerFactory:
     def relu(self, name: str) -> keras.Layer:
         """The activation that follows layer `name`, called `<name>-relu`."""
         rule = self._rule(name)
-        bound: Literal["pact", "relu6"] = "pact" if rule.activations == "pact" else "relu6"
-        return QuantizedReLU(bound, rounding=rule.activations != "float", name=f"{name}-relu")
+        bound: Literal["pact", "relu6"] = "pact" if rule.activations.kind == "pact" else "relu6"
+        return QuantizedReLU(bound, rounding=rule.activations.kind != "float", name=f"{name}-relu")
 
     def norm(self, name: str) -> keras.Layer:
         """The batch norm that follows layer `name`, called `<name>-bn`."""
@@ -95,10 +95,10 @@ class LayerFactory:
                 return rule
         raise RecipeError(
             f"No precision rule matches layer {name!r}.",
-            hint='End the list with a rule for all that is left: [[precision]] layers = ".*".',
+            hint='End the list with a rule for all that is left: [[precision.rule]] layers = ".*".',
         )
 
     def _quantizer(self, name: str, axes: tuple[int, ...] = (-1,)) -> Any:
         rule = self._rule(name)
         # crc32, not hash(): the same in every process.
-        return _WEIGHTS[rule.weights](rule, axes, zlib.crc32(f"{self._seed}/{name}".encode()) % 2**31)
+        return _WEIGHTS[rule.weights.kind](rule.weights, axes, zlib.crc32(f"{self._seed}/{name}".encode()) % 2**31)

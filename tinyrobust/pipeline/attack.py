@@ -14,11 +14,11 @@ from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness import protocol as protocols
 from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.robustness.record import Domain, RobustnessRecord
 from tinyrobust.robustness.targets import InputRange
-from tinyrobust.robustness_recipe import Robustness
 from tinyrobust.training.fit import seed_everything
 
 

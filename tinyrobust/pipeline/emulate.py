@@ -13,7 +13,7 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.record import DeviceRecord
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
-from tinyrobust.recipe import Data
+from tinyrobust.recipe.data import Data
 
 
 def emulate(

@@ -14,9 +14,10 @@ from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
 from tinyrobust.data.speech.record import FRONTEND, FrontendRecord
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.progress import Progress
-from tinyrobust.recipe import Data, Recipe
-from tinyrobust.robustness_recipe import Robustness, Waveform
-from tinyrobust.speech_recipe import Speech
+from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.data import Data
+from tinyrobust.recipe.robustness import Robustness, Waveform
+from tinyrobust.recipe.speech import Speech
 
 # Samples that a universal perturbation learns on: more of them make it better slowly, and longer at once.
 LESSON = 1000

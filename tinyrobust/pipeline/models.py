@@ -5,7 +5,8 @@ from pathlib import Path
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.pipeline.folder import read
-from tinyrobust.recipe import Data, Recipe
+from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.data import Data
 
 
 def locate(model: str | Path) -> tuple[Recipe | None, Path]:

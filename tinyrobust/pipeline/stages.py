@@ -23,12 +23,13 @@ from tinyrobust.pipeline.folder import RunFolder
 from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
 from tinyrobust.quantizers.layers import freeze
-from tinyrobust.recipe import FLOAT, Recipe
+from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.adversarial import AdversarialSound
+from tinyrobust.recipe.frontend import Mfcc
+from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
-from tinyrobust.robustness_recipe import AdversarialSound
-from tinyrobust.speech_recipe import Mfcc
 from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.after import quantize_after
 from tinyrobust.training.fit import FitFiles, fit

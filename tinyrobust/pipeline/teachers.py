@@ -10,7 +10,9 @@ import keras
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.files import atomic_path, write_atomic
 from tinyrobust.progress import Progress
-from tinyrobust.recipe import FLOAT, Distillation, Recipe
+from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.precision import FLOAT
+from tinyrobust.recipe.train import Distillation
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
 from tinyrobust.training.objectives import CrossEntropy
 

@@ -45,5 +45,4 @@ def write_card(folder: Path, run: RunFacts) -> Path:
 
 
 def _tags(run: RunFacts) -> list[str]:
-    formats = dict.fromkeys(rule.weights for rule in run.recipe.precision)
-    return ["tflite", "tinyml", "quantization", "adversarial-robustness", *formats]
+    return ["tflite", "tinyml", "quantization", "adversarial-robustness", *run.recipe.precision.formats]

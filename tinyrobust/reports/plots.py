@@ -121,7 +121,7 @@ def _finite(values: Sequence[float]) -> bool:
 
 def has_phases(recipe: Recipe) -> bool:
     """Whether the recipe has layers that the stochastic schedule acts on."""
-    return any(rule.weights == "stochastic-ternary" for rule in recipe.precision)
+    return "stochastic-ternary" in recipe.precision.formats
 
 
 def _phases(recipe: Recipe, epochs: int) -> _Phases:

@@ -12,6 +12,7 @@ from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
+from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness import probes, shard_worker
 from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.lineup import Lineup
@@ -23,7 +24,6 @@ from tinyrobust.robustness.scope import Scope, scope
 from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.summary import Clean, pictures, record
 from tinyrobust.robustness.targets import Hearing, InputRange
-from tinyrobust.robustness_recipe import Robustness
 
 # Bytes of float samples that clean accuracy is measured on at once, in whole batches of the targets.
 _AT_ONCE, _BATCH = 64 * 2**20, 256

@@ -36,8 +36,8 @@ import numpy.typing as npt
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.units import SILENCE, samples, shifted, unit
 from tinyrobust.files import atomic_path
+from tinyrobust.recipe.frontend import SAMPLE_RATE
 from tinyrobust.robustness.record import Norm
-from tinyrobust.speech_recipe import SAMPLE_RATE
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

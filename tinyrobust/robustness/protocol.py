@@ -1,12 +1,12 @@
 """Protocols: named lists of attacks with all their parameters, one TOML file each in `models/protocols/`."""
 
-import difflib
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinyrobust import assets, toml
+from tinyrobust.choices import no_such
 from tinyrobust.errors import RecipeError
 from tinyrobust.robustness.kinds import Attack
 
@@ -51,9 +51,5 @@ def load(source: str | Path) -> Protocol:
     known = assets.protocols()
     path = known.get(str(source), Path(source))
     if not path.is_file():
-        close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.4)
-        raise RecipeError(
-            f"There is no protocol {str(source)!r}: expected one of {', '.join(known)}, or the path of a TOML file.",
-            hint=f"Did you mean {close[0]!r}?" if close else None,
-        )
+        raise RecipeError(no_such("protocol", str(source), known, "or the path of a TOML file"))
     return toml.named(path, Protocol, RecipeError)

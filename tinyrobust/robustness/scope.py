@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyrobust.errors import RecipeError
+from tinyrobust.recipe.robustness import Robustness, Waveform, noise_ratio
 from tinyrobust.robustness.record import Domain, Norm
-from tinyrobust.robustness_recipe import Robustness, Waveform, noise_ratio
 
 
 @dataclass(frozen=True)

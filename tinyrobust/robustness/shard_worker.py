@@ -18,6 +18,7 @@ from tinyrobust import workers
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.quantizers import layers  # noqa: F401 - so that Keras knows them when it loads a network
+from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.records import Record
 from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.kinds import Attack
@@ -28,7 +29,6 @@ from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.scope import scope
 from tinyrobust.robustness.targets import Hearing, InputRange
-from tinyrobust.robustness_recipe import Robustness
 from tinyrobust.training.fit import seed_everything
 
 

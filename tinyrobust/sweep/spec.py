@@ -1,6 +1,5 @@
 """The sweep file: a base recipe, axes crossed or zipped, seeds, and the columns of the comparison."""
 
-import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinyrobust import assets, toml
+from tinyrobust.choices import no_such
 from tinyrobust.errors import RecipeError
 from tinyrobust.sweep.columns import COLUMNS
 
@@ -89,7 +89,7 @@ class Sweep(_Table):
     def _columns_are_there(self) -> Self:
         for name in (*self.columns, *(column for reference in self.references for column in reference.figures)):
             if name not in COLUMNS:
-                raise ValueError(f"There is no column {name!r}.{toml.nearest(name, list(COLUMNS)).replace('keys', 'columns')}")
+                raise ValueError(no_such("column", name, COLUMNS))
         late = [name for name in self.columns if STAGES.index(COLUMNS[name].stage) > STAGES.index(self.until)]
         if late:
             raise ValueError(f"Expected columns of the stages until {self.until!r}. Received: {', '.join(late)}")
@@ -137,9 +137,7 @@ def load(source: str | Path) -> tuple[Sweep, Path]:
     known = assets.sweeps()
     path = known.get(str(source), Path(source))
     if not path.is_file():
-        close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.4)
-        hint = f"Did you mean {close[0]!r}?" if close else "The README shows how one is written."
         raise RecipeError(
-            f"There is no sweep {str(source)!r}: expected a name from models/papers ({', '.join(known)}) or a path.", hint=hint
+            no_such("sweep", str(source), known, "or the path of a TOML file"), hint="The README shows how one is written."
         )
     return toml.named(path, Sweep, RecipeError), path

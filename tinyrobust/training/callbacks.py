@@ -12,7 +12,7 @@ from tinyrobust.errors import RunFolderError, TrainingError
 from tinyrobust.files import write_atomic
 from tinyrobust.progress import Progress
 from tinyrobust.quantizers.layers import set_fraction
-from tinyrobust.recipe import Stochastic
+from tinyrobust.recipe.train import Stochastic
 from tinyrobust.training import checkpoints
 
 

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tinyrobust.quantizers.layers import weight_layers
-from tinyrobust.recipe import Train
+from tinyrobust.recipe.train import Train
 from tinyrobust.training.objectives import Batch, Objective, Tensor
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tinyrobust.data.speech.augment import augmented, heard_through, masked, mixed, reverberated
-from tinyrobust.speech_recipe import Masks, SpeechAugment
+from tinyrobust.recipe.speech import Masks, SpeechAugment
 
 RANDOM = np.random.default_rng(0)
 TIME = np.arange(16000) / 16000

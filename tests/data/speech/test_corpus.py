@@ -7,7 +7,8 @@ from tinyrobust.data.speech.background import read_background
 from tinyrobust.data.speech.corpus import PARTS, Corpus, find
 from tinyrobust.data.speech.partition import sha1_part
 from tinyrobust.errors import DataError
-from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
+from tinyrobust.recipe.frontend import CLIP_SAMPLES
+from tinyrobust.recipe.speech import Speech
 
 REAL_WORDS = ("up", "down", "left", "right", "go", "one", "two", "three")
 OWN = Speech(task="own-words", words=("low", "high"))

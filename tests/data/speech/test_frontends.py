@@ -11,7 +11,7 @@ from tinyrobust.data.speech.differentiable import MfccLayer
 from tinyrobust.data.speech.frontend import Grid, features, fitted_grid, shape
 from tinyrobust.data.speech.mfcc import mfcc
 from tinyrobust.data.speech.sound import one_second, read_sound
-from tinyrobust.speech_recipe import Mfcc, Micro
+from tinyrobust.recipe.frontend import Mfcc, Micro
 
 SETTINGS = {
     "49x10": Mfcc(),

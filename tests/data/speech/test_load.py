@@ -12,8 +12,9 @@ from tinyrobust.data.speech.cache import cached, folder
 from tinyrobust.data.speech.frontend import features
 from tinyrobust.data.speech.sound import read_sound
 from tinyrobust.errors import DataError
-from tinyrobust.recipe import Augment, Data, Fold
-from tinyrobust.speech_recipe import Masks, Mfcc, Micro, Speech, SpeechAugment
+from tinyrobust.recipe.data import Augment, Data, Fold
+from tinyrobust.recipe.frontend import Mfcc, Micro
+from tinyrobust.recipe.speech import Masks, Speech, SpeechAugment
 
 OWN = Speech(task="own-words", words=("low", "high"))
 CHANGES = SpeechAugment(copies=3, shift_ms=100, noise=0.8, masks=Masks(time=1, channels=1))

@@ -11,8 +11,8 @@ from tinyrobust.data.speech import cache
 from tinyrobust.data.speech.corpus import BENCHMARK
 from tinyrobust.data.speech.frontend import features
 from tinyrobust.errors import DataError, RunFolderError
-from tinyrobust.recipe import Data
-from tinyrobust.speech_recipe import Masks, Speech, SpeechAugment
+from tinyrobust.recipe.data import Data
+from tinyrobust.recipe.speech import Masks, Speech, SpeechAugment
 
 NAME = "speech-commands-tfds"
 # As the builder of tensorflow-datasets has them.

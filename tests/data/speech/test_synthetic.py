@@ -13,8 +13,8 @@ from tinyrobust.data.speech.corpus import Clip
 from tinyrobust.data.speech.sound import read_sound
 from tinyrobust.data.speech.synthetic import common_words, synthetic_clips
 from tinyrobust.errors import DataError, MissingToolError
-from tinyrobust.recipe import Data
-from tinyrobust.speech_recipe import Speech, Synthetic
+from tinyrobust.recipe.data import Data
+from tinyrobust.recipe.speech import Speech, Synthetic
 
 CLASSES = ("one", "right", "unknown", "silence")
 FEW = {"unknown": 1.2, "keywords": 0.3, "words": ("tree", "bird", "house", "cloud")}

@@ -14,7 +14,7 @@ from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.device import Inputs
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import MissingToolError
-from tinyrobust.recipe import Data
+from tinyrobust.recipe.data import Data
 
 pytestmark = pytest.mark.slow
 COUNT = 1000

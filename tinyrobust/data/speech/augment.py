@@ -15,7 +15,8 @@ from scipy.fft import irfft, rfft
 from scipy.signal import fftconvolve, resample_poly
 
 from tinyrobust.data.speech.sound import one_second, to_int16
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Masks, SpeechAugment
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
+from tinyrobust.recipe.speech import Masks, SpeechAugment
 
 # Streams of random numbers of one copy are told apart by their first number.
 _SOUND, _MASKS, _RESPONSE, _ROOM, _COLOR = range(5)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tinyrobust.data.files import Skipped
 from tinyrobust.data.speech.sound import read_sound
 from tinyrobust.errors import DataError
-from tinyrobust.speech_recipe import CLIP_SAMPLES
+from tinyrobust.recipe.frontend import CLIP_SAMPLES
 
 BACKGROUND = "_background_noise_"
 _REGIONS = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}

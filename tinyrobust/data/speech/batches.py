@@ -8,8 +8,9 @@ from tinyrobust.data.batches import Batches
 from tinyrobust.data.speech.augment import augmented
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.data.speech.units import unit
-from tinyrobust.recipe import Augment
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SpeechAugment
+from tinyrobust.recipe.data import Augment
+from tinyrobust.recipe.frontend import CLIP_SAMPLES
+from tinyrobust.recipe.speech import SpeechAugment
 
 # So much sound is kept in memory; of a larger data set every batch is read when it is needed.
 _MEMORY = 512 * 2**20

@@ -15,7 +15,7 @@ from tinyrobust.data.speech.background import Background
 from tinyrobust.data.speech.corpus import Clip
 from tinyrobust.data.speech.sound import joined, one_second, read_sound
 from tinyrobust.files import sha256
-from tinyrobust.speech_recipe import CLIP_SAMPLES
+from tinyrobust.recipe.frontend import CLIP_SAMPLES
 
 # Decoding releases Python's lock; more threads than this gain nothing on a clip of a second.
 WORKERS = min(8, os.cpu_count() or 1)

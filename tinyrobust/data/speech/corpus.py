@@ -9,7 +9,8 @@ import numpy as np
 from tinyrobust.data.speech.background import BACKGROUND, Background
 from tinyrobust.data.speech.partition import key, lists, part_of
 from tinyrobust.errors import DataError
-from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
+from tinyrobust.recipe.frontend import CLIP_SAMPLES
+from tinyrobust.recipe.speech import Speech
 
 PARTS = ("train", "validation", "test")
 UNKNOWN, SILENCE = "unknown", "silence"

@@ -11,7 +11,7 @@ from keras import ops
 
 from tinyrobust.data.speech.frontend import Grid
 from tinyrobust.data.speech.mfcc import AMIN, constants
-from tinyrobust.speech_recipe import CLIP_SAMPLES, Mfcc
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, Mfcc
 
 _DB = 10 / np.log(10)
 

@@ -17,7 +17,8 @@ from tinyrobust.data.speech.clips import WORKERS, chunks, content_hash
 from tinyrobust.data.speech.corpus import Clip
 from tinyrobust.data.speech.frontend import Grid, features, shape
 from tinyrobust.progress import Progress
-from tinyrobust.speech_recipe import Mfcc, Micro, SpeechAugment
+from tinyrobust.recipe.frontend import Mfcc, Micro
+from tinyrobust.recipe.speech import SpeechAugment
 
 # Raise it when the features or copies of the same clips come out otherwise: what the cache holds is then of no use.
 _VERSION = 1

@@ -9,7 +9,7 @@ from tinyrobust.data.speech import micro as tflm
 from tinyrobust.data.speech.mfcc import constants, mfcc
 from tinyrobust.data.speech.micro import micro
 from tinyrobust.data.speech.record import FrontendRecord
-from tinyrobust.speech_recipe import Mfcc, Micro
+from tinyrobust.recipe.frontend import Mfcc, Micro
 
 # A coefficient's range is its mean and this many standard deviations either side, over the training clips. Coefficients are
 # about normally distributed, where 4 leave out 0.006 %; wider ranges would spend the 8 bits on outliers.

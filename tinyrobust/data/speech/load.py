@@ -20,8 +20,8 @@ from tinyrobust.data.speech.synthetic import synthetic_clips, version
 from tinyrobust.data.tfds import tfds_folder
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
-from tinyrobust.recipe import Data
-from tinyrobust.speech_recipe import Speech
+from tinyrobust.recipe.data import Data
+from tinyrobust.recipe.speech import Speech
 
 # So many of the clips that could not be read are named in the notes; the record names all.
 _NAMED = 5

@@ -20,7 +20,7 @@ from librosa.filters import get_window, mel
 from librosa.util import pad_center
 from numpy.typing import NDArray
 
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Mfcc
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE, Mfcc
 
 # librosa.power_to_db: powers below this count as this, -100 dB.
 AMIN = 1e-10

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymicro_features import MicroFrontend
 
-from tinyrobust.speech_recipe import CLIP_SAMPLES, Micro
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, Micro
 
 CHANNELS = 40
 WINDOW, STEP = 480, 160  # samples: 30 ms and 10 ms

@@ -34,7 +34,8 @@ from tinyrobust.data.tfds_reader import in_order
 from tinyrobust.errors import DataError, RunFolderError
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
-from tinyrobust.speech_recipe import CLIP_SAMPLES, Speech
+from tinyrobust.recipe.frontend import CLIP_SAMPLES
+from tinyrobust.recipe.speech import Speech
 
 _THEIR_NAMES = {UNKNOWN: "_unknown_", SILENCE: "_silence_"}
 Region = tuple[Path, int, int]

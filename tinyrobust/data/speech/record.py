@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE, Frontend
 from tinyrobust.records import Part, Record
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Frontend
 
 if TYPE_CHECKING:
     from tinyrobust.data.speech.recordings import Recordings

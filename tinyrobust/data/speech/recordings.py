@@ -10,7 +10,7 @@ from tinyrobust.data.speech.background import Background
 from tinyrobust.data.speech.clips import chunks
 from tinyrobust.data.speech.corpus import Clip
 from tinyrobust.errors import DataError
-from tinyrobust.speech_recipe import CLIP_SAMPLES
+from tinyrobust.recipe.frontend import CLIP_SAMPLES
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
 
 # Samples: loudness is compared over 200 ms either side of a cut, and a cut is faded over 10 ms.
 _AROUND, _FADE = SAMPLE_RATE // 5, SAMPLE_RATE // 100

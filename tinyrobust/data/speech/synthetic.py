@@ -22,7 +22,8 @@ from tinyrobust.data.speech.sound import read_sound
 from tinyrobust.errors import DataError, MissingToolError
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
-from tinyrobust.speech_recipe import CLIP_SAMPLES, SAMPLE_RATE, Synthetic
+from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
+from tinyrobust.recipe.speech import Synthetic
 
 # Variants of espeak-ng's voices, those of people: other formants, breath and pitch.
 _VARIANTS = (

@@ -13,8 +13,8 @@ from tinyrobust.data.speech.frontend import Grid, features
 from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.data.speech.units import samples
 from tinyrobust.errors import ModelFileError
+from tinyrobust.recipe.frontend import Mfcc
 from tinyrobust.robustness.targets.ranges import InputRange, in_units
-from tinyrobust.speech_recipe import Mfcc
 
 FloatArray = npt.NDArray[np.float32]
 

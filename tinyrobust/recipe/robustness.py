@@ -1,54 +1,15 @@
-"""The parts of a recipe that are about robustness: how hard a model is attacked, and whether it learns on attacks."""
+"""`[robustness]`: how hard a model is attacked."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-Count = Annotated[int, Field(ge=1)]
+from tinyrobust.recipe.table import Count, Decibels, Table
+
 Radii = tuple[Annotated[float, Field(gt=0)], ...]
-Decibels = Annotated[float, Field(ge=-20, le=80)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Adversarial(_Table):
-    """Fast adversarial training (Wong et al. 2020): every image is replaced by one made against the network by one step."""
-
-    epsilon: float = Field(gt=0, le=1, description="Radius of the L-inf ball, in input units ([0, 1] for images).")
-    step: float = Field(1.25, gt=0, le=2, description="Size of the step, as a multiple of epsilon.")
-
-
-class AdversarialSound(_Table):
-    """The same on the sound of clips: noise is made against the network, through the front end, at a signal-to-noise ratio."""
-
-    domain: Literal["waveform"]
-    snr_db: tuple[Decibels, Decibels] = Field(
-        (20.0, 20.0), description="Of the clip to the noise: drawn for each clip from this range."
-    )
-    steps: Count = Field(1, description="Gradients a batch.")
-    step: float = Field(1.25, gt=0, le=2, description="Size of a step, as a multiple of the radius.")
-
-    @model_validator(mode="after")
-    def _range_rises(self) -> Self:
-        if self.snr_db[0] > self.snr_db[1]:
-            raise ValueError(f"Expected snr_db from low to high. Received: {self.snr_db}")
-        return self
-
-
-def _domain(table: Any) -> str:
-    given = table.get("domain") if isinstance(table, dict) else getattr(table, "domain", None)
-    return "features" if given is None else "waveform"
-
-
-# Without a domain: features, or images. That table came first, and recipes with it keep their hash.
-Adversary = Annotated[
-    Annotated[Adversarial, Tag("features")] | Annotated[AdversarialSound, Tag("waveform")], Discriminator(_domain)
-]
-
-
-class Waveform(_Table):
+class Waveform(Table):
     """How hard the sound itself is attacked, before the front end. Without this table it is not.
 
     L-inf radii are a share of the 16-bit range, from 0 (-32768) to 1 (32768): 0.001 is 65.5 of 65,536 steps, and in
@@ -81,7 +42,7 @@ def noise_ratio(snr_db: float) -> float:
     return float(10 ** (-snr_db / 20))
 
 
-class Robustness(_Table):
+class Robustness(Table):
     """How hard it is attacked. Radii are in input units ([0, 1] for images)."""
 
     protocol: str = Field("quick", description="A file in models/protocols/.")

@@ -1,50 +1,16 @@
-"""The part of a recipe that is about speech, `[data.speech]`: the task, the front end, the augmentation."""
+"""`[data.speech]`: the task, the front end, the augmentation."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-SAMPLE_RATE = 16_000
-CLIP_SAMPLES = 16_000  # one second: what the data set, the papers and MLPerf Tiny use
+from tinyrobust.recipe.frontend import Frontend, Mfcc
+from tinyrobust.recipe.table import Table
 
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Mfcc(_Table):
-    """Mel-frequency cepstral coefficients by librosa's definition: the papers' front end, and MLPerf Tiny's (49x10)."""
-
-    kind: Literal["mfcc"] = "mfcc"
-    window_ms: int = Field(30, ge=5, le=100, description="Length of the Hann window.")
-    hop_ms: int = Field(20, ge=5, le=100, description="From one window to the next.")
-    mels: int = Field(40, ge=4, le=128, description="Bands of the mel filter bank (Slaney's).")
-    coefficients: int = Field(10, ge=2, le=128, description="Of the cosine transform (type 2, orthonormal).")
-    low_hz: float = Field(20.0, ge=0)
-    high_hz: float = Field(4000.0, le=SAMPLE_RATE / 2)
-    top_db: float = Field(80.0, gt=0, description="What lies further below a clip's loudest band is raised to that.")
-
-    @model_validator(mode="after")
-    def _bands_fit(self) -> Self:
-        if self.coefficients > self.mels:
-            raise ValueError(f"Expected at most as many coefficients as mels. Received: {self.coefficients} and {self.mels}")
-        if self.low_hz >= self.high_hz:
-            raise ValueError(f"Expected low_hz below high_hz. Received: {self.low_hz} and {self.high_hz}")
-        return self
-
-
-class Micro(_Table):
-    """The front end that microcontrollers run (TensorFlow Lite Micro's): 40 channels, 30 ms windows every 10 ms."""
-
-    kind: Literal["micro"]
-    stride: int = Field(2, ge=1, le=10, description="Every so many of the windows are given to the network: 2 gives 49.")
-
-
-Frontend = Annotated[Mfcc | Micro, Field(discriminator="kind")]
 Range = tuple[float, float]
 
 
-class Masks(_Table):
+class Masks(Table):
     """SpecAugment (Park et al. 2019): blocks of the features of a copy are set to the middle of their range."""
 
     time: int = Field(0, ge=0, description="How many blocks of frames.")
@@ -53,7 +19,7 @@ class Masks(_Table):
     channels_width: int = Field(2, ge=1, description="At most so many channels each.")
 
 
-class SpeechAugment(_Table):
+class SpeechAugment(Table):
     """Random changes to training clips, drawn anew for every copy; never to validation or test clips.
 
     All clips are copied `copies` times, once, and the copies' features stored; epoch e learns from copy e modulo `copies`.
@@ -88,7 +54,7 @@ class SpeechAugment(_Table):
         return self
 
 
-class Synthetic(_Table):
+class Synthetic(Table):
     """Training clips that synthesizers speak, for recordings of few words and few accents; never validation or test clips.
 
     Other words alone would teach that what is synthetic is unknown: let them speak the task's words too.
@@ -107,7 +73,7 @@ class Synthetic(_Table):
     )
 
 
-class Speech(_Table):
+class Speech(Table):
     """What is spotted, and what the network hears of it."""
 
     task: Literal["12-class", "all-words", "own-words"] = Field(
@@ -156,31 +122,3 @@ class Speech(_Table):
         if {"unknown", "silence"} & set(self.words):
             raise ValueError(f"Expected words that are spoken: unknown and silence are classes already. Received: {self.words}")
         return self
-
-
-def frame_ms(settings: Mfcc | Micro) -> int:
-    """How many milliseconds lie between two rows of a front end's features."""
-    return 10 * settings.stride if isinstance(settings, Micro) else settings.hop_ms
-
-
-class Listening(_Table):
-    """How a stream of sound is listened to, and with what it is measured; without this table it is not.
-
-    Chen, Parada and Heigold, "Small-footprint keyword spotting using deep neural networks", ICASSP 2014, section 2.3.
-    """
-
-    hop_ms: int = Field(
-        100, ge=10, le=1000, description="The network hears the last second so often; a multiple of the front end's step."
-    )
-    smoothing_ms: int = Field(300, ge=10, le=2000, description="Posteriors are averaged over the windows of this time.")
-    refractory_ms: int = Field(1000, ge=0, le=10_000, description="After a detection nothing is reported for so long.")
-    state: Literal["carried", "reset"] = Field(
-        "carried", description="Of the front end micro: its noise estimate runs on, or is switched on anew for every window."
-    )
-    snr_db: float = Field(10.0, ge=-20, le=60, description="Of a spoken clip to the noise that it is measured in.")
-    false_accepts_per_hour: float | None = Field(
-        None,
-        ge=0,
-        description="The lowest threshold that keeps to it on validation audio is taken; when absent, that of fewest errors.",
-    )
-    clips: int = Field(400, ge=1, description="At most so many clips of keywords, and of other words, of each part are heard.")

@@ -1,0 +1,81 @@
+"""The resolved recipe: all tables together, what must fit between them, and the hash that names a run."""
+
+import hashlib
+import json
+from typing import Self
+
+import tomli_w
+from pydantic import Field, model_validator
+
+from tinyrobust.recipe.adversarial import AdversarialSound
+from tinyrobust.recipe.data import Data
+from tinyrobust.recipe.export import Export, Footprint
+from tinyrobust.recipe.frontend import frame_ms
+from tinyrobust.recipe.listening import Listening
+from tinyrobust.recipe.network import Network, Stqnet
+from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.robustness import Robustness
+from tinyrobust.recipe.table import Table
+from tinyrobust.recipe.train import Train
+
+# Raised when the meaning of a key or of a default changes: runs from before are other runs.
+SCHEMA = 2
+
+
+class Recipe(Table):
+    """A resolved recipe. `name` is the folder's or file's name; it is no key of the file."""
+
+    name: str
+    description: str = ""
+    seed: int = Field(7, ge=0, lt=2**31)
+    data: Data
+    network: Network = Stqnet(kind="stqnet")
+    precision: Precision
+    train: Train
+    export: Export = Export()
+    robustness: Robustness = Robustness()
+    footprint: Footprint = Footprint()
+    listening: Listening | None = None
+
+    @model_validator(mode="after")
+    def _hears_speech(self) -> Self:
+        adversarial = self.train.adversarial if isinstance(self.train.adversarial, AdversarialSound) else None
+        if (self.robustness.waveform or adversarial) and not self.data.speech:
+            raise ValueError("Expected [data.speech] where sound is attacked or learned from. Received: none")
+        if adversarial and self.data.speech and self.data.speech.frontend.kind != "mfcc":
+            raise ValueError("Expected the front end mfcc for training on attacked sound. Received: micro: it has no gradients")
+        return self
+
+    @model_validator(mode="after")
+    def _listens_to_speech(self) -> Self:
+        if self.listening and not self.data.speech:
+            raise ValueError("Expected [data.speech] beside [listening]. Received: none: only a spotter of words can listen")
+        if self.listening and self.data.speech and self.listening.hop_ms % frame_ms(self.data.speech.frontend):
+            raise ValueError(
+                f"Expected a listening.hop_ms that is a multiple of {frame_ms(self.data.speech.frontend)}, "
+                f"the front end's step. Received: {self.listening.hop_ms}"
+            )
+        return self
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the resolved form without name and description, in hex: equal hashes mean equal runs.
+
+        What says the same as the default is left out, so a new key with a default changes no hash.
+        """
+        values = self.model_dump(mode="json", by_alias=True, exclude={"name", "description"}, exclude_defaults=True)
+        return hashlib.sha256(json.dumps({"schema": SCHEMA, **values}, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run's folder: `<recipe>-<hash8>`."""
+        return f"{self.name}-{self.hash[:8]}"
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature that the network is distilled at; None where it is not."""
+        return self.train.distillation.temperature if self.train.distillation else None
+
+    def to_toml(self) -> str:
+        """The resolved recipe as TOML; `load` reads it back to an equal recipe."""
+        return tomli_w.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"name"}))
