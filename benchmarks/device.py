@@ -17,7 +17,7 @@ from typing import Any
 
 from tinyrobust.deploy import device
 from tinyrobust.deploy.artefact import read
-from tinyrobust.deploy.record import DeviceRecord
+from tinyrobust.deploy.deploy_records import DeviceRecord
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 M3, M4, M7, M55 = "mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tinyrobust
 from tinyrobust.cli import console
-from tinyrobust.robustness.record import AttackResult, Norm, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import AttackResult, Norm, Proportion, RobustnessRecord
 
 PROTOCOLS = ("paper", "adaptive")
 _Row = tuple[str, str]

@@ -28,7 +28,7 @@ import numpy as np
 
 import tinyrobust
 from tinyrobust.assets import protocols
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 # What grows, and the small evaluation that it grows from.
 GROWTH: dict[str, Sequence[int]] = {"images": (32, 64, 128), "steps": (5, 10, 20), "epsilons": (1, 2, 3)}

@@ -11,8 +11,8 @@ from tinyrobust.cli.tables import kib, percent
 from tinyrobust.data.arrays import scale
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.files import sha256
-from tinyrobust.footprint.record import FootprintRecord
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.footprint.footprint_record import FootprintRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 TRAINED = [name for name, path in assets.recipes().items() if path.with_name("model.tflite").is_file()]
 _IMAGES = 300

@@ -16,7 +16,7 @@ from tinyrobust.data import load
 from tinyrobust.data.own import Added, add
 from tinyrobust.errors import DataError
 from tinyrobust.pipeline.facts import run_facts
-from tinyrobust.pipeline.record import RunRecord
+from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe.data import Augment, Data
 
 

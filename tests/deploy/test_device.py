@@ -8,7 +8,7 @@ import pytest
 
 from tinyrobust.deploy import device, firmware, tflm
 from tinyrobust.deploy.artefact import read
-from tinyrobust.deploy.record import DeviceRecord
+from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.errors import MissingToolError
 
 PEERS = ("ds-cnn-ternary", "mlperf-tiny-kws", "mlperf-tiny-ic")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tinyrobust.deploy import tflm
+from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.deploy.export import export
-from tinyrobust.deploy.record import ParityRecord
 from tinyrobust.errors import ParityError
 from tinyrobust.footprint.measure import arena_head
 from tinyrobust.recipe.export import Export

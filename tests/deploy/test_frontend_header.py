@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyrobust.data import Dataset, load
-from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.deploy.frontend_header import FILES, HEADER, VECTORS, write_frontend
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.frontend import Mfcc, Micro

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from tinyrobust.deploy import artefact, grids
+from tinyrobust.deploy.deploy_records import ParityRecord, TernaryKernel
 from tinyrobust.deploy.matching import match
 from tinyrobust.deploy.parity import check, layer_errors, measure
-from tinyrobust.deploy.record import ParityRecord, TernaryKernel
 from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError, ParityError
 from tinyrobust.recipe.export import Export

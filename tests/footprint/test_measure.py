@@ -8,8 +8,8 @@ import pytest
 
 from tinyrobust.deploy import firmware, tflm
 from tinyrobust.errors import MissingToolError, ModelFileError, TinyRobustError
+from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.footprint.measure import footprint
-from tinyrobust.footprint.record import FootprintRecord
 
 PEERS = ("ds-cnn-ternary", "mlperf-tiny-ic", "mlperf-tiny-kws")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.speech.record import FRONTEND
+from tinyrobust.data.speech.frontend_record import FRONTEND
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.speech import Speech, SpeechAugment
 

@@ -11,7 +11,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from tinyrobust.cli.app import app
-from tinyrobust.data.speech.record import FRONTEND, FrontendRecord
+from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
 from tinyrobust.data.speech.sound import read_sound, sound_blocks
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.listening.files import listen_to

@@ -11,9 +11,9 @@ import pytest
 from tinyrobust.data.speech.frontend import Grid, features
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.errors import DataError
+from tinyrobust.listening.detection_record import DetectionRecord
 from tinyrobust.listening.material import SLOT, streams
 from tinyrobust.listening.measure import THRESHOLDS, measure, rate
-from tinyrobust.listening.record import DetectionRecord
 from tinyrobust.listening.spotter import Spotter
 from tinyrobust.recipe.listening import Listening
 

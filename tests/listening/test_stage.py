@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tinyrobust import recipe as recipes
-from tinyrobust.data.speech.record import FRONTEND
+from tinyrobust.data.speech.frontend_record import FRONTEND
 from tinyrobust.errors import RecipeError
-from tinyrobust.listening.record import DetectionRecord
+from tinyrobust.listening.detection_record import DetectionRecord
 from tinyrobust.pipeline.folder import begun
 from tinyrobust.pipeline.stages import STAGES, Context
 from tinyrobust.sweep.expand import Job

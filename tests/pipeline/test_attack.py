@@ -11,7 +11,7 @@ import tinyrobust
 from tinyrobust.cli.app import app
 from tinyrobust.errors import ModelFileError
 from tinyrobust.pipeline.attack import attack
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 _PROTOCOL = """
 description = "White box, and transfer."

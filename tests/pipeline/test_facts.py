@@ -7,7 +7,7 @@ from tinyrobust import assets
 from tinyrobust import recipe as recipes
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import read
-from tinyrobust.pipeline.record import RunRecord
+from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.reports.card import write_card
 
 

@@ -9,7 +9,7 @@ import pytest
 import tinyrobust
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.sources import load
-from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.pipeline.folder import RunFolder
 

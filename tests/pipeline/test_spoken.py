@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 import tinyrobust
-from tinyrobust.data.speech.record import FrontendRecord
-from tinyrobust.listening.record import DetectionRecord
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
+from tinyrobust.listening.detection_record import DetectionRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 WORDS, OTHERS = ("yes", "no", "up", "stop"), ("marvin", "zero")
 ACCENTS = ("en-gb", "en-us", "en-gb-scotland", "en-gb-x-rp")

@@ -14,7 +14,7 @@ import tinyrobust
 from tinyrobust.data.sources import load
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.data import Data
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 # Every view of `adaptive`, each on every image, at a budget for everyday: most of the time is tracing.
 _VIEWS = """

@@ -11,12 +11,12 @@ import tinyrobust
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.sources import load
 from tinyrobust.data.speech.frontend import Grid, features
-from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.units import samples, shifted, unit
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.pipeline.attack import attack
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 _RECIPE = """
 [data]

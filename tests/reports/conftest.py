@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tinyrobust.deploy.record import DeviceLayer, DeviceObject, DeviceRecord, LayerParity, ParityRecord, TernaryKernel
-from tinyrobust.footprint.planner import Buffer, place
-from tinyrobust.footprint.record import (
+from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceObject, DeviceRecord, LayerParity, ParityRecord, TernaryKernel
+from tinyrobust.footprint.footprint_record import (
     BoardFit,
     BoardTime,
     DeviceFootprint,
@@ -18,9 +17,10 @@ from tinyrobust.footprint.record import (
     Quantity,
     TensorLifetime,
 )
+from tinyrobust.footprint.planner import Buffer, place
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports.facts import DataFacts, RunFacts, StageTime
-from tinyrobust.robustness.record import (
+from tinyrobust.robustness.robustness_record import (
     AttackResult,
     Check,
     CleanAccuracy,

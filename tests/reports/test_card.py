@@ -7,7 +7,7 @@ from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.facts import RunFacts
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 yaml = pytest.importorskip("yaml", reason="PyYAML reads the front matter as the Hugging Face Hub does")
 HOSTILE = 'a "name": |\n- <script> `x` \u2028 \x85 #'

@@ -6,12 +6,12 @@ import pytest
 
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import sha256
-from tinyrobust.footprint.record import FootprintRecord
+from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.report import render
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 HOSTILE = "<script>alert('x')</script>"
 SECTIONS = ("robustness", "checks", "examples", "training", "footprint", "device", "boards", "parity", "settings")

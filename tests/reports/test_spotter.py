@@ -12,7 +12,7 @@ import pytest
 
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import sha256
-from tinyrobust.listening.record import DetectionRecord, Material, Measured, Point, Rate, WordRate
+from tinyrobust.listening.detection_record import DetectionRecord, Material, Measured, Point, Rate, WordRate
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.listening import Listening
 from tinyrobust.reports import formats
@@ -23,7 +23,7 @@ from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import read_pairs
 from tinyrobust.reports.report import render
 from tinyrobust.reports.sound import level, signal_to_noise, spectrogram_uri, wav_uri
-from tinyrobust.robustness.record import AttackResult, RobustnessRecord, WorstCase
+from tinyrobust.robustness.robustness_record import AttackResult, RobustnessRecord, WorstCase
 from tinyrobust.robustness.statistics import wilson
 
 WORDS = ("up", "down", "unknown", "silence")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tinyrobust import recipe
 from tinyrobust.robustness import evaluation, protocol
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 EPSILONS = (0.05, 0.1, 0.2, 0.3)
 

@@ -5,7 +5,7 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, TinyRobustError
 from tinyrobust.robustness.bounds import inside
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 _TINY = {"epsilons": (0.1,), "samples": 10}
 _EPSILONS = (0.05, 0.1, 0.2, 0.3)

@@ -15,7 +15,7 @@ import pytest
 
 from tinyrobust.errors import RunFolderError
 from tinyrobust.pipeline.attack import attack
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 _PROTOCOL = """
 description = "Three kinds of attacks on 150 samples: two pieces each."

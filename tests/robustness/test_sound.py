@@ -12,8 +12,8 @@ from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.attacks.sound import Shift, SquareInTime
 from tinyrobust.data.speech.differentiable import MfccLayer
 from tinyrobust.data.speech.frontend import Grid, fitted_grid
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.mfcc import amplitudes, coefficients, constants, mfcc, spectra
-from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.data.speech.sound import one_second, read_sound
 from tinyrobust.data.speech.units import samples, shifted, unit
 from tinyrobust.errors import ModelFileError, TinyRobustError

@@ -10,7 +10,7 @@ from tinyrobust.sweep.columns import Value
 from tinyrobust.sweep.compare import _cell, spread, to_csv, written
 from tinyrobust.sweep.page import markdown, page
 from tinyrobust.sweep.pareto import front
-from tinyrobust.sweep.record import JobRecord, RowRecord, SweepRecord
+from tinyrobust.sweep.sweep_record import JobRecord, RowRecord, SweepRecord
 
 
 def test_seeds_give_a_mean_and_a_spread_and_do_not_narrow_the_interval():

@@ -15,9 +15,9 @@ import filelock
 import pytest
 
 import tinyrobust
-from tinyrobust.pipeline.record import RunRecord
-from tinyrobust.sweep.record import SweepRecord
+from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.sweep.run import sweep
+from tinyrobust.sweep.sweep_record import SweepRecord
 
 _SWEEP = """
 base = "tiny.toml"

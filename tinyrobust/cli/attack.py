@@ -12,7 +12,7 @@ from tinyrobust.cli.tables import percent, radius, table
 from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
-    from tinyrobust.robustness.record import RobustnessRecord
+    from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 _HEADER = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
 

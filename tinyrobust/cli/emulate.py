@@ -10,8 +10,8 @@ from tinyrobust.cli import console
 from tinyrobust.cli.tables import table
 
 if TYPE_CHECKING:
+    from tinyrobust.deploy.deploy_records import DeviceRecord
     from tinyrobust.deploy.firmware import Optimisation
-    from tinyrobust.deploy.record import DeviceRecord
 
 
 class Level(StrEnum):

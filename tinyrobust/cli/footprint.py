@@ -9,7 +9,7 @@ from tinyrobust.cli import console
 from tinyrobust.cli.tables import kib, table
 
 if TYPE_CHECKING:
-    from tinyrobust.footprint.record import BoardFit, DeviceFootprint, FootprintRecord, Quantity
+    from tinyrobust.footprint.footprint_record import BoardFit, DeviceFootprint, FootprintRecord, Quantity
 
 _OVER_BUDGET = 3  # 1 is an error and 2 a wrong argument
 

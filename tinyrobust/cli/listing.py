@@ -59,8 +59,8 @@ def _recipes() -> Rows:
 
 def _models() -> Rows:
     from tinyrobust import assets
-    from tinyrobust.footprint.record import FootprintRecord
-    from tinyrobust.robustness.record import RobustnessRecord
+    from tinyrobust.footprint.footprint_record import FootprintRecord
+    from tinyrobust.robustness.robustness_record import RobustnessRecord
 
     rows: Rows = []
     for name, path in assets.recipes().items():

@@ -15,8 +15,8 @@ from tinyrobust.cli.tables import table
 
 if TYPE_CHECKING:
     from tinyrobust.sweep.expand import Job
-    from tinyrobust.sweep.record import CellRecord, SweepRecord
     from tinyrobust.sweep.schedule import Status
+    from tinyrobust.sweep.sweep_record import CellRecord, SweepRecord
 
     Standing = Sequence[tuple[Job, Status]]
 

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tinyrobust.robustness.record import Proportion, decibels
+from tinyrobust.robustness.robustness_record import Proportion, decibels
 
 
 def percent(share: Proportion) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.rows import Rows
-from tinyrobust.data.speech.record import Heard
+from tinyrobust.data.speech.frontend_record import Heard
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from tinyrobust.deploy import firmware, tflm
 from tinyrobust.deploy.artefact import Artefact, read
 from tinyrobust.deploy.cgen.generate import LayerNote, generate
+from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceObject, DeviceRecord
 from tinyrobust.deploy.emulator import Emulation, emulate
 from tinyrobust.deploy.firmware import Optimisation
-from tinyrobust.deploy.record import DeviceLayer, DeviceObject, DeviceRecord
 from tinyrobust.progress import Progress, silent
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tinyrobust.deploy import artefact, carray, parity, tflm
 from tinyrobust.deploy.convert import convert
-from tinyrobust.deploy.record import ParityRecord
+from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.files import atomic_path, clear_errors
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.export import Export

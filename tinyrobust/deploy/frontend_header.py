@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.speech import micro
+from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord, Vectors
 from tinyrobust.data.speech.mfcc import AMIN, constants
-from tinyrobust.data.speech.record import FRONTEND, FrontendRecord, Vectors
 from tinyrobust.deploy.carray import identifier
 from tinyrobust.files import write_atomic
 from tinyrobust.recipe.frontend import Mfcc, Micro

@@ -12,9 +12,9 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.deploy import artefact as artefacts
 from tinyrobust.deploy import grids
 from tinyrobust.deploy.artefact import Artefact
+from tinyrobust.deploy.deploy_records import LayerParity, ParityRecord, TernaryKernel
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import Match, kernel_error, match
-from tinyrobust.deploy.record import LayerParity, ParityRecord, TernaryKernel
 from tinyrobust.deploy.twin import build_twin, outputs, source_layers
 from tinyrobust.errors import ModelFileError, ParityError
 from tinyrobust.progress import Progress, silent

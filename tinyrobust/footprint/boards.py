@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tinyrobust import assets, toml
 from tinyrobust.choices import no_such
 from tinyrobust.errors import TinyRobustError
-from tinyrobust.footprint.record import BoardFit
+from tinyrobust.footprint.footprint_record import BoardFit
 
 FIT_COUNTS = (
     "Counted: flash = the bytes of the .tflite file, RAM = the planned tensor arena (head). Not counted: the runtime's code, "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.footprint.boards import room
-from tinyrobust.footprint.record import BoardFit, FootprintRecord
+from tinyrobust.footprint.footprint_record import BoardFit, FootprintRecord
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20}
 _AMOUNT = re.compile(r"(\d+)([KM]?)(?:i?B)?", re.IGNORECASE)

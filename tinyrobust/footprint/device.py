@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyrobust.deploy import device
-from tinyrobust.deploy.record import DeviceRecord
+from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.errors import MissingToolError, ModelFileError
 from tinyrobust.footprint.boards import Board, fit
-from tinyrobust.footprint.record import BoardTime, DeviceFootprint, Quantity
+from tinyrobust.footprint.footprint_record import BoardTime, DeviceFootprint, Quantity
 from tinyrobust.progress import Progress
 
 # The emulated board is a Cortex-M4 with DSP instructions; these cores run the same program.

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.errors import ModelFileError
-from tinyrobust.footprint.record import LayerFootprint
+from tinyrobust.footprint.footprint_record import LayerFootprint
 from tinyrobust.quantizers import storage
 
 # Operators with weights as input 1 and a bias as input 2: rank of the weights, and the axis of the output channels.

@@ -11,8 +11,8 @@ from tinyrobust.footprint import planner
 from tinyrobust.footprint.boards import FIT_COUNTS, fit
 from tinyrobust.footprint.boards import boards as named_boards
 from tinyrobust.footprint.device import on_device
+from tinyrobust.footprint.footprint_record import FootprintRecord, Provenance, Quantity, TensorLifetime
 from tinyrobust.footprint.layers import Constants, constants, layer
-from tinyrobust.footprint.record import FootprintRecord, Provenance, Quantity, TensorLifetime
 from tinyrobust.progress import Progress, silent
 
 # The most that TensorFlow Lite Micro's code and constants took on the three files in benchmarks/peers.toml; a test says so.

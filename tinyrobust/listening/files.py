@@ -8,8 +8,8 @@ import soundfile
 
 from tinyrobust.data.speech.sound import sound_blocks
 from tinyrobust.errors import DataError
+from tinyrobust.listening.detection_record import DETECTION, DetectionRecord
 from tinyrobust.listening.detector import Detection
-from tinyrobust.listening.record import DETECTION, DetectionRecord
 from tinyrobust.listening.spotter import Listener, Spotter
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.listening import Listening

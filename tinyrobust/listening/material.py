@@ -19,7 +19,7 @@ from tinyrobust.data.speech.mfcc import amplitudes
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.data.speech.sound import to_int16
 from tinyrobust.errors import DataError
-from tinyrobust.listening.record import Material
+from tinyrobust.listening.detection_record import Material
 from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
 from tinyrobust.recipe.listening import Listening
 

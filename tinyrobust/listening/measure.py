@@ -10,9 +10,9 @@ from scipy.special import gammaincinv
 
 from tinyrobust.data.speech.corpus import UNKNOWN
 from tinyrobust.data.speech.recordings import Recordings
+from tinyrobust.listening.detection_record import DetectionRecord, Material, Measured, Point, Rate, WordRate
 from tinyrobust.listening.detector import Detection, Trigger
 from tinyrobust.listening.material import SLOT, Streams, streams
-from tinyrobust.listening.record import DetectionRecord, Material, Measured, Point, Rate, WordRate
 from tinyrobust.listening.spotter import Spotter
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.frontend import SAMPLE_RATE

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.frontend import Grid
-from tinyrobust.data.speech.record import FRONTEND, FrontendRecord
+from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import ModelFileError
 from tinyrobust.listening.detector import Detection, Smoother, Trigger, posteriors

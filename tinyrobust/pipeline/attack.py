@@ -17,7 +17,7 @@ from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness import protocol as protocols
 from tinyrobust.robustness.evaluation import evaluate
-from tinyrobust.robustness.record import Domain, RobustnessRecord
+from tinyrobust.robustness.robustness_record import Domain, RobustnessRecord
 from tinyrobust.robustness.targets import InputRange
 from tinyrobust.training.fit import seed_everything
 

@@ -7,10 +7,10 @@ import numpy as np
 from tinyrobust.data.arrays import scale, stratified
 from tinyrobust.data.sources import load
 from tinyrobust.deploy import artefact, device, firmware
+from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.deploy.device import Inputs
 from tinyrobust.deploy.firmware import Optimisation
 from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.deploy.record import DeviceRecord
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.data import Data

@@ -5,7 +5,7 @@ from pathlib import Path
 from tinyrobust import assets
 from tinyrobust import recipe as recipes
 from tinyrobust.data.cards import Card, cards, read_card
-from tinyrobust.pipeline.record import RunRecord
+from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports.facts import DataFacts, RunFacts, StageTime
 

@@ -17,7 +17,7 @@ from tinyrobust._version import __version__
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import clear_errors, sha256, write_atomic
-from tinyrobust.pipeline.record import RunRecord, StageRecord
+from tinyrobust.pipeline.run_record import RunRecord, StageRecord
 from tinyrobust.recipe import Recipe
 
 # The packages whose versions can change a figure.

@@ -11,7 +11,7 @@ from tinyrobust import toml
 from tinyrobust.data.arrays import Dataset, Samples
 from tinyrobust.data.sources import load
 from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
-from tinyrobust.data.speech.record import FRONTEND, FrontendRecord
+from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe

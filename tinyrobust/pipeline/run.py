@@ -8,16 +8,16 @@ from typing import Any
 
 from tinyrobust import recipe as recipes
 from tinyrobust.data.sources import load
-from tinyrobust.deploy.record import ParityRecord
+from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.footprint.boards import boards
-from tinyrobust.footprint.record import FootprintRecord
+from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
-from tinyrobust.pipeline.record import RunRecord
+from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.pipeline.stages import STAGES, Context, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.fit import seed_everything
 
 RUNS = Path("runs")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.speech.record import Heard
+from tinyrobust.data.speech.frontend_record import Heard
 from tinyrobust.errors import MissingToolError
 from tinyrobust.files import write_atomic
 from tinyrobust.footprint.measure import arena_head, footprint
@@ -221,8 +221,8 @@ def _attacked(context: Context, material: "Material", name: str) -> None:
 
 
 def _listen(context: Context) -> None:
+    from tinyrobust.listening.detection_record import DETECTION
     from tinyrobust.listening.measure import measure
-    from tinyrobust.listening.record import DETECTION
     from tinyrobust.listening.spotter import Spotter
 
     heard, settings = context.dataset.heard, context.recipe.listening

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinyrobust.robustness.record import Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
 from tinyrobust.robustness.statistics import wilson
 
 _WORST = 5  # pairs of classes that are named in words

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from tinyrobust import files
-from tinyrobust.deploy.record import ParityRecord
+from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.errors import RunFolderError
-from tinyrobust.footprint.record import FootprintRecord
-from tinyrobust.listening.record import DETECTION, DetectionRecord
+from tinyrobust.footprint.footprint_record import FootprintRecord
+from tinyrobust.listening.detection_record import DETECTION, DetectionRecord
 from tinyrobust.records import Record
 from tinyrobust.reports.examples import Example, read_examples
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import SoundPair, read_pairs
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 # Of what enters the network, and of the sound before it.
 _EVALUATIONS = ("robustness.json", "robustness-waveform.json")

@@ -6,8 +6,8 @@ import re
 
 from markupsafe import Markup
 
-from tinyrobust.footprint.record import BoardFit
-from tinyrobust.robustness.record import Norm, Proportion, decibels
+from tinyrobust.footprint.footprint_record import BoardFit
+from tinyrobust.robustness.robustness_record import Norm, Proportion, decibels
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]#+!|~$&<>]")
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")

@@ -11,7 +11,7 @@ from tinyrobust._version import __version__
 from tinyrobust.reports import confusion, formats, plots, tables, tradeoff
 from tinyrobust.reports.evidence import Evidence, gather
 from tinyrobust.reports.facts import RunFacts
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 
 def render(folder: Path, run: RunFacts) -> Path:

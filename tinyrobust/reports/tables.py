@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from tinyrobust.footprint.record import DeviceFootprint, Quantity
+from tinyrobust.footprint.footprint_record import DeviceFootprint, Quantity
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
-from tinyrobust.robustness.record import Norm, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import Norm, Proportion, RobustnessRecord
 
 ALL = "all"  # the name of the worst case over targets in the record
 

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from tinyrobust.listening.record import DetectionRecord, Measured, Point
+from tinyrobust.listening.detection_record import DetectionRecord, Measured, Point
 from tinyrobust.reports import formats, svg
 
 _DASHED = (0, (4, 2))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinyrobust.robustness.record import Norm
+from tinyrobust.robustness.robustness_record import Norm
 
 # Whose gradients or scores make the examples. "keras" is the network as it is; the next three are other views of it.
 ViewName = Literal["keras", "keras/T", "repaired", "bpda", "int8", "surrogate"]

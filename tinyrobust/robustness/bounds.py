@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.robustness.outcomes import SLACK, Floats, distances, moved, within
-from tinyrobust.robustness.record import Norm
+from tinyrobust.robustness.robustness_record import Norm
 
 
 def inside(found: Floats, x: Floats, epsilon: float, norm: Norm, attack: str) -> Floats:

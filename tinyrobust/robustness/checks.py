@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from tinyrobust.robustness.outcomes import Bools, Floats, Ints, Outcome
-from tinyrobust.robustness.record import Check
+from tinyrobust.robustness.robustness_record import Check
 from tinyrobust.robustness.statistics import wilson
 
 TITLES = {

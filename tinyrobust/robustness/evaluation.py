@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tinyrobust.data.arrays import Samples, stratified
-from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.robustness import Robustness
@@ -19,7 +19,7 @@ from tinyrobust.robustness.lineup import Lineup
 from tinyrobust.robustness.outcomes import Ints, Subset, Tally, inputs, save
 from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
 from tinyrobust.robustness.protocol import Protocol
-from tinyrobust.robustness.record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.robustness.scope import Scope, scope
 from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.summary import Clean, pictures, record

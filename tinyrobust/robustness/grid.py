@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.data.speech.units import SILENCE, STEPS
-from tinyrobust.robustness.record import Norm
+from tinyrobust.data.speech.units import MIDPOINT, STEPS
+from tinyrobust.robustness.robustness_record import Norm
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -62,8 +62,8 @@ def sampled(adversarial: FloatArray, x: FloatArray, epsilon: float, norm: Norm) 
     Returns:
         Float32, exactly as `tinyrobust.data.speech.units.unit` of int16 samples.
     """
-    original = (x.astype(np.float64) - SILENCE) * STEPS
-    change = (adversarial.astype(np.float64) - SILENCE) * STEPS - original
+    original = (x.astype(np.float64) - MIDPOINT) * STEPS
+    change = (adversarial.astype(np.float64) - MIDPOINT) * STEPS - original
     steps = np.rint(change)
     if norm == "linf" and np.isfinite(epsilon):
         most = np.floor(epsilon * STEPS + 1e-6)
@@ -74,7 +74,7 @@ def sampled(adversarial: FloatArray, x: FloatArray, epsilon: float, norm: Norm) 
         steps[outside] = _smaller(change[outside], radius[outside])
     # The highest sample is one step below 1.
     found = np.clip(original + steps, -STEPS // 2, STEPS // 2 - 1)
-    return (found / STEPS + SILENCE).astype(np.float32)
+    return (found / STEPS + MIDPOINT).astype(np.float32)
 
 
 def _smaller(change: npt.NDArray[np.float64], radius: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

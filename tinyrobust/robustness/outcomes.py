@@ -34,10 +34,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.data.arrays import scale
-from tinyrobust.data.speech.units import SILENCE, samples, shifted, unit
+from tinyrobust.data.speech.units import MIDPOINT, samples, shifted, unit
 from tinyrobust.files import atomic_path
 from tinyrobust.recipe.frontend import SAMPLE_RATE
-from tinyrobust.robustness.record import Norm
+from tinyrobust.robustness.robustness_record import Norm
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -178,7 +178,9 @@ def _measured(change: npt.NDArray[np.float64], x: Floats, norm: Norm) -> Array:
         return np.where(change.any(axis=1), np.inf, 0)
     far = np.sqrt(np.square(change).sum(axis=1))
     loud = (
-        np.sqrt(np.square(x.reshape(len(x), -1).astype(np.float64) - SILENCE).sum(axis=1)) if norm == "snr" else np.ones(len(x))
+        np.sqrt(np.square(x.reshape(len(x), -1).astype(np.float64) - MIDPOINT).sum(axis=1))
+        if norm == "snr"
+        else np.ones(len(x))
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(far > 0, far / loud, 0)

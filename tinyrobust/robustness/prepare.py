@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from tinyrobust._version import __version__
-from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.progress import Progress, silent
 from tinyrobust.robustness.lineup import Lineup
 from tinyrobust.robustness.outcomes import Floats, Ints, Subset

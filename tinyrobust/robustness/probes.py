@@ -10,7 +10,7 @@ from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.expectation import differs
 from tinyrobust.robustness.outcomes import Bools, Minimal, Outcome, within
 from tinyrobust.robustness.protocol import Protocol
-from tinyrobust.robustness.record import Check, Norm
+from tinyrobust.robustness.robustness_record import Check, Norm
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.scope import Scope
 from tinyrobust.robustness.targets import Int8Target

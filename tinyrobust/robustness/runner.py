@@ -19,7 +19,7 @@ from tinyrobust.robustness.grid import sampled, snap
 from tinyrobust.robustness.lineup import Lineup, View
 from tinyrobust.robustness.outcomes import Array, Bools, Floats, Ints, Minimal, Outcome, Subset, Tally, distances, moved, within
 from tinyrobust.robustness.pieces import Pieces
-from tinyrobust.robustness.record import Norm
+from tinyrobust.robustness.robustness_record import Norm
 from tinyrobust.robustness.shards import Shards
 
 # Samples in a piece: what is lost at most when an evaluation is killed. Of large samples fewer, so many values or `_FEWEST`:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinyrobust.errors import RecipeError
 from tinyrobust.recipe.robustness import Robustness, Waveform, noise_ratio
-from tinyrobust.robustness.record import Domain, Norm
+from tinyrobust.robustness.robustness_record import Domain, Norm
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from tinyrobust import workers
-from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.quantizers import layers  # noqa: F401 - so that Keras knows them when it loads a network
 from tinyrobust.recipe.robustness import Robustness

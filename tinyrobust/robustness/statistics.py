@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.robustness.record import Proportion
+from tinyrobust.robustness.robustness_record import Proportion
 
 _Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution: a two-sided 95 % interval
 

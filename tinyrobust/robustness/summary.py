@@ -8,7 +8,7 @@ import numpy as np
 from tinyrobust.data.speech.units import samples
 from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.outcomes import Array, Bools, Minimal, Outcome, Tally, strongest, within
-from tinyrobust.robustness.record import (
+from tinyrobust.robustness.robustness_record import (
     AttackResult,
     Check,
     CleanAccuracy,

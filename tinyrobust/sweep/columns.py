@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tinyrobust.deploy.record import ParityRecord
-from tinyrobust.footprint.record import FootprintRecord, Quantity
-from tinyrobust.pipeline.record import RunRecord
+from tinyrobust.deploy.deploy_records import ParityRecord
+from tinyrobust.footprint.footprint_record import FootprintRecord, Quantity
+from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.reports import formats
-from tinyrobust.robustness.record import Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
 
 Unit = Literal["share", "B", "MAC", "instructions", "s"]
 

@@ -9,9 +9,9 @@ from tinyrobust.errors import RunFolderError
 from tinyrobust.reports import formats
 from tinyrobust.robustness.statistics import wilson
 from tinyrobust.sweep.columns import COLUMNS, Unit, Value, value
-from tinyrobust.sweep.record import CellRecord, JobRecord, RowRecord, SweepRecord
 from tinyrobust.sweep.schedule import State, Status
 from tinyrobust.sweep.spec import Sweep
+from tinyrobust.sweep.sweep_record import CellRecord, JobRecord, RowRecord, SweepRecord
 
 Row = tuple[tuple[str, str], ...]
 

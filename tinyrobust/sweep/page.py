@@ -8,7 +8,7 @@ from tinyrobust.reports.report import environment
 from tinyrobust.sweep import pareto
 from tinyrobust.sweep.columns import COLUMNS
 from tinyrobust.sweep.compare import conditions, spread, written
-from tinyrobust.sweep.record import CellRecord, SweepRecord
+from tinyrobust.sweep.sweep_record import CellRecord, SweepRecord
 
 
 def page(record: SweepRecord) -> str:

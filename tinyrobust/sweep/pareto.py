@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from tinyrobust.reports import svg
 from tinyrobust.sweep.columns import COLUMNS
 from tinyrobust.sweep.compare import written
-from tinyrobust.sweep.record import SweepRecord
+from tinyrobust.sweep.sweep_record import SweepRecord
 
 _SHORT = 24  # letters of a label
 

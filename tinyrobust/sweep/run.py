@@ -9,9 +9,9 @@ from tinyrobust.pipeline.folder import locked
 from tinyrobust.sweep import compare as comparison
 from tinyrobust.sweep.expand import Job, expand
 from tinyrobust.sweep.page import markdown, page
-from tinyrobust.sweep.record import SweepRecord
 from tinyrobust.sweep.schedule import State, Status, execute, prepare
 from tinyrobust.sweep.spec import Sweep, load
+from tinyrobust.sweep.sweep_record import SweepRecord
 
 Watch = Callable[[Sequence[tuple[Job, Status]]], None]
 

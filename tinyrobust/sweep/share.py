@@ -10,7 +10,7 @@ from pathlib import Path
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import atomic_path, sha256, write_atomic
 from tinyrobust.pipeline.folder import locked
-from tinyrobust.pipeline.record import RunRecord, StageRecord
+from tinyrobust.pipeline.run_record import RunRecord, StageRecord
 from tinyrobust.recipe import Recipe
 
 

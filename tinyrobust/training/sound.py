@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tinyrobust.data.speech.differentiable import MfccLayer
-from tinyrobust.data.speech.units import SILENCE
+from tinyrobust.data.speech.units import MIDPOINT
 from tinyrobust.gradients import value_and_gradient
 from tinyrobust.training.learner import Learner
 from tinyrobust.training.objectives import Batch, CrossEntropy, Objective, Tensor
@@ -84,7 +84,7 @@ class SoundAdversarial(Objective):
         x = ops.convert_to_tensor(batch.inputs)
         count = ops.shape(x)[0]
         snr_db = keras.random.uniform((count, 1), *self.snr_db, dtype=x.dtype, seed=self.seed_generator)
-        radius = ops.power(10.0, -snr_db / 20) * _length(x - SILENCE)
+        radius = ops.power(10.0, -snr_db / 20) * _length(x - MIDPOINT)
 
         def loss(clips: Tensor) -> Tensor:
             logits = batch.network(heard(self.front, clips), training=False)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.speech import micro as tflm
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.mfcc import constants, mfcc
 from tinyrobust.data.speech.micro import micro
-from tinyrobust.data.speech.record import FrontendRecord
 from tinyrobust.recipe.frontend import Mfcc, Micro
 
 # A coefficient's range is its mean and this many standard deviations either side, over the training clips. Coefficients are

@@ -14,7 +14,7 @@ from tinyrobust.data.speech.corpus import PARTS, Clip, Corpus
 from tinyrobust.data.speech.features import Features, copies_of, features_of
 from tinyrobust.data.speech.folder import existing_folder
 from tinyrobust.data.speech.frontend import Grid, fitted_grid, shape
-from tinyrobust.data.speech.record import FrontendRecord, Heard, SkippedClip, Vectors
+from tinyrobust.data.speech.frontend_record import FrontendRecord, Heard, SkippedClip, Vectors
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.data.speech.synthetic import synthetic_clips, version
 from tinyrobust.data.tfds import tfds_folder

@@ -7,18 +7,18 @@ epsilon is one of 2 epsilon in amplitude from -1 to 1.
 import numpy as np
 from numpy.typing import NDArray
 
-SILENCE = 0.5
+MIDPOINT = 0.5
 STEPS = 65_536
 
 
 def unit(audio: NDArray[np.int16]) -> NDArray[np.float32]:
     """int16 samples as float32 in [0, 1)."""
-    return audio.astype(np.float32) / np.float32(STEPS) + np.float32(SILENCE)
+    return audio.astype(np.float32) / np.float32(STEPS) + np.float32(MIDPOINT)
 
 
 def samples(x: NDArray[np.floating]) -> NDArray[np.int16]:
     """Numbers in [0, 1] as the nearest int16 samples; 1 itself is the highest of them."""
-    steps: NDArray[np.int16] = np.clip(np.rint((x.astype(np.float64) - SILENCE) * STEPS), -32768, 32767).astype(np.int16)
+    steps: NDArray[np.int16] = np.clip(np.rint((x.astype(np.float64) - MIDPOINT) * STEPS), -32768, 32767).astype(np.int16)
     return steps
 
 

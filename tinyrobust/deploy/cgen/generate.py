@@ -13,7 +13,7 @@ from tinyrobust.deploy.cgen.layers import Conv, Network
 from tinyrobust.deploy.cgen.layout import arrange
 from tinyrobust.deploy.cgen.lower import lower
 from tinyrobust.deploy.cgen.packing import choose, pack
-from tinyrobust.deploy.record import PORTABLE
+from tinyrobust.deploy.deploy_records import PORTABLE
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import write_atomic
 

@@ -10,7 +10,7 @@ from tinyrobust.attacks.estimator import check_logits
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.differentiable import MfccLayer
 from tinyrobust.data.speech.frontend import Grid, features
-from tinyrobust.data.speech.record import FrontendRecord
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.units import samples
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.frontend import Mfcc

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from tinyrobust.recipe.listening import Listening
 from tinyrobust.records import Part, Record
-from tinyrobust.robustness.record import Proportion
+from tinyrobust.robustness.robustness_record import Proportion
 
 DETECTION = "detection.json"
 

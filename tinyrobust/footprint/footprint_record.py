@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from tinyrobust.deploy.record import DeviceRecord
+from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.records import Part, Record
 
 Provenance = Literal["measured", "emulated", "computed", "estimated"]
