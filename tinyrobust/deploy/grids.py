@@ -1,9 +1,9 @@
 """Writes the grids of the activations into a converted file.
 
 Training rounds an activation to the grid of scale a / (2^bits - 1) and zero point -128; the converter knows nothing of it and
-calibrates another one, which costs agreement, and which has no place for PACT's bound at all. So the scales of the activations are
-written after conversion, and every kernel and bias (whose scale is the product of input and weight scale) is rounded anew from
-the twin: of the converter's work only the graph remains.
+calibrates another one, which costs agreement, and which has no place for PACT's bound at all. So the scales of the activations
+are written after conversion, and every kernel and bias (whose scale is the product of input and weight scale) is rounded anew
+from the twin: of the converter's work only the graph remains.
 
 All of it is overwritten where it stands: nothing moves, so the buffers keep the alignment that microcontrollers need.
 """
