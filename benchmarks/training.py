@@ -33,7 +33,7 @@ from tinyrobust import recipe as recipes
 from tinyrobust.data import Split, load
 from tinyrobust.data.batches import Batches
 from tinyrobust.networks.catalog import build
-from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_fraction
+from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_declared
 from tinyrobust.quantizers.weights import StochasticTernary
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.precision import FLOAT
@@ -88,7 +88,7 @@ def measure(recipe: Recipe, images: Split, rounds: int) -> dict[str, Best]:
     batches = Batches(images, recipe.data.augment, recipe.train.batch_size, recipe.seed)
     shape, classes = images.x.shape[1:], int(images.y.max()) + 1
     ours = build(recipe, shape, classes)
-    set_fraction(ours, 0.5)
+    set_declared(ours, "quantized_fraction", 0.5)
     networks = {
         "float": build(recipe.model_copy(update={"precision": FLOAT}), shape, classes),
         "stochastic ternary": ours,

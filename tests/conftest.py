@@ -217,13 +217,11 @@ layers = "stem|logits"
 weights = "fixed-point"
 [[precision.rule]]
 layers = ".*"
-weights = "stochastic-ternary"
+weights = { kind = "stochastic-ternary", starts = [0.0, 0.2, 0.4, 0.6] }
 [train]
 epochs = 6
 batch_size = 32
 learning_rate = 1e-2
-[train.stochastic]
-starts = [0.0, 0.2, 0.4, 0.6]
 [train.distillation]
 temperature = 2
 teacher_epochs = 4

@@ -153,7 +153,11 @@ def test_a_parent_that_is_not_there(tmp_path):
         pytest.param(
             "precision.rule.-1.weights=binary", lambda r: r.precision.rules[1].weights.kind == "binary", id="index-from-the-end"
         ),
-        pytest.param("train.stochastic.fractions=[0.25, 0.5, 0.75, 1]", lambda r: r.train.stochastic.fractions[0] == 0.25),
+        pytest.param(
+            'precision.rule.1.weights={kind="stochastic-ternary", fractions=[0.25, 0.5, 0.75, 1]}',
+            lambda r: r.precision.phases[0] == (0.0, 0.25),
+            id="table",
+        ),
         pytest.param("export.agreement=0.5", lambda r: r.export.agreement == 0.5, id="table-the-file-lacks"),
     ],
 )
@@ -210,17 +214,20 @@ def test_an_override_that_does_not_fit(small, override, message):
         pytest.param("seed = 3", 'seed = 3\nname = "x"', "'name' is not a key of a recipe: its folder names it", id="name"),
         pytest.param("seed = 3", "seed 3", "recipe.toml cannot be read as TOML: .*line 2", id="not-toml"),
         pytest.param(
-            "epochs = 5", "epochs = 5\nstochastic.starts = [0.0, 0.5]", "as many starts as fractions", id="too-few-starts"
+            '"ternary"',
+            '{kind = "stochastic-ternary", starts = [0.0, 0.5]}',
+            "as many starts as fractions",
+            id="too-few-starts",
         ),
         pytest.param(
-            "epochs = 5",
-            "epochs = 5\nstochastic.starts = [0.0, 0.5, 0.5, 0.8]",
+            '"ternary"',
+            '{kind = "stochastic-ternary", starts = [0.0, 0.5, 0.5, 0.8]}',
             "starts that rise from 0",
             id="starts-that-do-not-rise",
         ),
         pytest.param(
-            "epochs = 5",
-            "epochs = 5\nstochastic.fractions = [0.0, 0.5, 0.6, 0.8]",
+            '"ternary"',
+            '{kind = "stochastic-ternary", fractions = [0.0, 0.5, 0.6, 0.8]}',
             "fractions that rise to 1",
             id="fractions-that-end-early",
         ),
@@ -325,7 +332,7 @@ def test_name_and_description_do_not_change_the_hash(small):
         "train.distillation.temperature=21",
         "train.distillation.teacher_width=2.0",
         "train.distillation.teachers=2",
-        "train.stochastic.starts=[0.0, 0.1, 0.2, 0.3]",
+        "precision.rule.1.weights={kind='stochastic-ternary', starts=[0.0, 0.1, 0.2, 0.3]}",
         "export.agreement=0.9",
         "robustness.samples=201",
         "footprint.boards=['nucleo']",

@@ -9,7 +9,7 @@ from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed, with_value
 from tinyrobust.networks.catalog import build
-from tinyrobust.quantizers.activations import OnGrid, QuantizedReLU
+from tinyrobust.quantizers.activations import OnGrid, Pact, QuantizedReLU6
 from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
 
@@ -92,8 +92,8 @@ _ACTIVATIONS = {
     "relu": (lambda: keras.layers.ReLU(), [0.1, 1, 1, 1]),
     "relu6": (lambda: keras.layers.ReLU(6.0), [0.1, 1, 1, 0.1]),
     "fused": (lambda: keras.layers.Activation("relu6"), [0.1, 1, 1, 0.1]),
-    "quantized": (lambda: QuantizedReLU("relu6"), [0.1, 1, 1, 0.1]),
-    "learned": (lambda: QuantizedReLU("pact"), [0.1, 1, 1, 0.1]),
+    "quantized": (QuantizedReLU6, [0.1, 1, 1, 0.1]),
+    "learned": (Pact, [0.1, 1, 1, 0.1]),
     "grid": (lambda: OnGrid(0.1, -1.0, 6.0), [0.1, 1, 1, 0.1]),
 }
 
@@ -115,9 +115,9 @@ def test_a_frozen_network_of_ours_keeps_its_outputs_bit_for_bit() -> None:
     recipe = Recipe(
         name="tiny",
         data={"name": "digits"},
-        network={"name": "stqnet", "width": 0.25},
+        network={"kind": "stqnet", "width": 0.25},
         train={"epochs": 1},
-        precision=[{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}],
+        precision={"rule": [{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}]},
     )
     keras.utils.set_random_seed(0)
     model = freeze(build(recipe, (8, 8, 1), 10))

@@ -19,7 +19,7 @@ from tinyrobust.training.objectives import CrossEntropy
 _SETTINGS = (
     "train.epochs=4",
     "train.batch_size=32",
-    "train.stochastic.starts=[0.0, 0.25, 0.5, 0.75]",
+    "precision.rule.-1.weights.starts=[0.0, 0.25, 0.5, 0.75]",
     "data.train_samples=240",
     "data.validation=0.2",
 )

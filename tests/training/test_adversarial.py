@@ -110,7 +110,12 @@ def test_it_withstands_an_attack_of_many_steps(trial):
 
 
 def test_a_recipe_asks_for_it(tmp_path):
-    settings = ["train.epochs=2", "network.width=0.15", "data.train_samples=200", "train.stochastic.starts=[0.0,0.1,0.2,0.3]"]
+    settings = [
+        "train.epochs=2",
+        "network.width=0.15",
+        "data.train_samples=200",
+        "precision.rule.-1.weights.starts=[0.0,0.1,0.2,0.3]",
+    ]
     run = tinyrobust.train("digits-stq-adversarial", overrides=settings, runs_dir=tmp_path)
     assert run.recipe.train.adversarial.model_dump() == {"epsilon": 0.15, "step": 1.25}
     rows = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]

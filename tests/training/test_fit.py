@@ -132,7 +132,7 @@ def test_the_average_is_deployed_and_the_latent_weights_are_stored(trial):
 
 def test_a_distilled_student_learns(trial):
     settings = ("train.epochs=8", "data.train_samples=1200", "data.augment.crop=0", "train.learning_rate=0.02")
-    teacher = trial(*settings, "train.stochastic.fractions=[0, 0, 0, 1]", folder="teacher")
+    teacher = trial(*settings, "precision.rule.-1.weights.fractions=[0, 0, 0, 1]", folder="teacher")
     teacher.train(CrossEntropy(0.0, temperature=20.0))
     student = trial(*settings, folder="student")
     student.train(Distillation(keras.models.load_model(teacher.files.model, compile=False), 20.0))

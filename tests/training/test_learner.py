@@ -7,8 +7,7 @@ import pytest
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.precision import Precision
-from tinyrobust.recipe.train import Stochastic, Train
-from tinyrobust.training.callbacks import fraction_at
+from tinyrobust.recipe.train import Train
 from tinyrobust.training.learner import Learner, compiled
 from tinyrobust.training.objectives import Batch, CrossEntropy, Objective
 
@@ -58,19 +57,6 @@ def test_one_cycle_that_only_rises():
 
 def test_constant_stays():
     np.testing.assert_allclose(_rates(schedule="constant"), 0.01)
-
-
-@pytest.mark.parametrize(
-    ("step", "fraction"),
-    [(0, 0.5), (24, 0.5), (25, 0.75), (49, 0.75), (50, 0.875), (74, 0.875), (75, 1.0), (99, 1.0)],
-)
-def test_the_four_phases(step, fraction):
-    assert fraction_at(Stochastic(), step, 100) == fraction
-
-
-def test_other_phases():
-    schedule = Stochastic(fractions=(0.0, 1.0), starts=(0.0, 0.5))
-    assert [fraction_at(schedule, step, 5) for step in range(5)] == [0, 0, 0, 1, 1]
 
 
 class _Nothing(Objective):

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tinyrobust.quantizers.activations import OnGrid, QuantizedReLU
+from tinyrobust.quantizers.activations import ActivationQuantizer, OnGrid
 
 # What is left of the slope where an activation is flat, and how soon it gets there, as a share of the activation's range.
 _LEAK = 0.1
@@ -65,7 +65,7 @@ def smoothed(model: keras.Model) -> keras.Model:
 
     def clone(layer: Any) -> Any:
         copy = type(layer).from_config(layer.get_config())
-        if isinstance(layer, keras.layers.ReLU | QuantizedReLU | OnGrid):
+        if isinstance(layer, keras.layers.ReLU | ActivationQuantizer | OnGrid):
             return _Smoothed(copy, name=layer.name)
         if getattr(layer, "activation", None) in (keras.activations.relu, keras.activations.relu6):
             copy.activation = _leaking(layer.activation)

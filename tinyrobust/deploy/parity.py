@@ -17,10 +17,10 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import Match, kernel_error, match
 from tinyrobust.deploy.twin import build_twin, outputs, source_layers
 from tinyrobust.errors import ModelFileError, ParityError
+from tinyrobust.formats import TERNARY
 from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.folding import WEIGHT_LAYERS
 from tinyrobust.quantizers.layers import weight_layers, without_rounding
-from tinyrobust.quantizers.weights import Ternary
 from tinyrobust.recipe.export import Export
 
 TWIN_TOLERANCE = 1e-4
@@ -101,7 +101,7 @@ def check(record: ParityRecord) -> None:
         ParityError: Listing what broke, with figures and tolerances.
     """
     most = max((kernel.most_values_per_channel for kernel in record.ternary_kernels), default=0)
-    not_ternary = [kernel.tensor for kernel in record.ternary_kernels if kernel.most_values_per_channel > 3]
+    not_ternary = [kernel.tensor for kernel in record.ternary_kernels if kernel.most_values_per_channel > TERNARY.levels]
     broken = [
         text
         for holds, text in (
@@ -174,11 +174,11 @@ def layer_errors(
 
 
 def ternary_kernels(model: keras.Model, file: Artefact, matches: Mapping[str, Match]) -> list[TernaryKernel]:
-    """The values of every kernel whose quantizer is ternary."""
+    """The values of every kernel whose quantizer ends in ternary weights."""
     kernels = []
     for layer in weight_layers(model):
         operator = matches[layer.name].operator
-        if not isinstance(layer.weight_quantizer, Ternary) or operator is None:
+        if layer.weight_quantizer is None or layer.weight_quantizer.storage is not TERNARY or operator is None:
             continue
         tensor = file.tensors[operator.inputs[1]]
         channels = np.moveaxis(np.asarray(tensor.data), tensor.quantized_dimension, 0)

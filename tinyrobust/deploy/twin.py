@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.errors import ModelFileError
-from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.activations import ActivationQuantizer
 from tinyrobust.quantizers.folding import WEIGHT_LAYERS, folded, readers, writer
 from tinyrobust.quantizers.norm import FusedBatchNormalization
 
@@ -64,7 +64,7 @@ def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool 
         if isinstance(layer, WEIGHT_LAYERS):
             norm = folds.get(layer.name)
             layer.set_weights(folded(original, None if norm is None else model.get_layer(norm)))
-        elif not isinstance(original, QuantizedReLU):
+        elif not isinstance(original, ActivationQuantizer):
             layer.set_weights(original.get_weights())
     twin.trainable = False
     return twin
@@ -105,13 +105,12 @@ def _plain(layer: Any, clip: bool) -> Any:
             if layer.activation not in (None, keras.activations.linear):
                 raise ModelFileError(
                     f"Expected layer {layer.name!r} without an activation of its own. Received: {layer.activation}",
-                    hint="Give the activation a layer of its own, such as QuantizedReLU.",
+                    hint="Give the activation a layer of its own, such as QuantizedReLU6.",
                 )
             config = layer.get_config()
             return kind(**{key: config[key] for key in kept}, use_bias=True, name=layer.name)
-    if isinstance(layer, QuantizedReLU):
-        learned = layer.bound == "pact"
-        return keras.layers.ReLU(None if learned and not clip else layer.upper, name=layer.name)
+    if isinstance(layer, ActivationQuantizer):
+        return layer.plain(bounded=clip)
     if isinstance(layer, FusedBatchNormalization):  # Keras' own, but for the way it trains
         return keras.layers.BatchNormalization.from_config(layer.get_config())
     if isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras."):

@@ -8,23 +8,6 @@ from tinyrobust.recipe.adversarial import Adversary
 from tinyrobust.recipe.table import Count, Share, Table, Width
 
 
-class Stochastic(Table):
-    """The schedule of stochastic quantization (Dong et al., BMVC 2017): which share of channels is quantized from when on."""
-
-    fractions: tuple[Share, ...] = (0.5, 0.75, 0.875, 1.0)
-    starts: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps.")
-
-    @model_validator(mode="after")
-    def _phases_fit(self) -> Self:
-        if len(self.fractions) != len(self.starts):
-            raise ValueError(f"Expected as many starts as fractions. Received: {self.starts} and {self.fractions}")
-        if not self.starts or self.starts[0] != 0 or list(self.starts) != sorted(set(self.starts)):
-            raise ValueError(f"Expected starts that rise from 0. Received: {self.starts}")
-        if list(self.fractions) != sorted(self.fractions) or self.fractions[-1] != 1:
-            raise ValueError(f"Expected fractions that rise to 1. Received: {self.fractions}")
-        return self
-
-
 class Distillation(Table):
     """The network learns the soft labels of a float teacher at temperature T, and is deployed at T = 1.
 
@@ -56,7 +39,6 @@ class Train(Table):
     quantization: Literal["aware", "after"] = Field(
         "aware", description="In training, or after it: a float network is trained, then its weights are quantized."
     )
-    stochastic: Stochastic = Stochastic()
     distillation: Distillation | None = None
     adversarial: Adversary | None = None
 

@@ -96,7 +96,7 @@ def attack_legend(record: RobustnessRecord) -> list[tuple[str, int, str]]:
 def training(history: History, recipe: Recipe) -> list[Markup]:
     """Loss, accuracy, learning rate, quantized fraction and every further curve, with the phases of the schedule shaded."""
     phases = _phases(recipe, history.epochs)
-    # The schedule runs in every training; without stochastic layers it acts on nothing.
+    # The history says in every training which share is quantized; without a schedule it says nothing.
     titles = _titles(history) if phases else {name: title for name, title in _titles(history).items() if name != _FRACTION}
     return [_curve(history, name, title, phases, "training") for name, title in titles.items()]
 
@@ -120,16 +120,15 @@ def _finite(values: Sequence[float]) -> bool:
 
 
 def has_phases(recipe: Recipe) -> bool:
-    """Whether the recipe has layers that the stochastic schedule acts on."""
-    return "stochastic-ternary" in recipe.precision.formats
+    """Whether the recipe has quantizers that change in the course of training."""
+    return bool(recipe.precision.phases)
 
 
 def _phases(recipe: Recipe, epochs: int) -> _Phases:
-    """From, to (in epochs) and fraction of every phase; none for a recipe without stochastic layers."""
-    if not has_phases(recipe):
-        return []
-    starts = [start * epochs for start in recipe.train.stochastic.starts]
-    return list(zip(starts, [*starts[1:], float(epochs)], recipe.train.stochastic.fractions, strict=True))
+    """From, to (in epochs) and fraction of every phase; none for a recipe without such quantizers."""
+    starts = [start * epochs for start, _ in recipe.precision.phases]
+    fractions = [fraction for _, fraction in recipe.precision.phases]
+    return list(zip(starts, [*starts[1:], float(epochs)], fractions, strict=True)) if starts else []
 
 
 def _curve(history: History, name: str, title: str, phases: _Phases, prefix: str) -> Markup:

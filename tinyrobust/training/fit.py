@@ -13,7 +13,7 @@ from tinyrobust.data.batches import Batches, InOrder
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
-from tinyrobust.training.callbacks import Recorder, Reporter, StochasticSchedule, StopOnBadLoss, ValidateAverage
+from tinyrobust.training.callbacks import Recorder, Reporter, Schedules, StopOnBadLoss, ValidateAverage
 from tinyrobust.training.feed import feed
 from tinyrobust.training.learner import Learner, compiled
 from tinyrobust.training.objectives import Objective
@@ -82,10 +82,10 @@ def fit(
     batches = _batches(dataset, recipe, sound=front is not None)
     steps = len(batches)
     learner = compiled(network, objectives, settings, steps * epochs, _kind(front))
-    schedule = StochasticSchedule(settings.stochastic, steps, epochs)
-    recorder = Recorder(files.history, files.checkpoints, files.stage, schedule)
+    schedules = Schedules(network, steps, epochs)
+    recorder = Recorder(files.history, files.checkpoints, files.stage, schedules)
     done = recorder.resume(learner)
-    callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedule]
+    callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules]
     if settings.ema:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
         callbacks.append(ValidateAverage())

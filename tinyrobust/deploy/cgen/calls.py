@@ -50,7 +50,7 @@ class Call:
         overlaps: For each input, how the output may lie over it.
         into: The position of the input whose place the output takes; None where the output has its own.
         scratch: Bytes that it needs while it runs.
-        weights: The format of the weights, for the notes.
+        weights: The encoding of the weights, for the notes.
         form: The form of requantization, for the notes.
         macs: Multiply-accumulates, for the notes.
     """

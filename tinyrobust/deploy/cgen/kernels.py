@@ -138,7 +138,7 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
     fields = {
         "window": window_fields(conv.window),
         "weights": "{weights}",
-        "unpack": f"tr_unpack_{packed.format}",
+        "unpack": f"tr_unpack_{packed.encoding.name}",
         "requant": requant_fields,
         "groups": conv.groups,
         "in_zero": conv.source_zero,
@@ -152,7 +152,7 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
         tables=tables,
         overlaps=(kernel.overlap(conv),),
         scratch=kernel.scratch(conv),
-        weights=packed.format,
+        weights=packed.encoding.name,
         form=requant.form,
         macs=conv.macs,
     )
