@@ -40,9 +40,9 @@ def recipe(weights: str, activations: str) -> Recipe:
     return Recipe(
         name="tiny",
         data={"name": "digits"},
-        network={"name": "stqnet", "width": 0.25},
+        network={"kind": "stqnet", "width": 0.25},
         train={"epochs": 1},
-        precision=[{**rule, "activations": activations} for rule in rules],
+        precision={"rule": [{**rule, "activations": activations} for rule in rules]},
     )
 
 
