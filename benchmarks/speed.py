@@ -41,9 +41,9 @@ from tinyrobust.attacks.norms import Norm, distance
 from tinyrobust.attacks.seeds import seeded
 from tinyrobust.data import load
 from tinyrobust.data.arrays import scale
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.pipeline.folder import read
-from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe.precision import Precision
 from tinyrobust.recipe.train import Train
 from tinyrobust.robustness.targets import KerasTarget

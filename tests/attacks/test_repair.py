@@ -8,9 +8,9 @@ import tensorflow as tf
 from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed, with_value
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.catalog import build
 from tinyrobust.quantizers.activations import OnGrid, Pact, QuantizedReLU6
-from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
 
 

@@ -8,8 +8,8 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import bias, kernel_error, match
 from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError
+from tinyrobust.graphs.folding import WEIGHT_LAYERS
 from tinyrobust.quantizers.activations import ActivationQuantizer, Pact, QuantizedReLU6
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, weight_layers
 from tinyrobust.quantizers.weights import Ternary
 

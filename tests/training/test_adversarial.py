@@ -15,7 +15,7 @@ from tinyrobust import recipe as recipes
 from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.data.arrays import scale
 from tinyrobust.errors import RecipeError
-from tinyrobust.quantizers.layers import freeze
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.objectives import Batch, CrossEntropy
 

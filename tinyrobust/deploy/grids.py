@@ -21,8 +21,9 @@ from tinyrobust.deploy.matching import Match, along_channels, bias, kernel
 from tinyrobust.deploy.twin import outputs
 from tinyrobust.errors import ModelFileError
 from tinyrobust.formats import INT8
+from tinyrobust.graphs.folding import WEIGHT_LAYERS
+from tinyrobust.graphs.topology import readers, writer
 from tinyrobust.quantizers.activations import ActivationQuantizer
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS, readers, writer
 
 # Kernels that copy or compare values: their outputs must have the grid of their inputs.
 _SAME_GRID = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "PAD", "CONCATENATION"}

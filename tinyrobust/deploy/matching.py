@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.errors import ModelFileError
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS, numbers, writer
+from tinyrobust.graphs.folding import WEIGHT_LAYERS, numbers
+from tinyrobust.graphs.topology import writer
 
 # The operators that a layer may become; an empty tuple: it leaves no trace. To support a layer, enter it here.
 OPERATORS: Mapping[type, tuple[str, ...]] = {

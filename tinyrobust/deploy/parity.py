@@ -18,9 +18,10 @@ from tinyrobust.deploy.matching import Match, kernel_error, match
 from tinyrobust.deploy.twin import build_twin, outputs, source_layers
 from tinyrobust.errors import ModelFileError, ParityError
 from tinyrobust.formats import TERNARY
+from tinyrobust.graphs.folding import WEIGHT_LAYERS
+from tinyrobust.graphs.freeze import without_rounding
 from tinyrobust.progress import Progress, silent
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS
-from tinyrobust.quantizers.layers import weight_layers, without_rounding
+from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.export import Export
 
 TWIN_TOLERANCE = 1e-4
@@ -161,7 +162,9 @@ def layer_errors(
     What lies beyond the `limits` of a layer makes no difference, and counts as the limit.
     """
     sources = source_layers(model)
-    compared = {name: place.tensor for name, place in matches.items() if place.exact and place.operator is not None}
+    compared = {
+        name: place.tensor for name, place in matches.items() if place.exact and place.operator is not None and name in sources
+    }
     network = keras.Model(model.inputs[0], [model.get_layer(sources[name]).output for name in compared])
     expected = next(outputs(network, x))
     found = _intermediate(file, x, list(compared.values()))

@@ -8,11 +8,11 @@ import keras
 from tinyrobust import toml
 from tinyrobust.data.sources import load
 from tinyrobust.errors import ModelFileError, RecipeError
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.pipeline.folder import locked, read
 from tinyrobust.pipeline.material import material_of, sound_for, sound_settings
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
-from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness import protocol as protocols

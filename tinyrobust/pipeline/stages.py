@@ -17,12 +17,12 @@ from tinyrobust.data.speech.frontend_record import Heard
 from tinyrobust.errors import MissingToolError
 from tinyrobust.files import write_atomic
 from tinyrobust.footprint.measure import arena_head, footprint
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.catalog import build
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import RunFolder
 from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
-from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.adversarial import AdversarialSound
 from tinyrobust.recipe.frontend import Mfcc

@@ -5,7 +5,7 @@ a `SeedGenerator` is frozen when the graph is traced.
 """
 
 from collections.abc import MutableMapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import keras
 import numpy as np
@@ -13,9 +13,7 @@ import numpy.typing as npt
 import qkeras
 
 from tinyrobust.quantizers import norm as norm  # registers the batch norm that stored networks have between these layers
-from tinyrobust.quantizers.activations import ActivationQuantizer
 from tinyrobust.quantizers.base import State, Tensor, WeightQuantizer
-from tinyrobust.quantizers.folding import foldable, folded
 
 _Store = MutableMapping[str, keras.Variable]
 
@@ -54,6 +52,12 @@ class _OwnsQuantizer:
         quantizer = self.weight_quantizer
         latent = keras.ops.convert_to_tensor(self.latent_weights)
         return np.asarray(keras.ops.convert_to_numpy(latent if quantizer is None else quantizer.levels(latent, training=False)))
+
+    def unquantized(self, **changes: object) -> Self:
+        """A new layer like this one that computes with its kernel as it is; `changes` are other constructor arguments."""
+        config: dict[str, object] = self.get_config()  # type: ignore[attr-defined]
+        layer: Self = type(self).from_config({**config, f"{self._prefix}_quantizer": None, **changes})  # type: ignore[attr-defined]
+        return layer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates kernel and bias, then what the quantizer declares.
@@ -136,64 +140,3 @@ def set_declared(model: keras.Model, name: str, value: float) -> None:
     for layer in weight_layers(model):
         if name in layer.quantizer_state:
             layer.quantizer_state[name].assign(value)
-
-
-def freeze(model: keras.Model) -> keras.Model:
-    """The same network with the quantized weights written in as constants, no weight quantizer left and batch norm folded.
-
-    Its outputs equal those of `model` at inference, to float precision; activations are still rounded, with straight-through
-    gradients. It is what white-box attacks differentiate: nothing is quantized again at every step, and no time goes into a
-    norm that a convolution can compute. A batch norm that cannot be folded stays as it is.
-    """
-    simple = len(model.inputs) == len(model.outputs) == 1
-    # Only a functional model can be rebuilt without some of its layers.
-    folds = foldable(model) if simple else {}
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name) if folds else model
-    return _rebuilt(model, keep_rounding=True, folds=folds)
-
-
-def without_rounding(model: keras.Model) -> keras.Model:
-    """Like `freeze`, with activations left in float: what the twin must equal."""
-    return _rebuilt(model, keep_rounding=False, folds={})
-
-
-def _rebuilt(model: keras.Model, keep_rounding: bool, folds: dict[str, str]) -> keras.Model:
-    norms = set(folds.values())
-
-    def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if isinstance(layer, _OwnsQuantizer):
-            config[f"{layer._prefix}_quantizer"] = None
-        if layer.name in folds:
-            config["use_bias"] = True
-        if isinstance(layer, ActivationQuantizer) and not keep_rounding:
-            return layer.unrounded()
-        return type(layer).from_config(config)
-
-    def call(layer: keras.Layer, *args: Tensor, **kwargs: object) -> Tensor:
-        return args[0] if layer.name in norms else layer(*args, **kwargs)
-
-    rebuilt = keras.models.clone_model(model, clone_function=clone, **({"call_function": call} if folds else {}))
-    for layer in model.layers:
-        # Inputs have no state, and one that the author did not name is called otherwise in the clone.
-        if isinstance(layer, keras.layers.InputLayer) or layer.name in norms:
-            continue
-        new = rebuilt.get_layer(layer.name)
-        if layer.name in folds:
-            _write(new, *folded(layer, model.get_layer(folds[layer.name])))
-        elif isinstance(layer, _OwnsQuantizer):
-            _write(new, layer.quantized_weights(), layer.bias)
-        else:
-            new.set_weights(layer.get_weights())
-    rebuilt.trainable = False
-    return rebuilt
-
-
-def _write(layer: keras.Layer, kernel: keras.Variable, bias: keras.Variable) -> None:
-    """Sets kernel and bias of a weight layer; ours have further variables."""
-    if not isinstance(layer, _OwnsQuantizer):
-        layer.set_weights([kernel, bias])
-        return
-    layer.latent_weights.assign(kernel)
-    if layer.bias is not None:
-        layer.bias.assign(bias)
