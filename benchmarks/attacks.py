@@ -38,11 +38,13 @@ from tinyrobust.attacks.seeds import seeded
 from tinyrobust.attacks.square import Square
 from tinyrobust.attacks.zoo import ZeroOrder
 from tinyrobust.recipe.train import Train
-from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.learner import compiled
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 POINT = 0.01
 CLASSES = 10
+_FGSM = {"kind": "adversarial", "perturbation": {"kind": "fgsm", "epsilon": 0.15}}
+ADVERSARIAL = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0, objective=(_FGSM,))
 ART_NORM = {"linf": math.inf, "l2": 2, "l1": 1}
 RADII: dict[Norm, tuple[float, ...]] = {"linf": (0.05, 0.1, 0.15), "l2": (0.4, 0.8), "l1": (1.5, 3.0), "l0": (2, 5, 10)}
 Make = Callable[..., Any]
@@ -247,7 +249,7 @@ def digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
 def networks(images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, keras.Model]:
     """Two networks of one architecture on 8x8 digits: undefended, and after fast adversarial training at epsilon 0.15."""
     made = {}
-    for name, objectives in (("undefended", []), ("adversarially trained", [FastAdversarial(0.15)])):
+    for name, settings in (("undefended", None), ("adversarially trained", ADVERSARIAL)):
         keras.utils.set_random_seed(0)
         layers = [
             keras.layers.Conv2D(12, 3, padding="same", activation="relu"),
@@ -257,8 +259,8 @@ def networks(images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> 
             keras.layers.Dense(CLASSES),
         ]
         network = keras.Sequential([keras.Input((8, 8, 1)), *layers])
-        if objectives:
-            settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0)
+        if settings:
+            objectives = build_objectives(settings.objectives, Supplies())
             compiled(network, objectives, settings, 15 * 19).fit(images, labels, batch_size=64, epochs=15, verbose=0)
         else:
             network.compile(keras.optimizers.Adam(5e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -45,10 +45,9 @@ from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.pipeline.folder import read
 from tinyrobust.recipe.precision import Precision
-from tinyrobust.recipe.train import Train
 from tinyrobust.robustness.targets import KerasTarget
-from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.learner import compiled
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 RAW_SHARE = 0.9  # of the raw rate of compiled gradients, held on CIFAR-10: a prototype had 0.999
 ENOUGH = 15.0  # seconds of one side, after which it is not measured again
@@ -221,8 +220,8 @@ def digits() -> Bench:
     x = layers.relu("conv2")(layers.norm("conv2")(layers.conv("conv2", 24, 3, strides=2)(x)))
     x = layers.relu("dense")(layers.norm("dense")(layers.dense("dense", 32)(keras.layers.Flatten()(x))))
     network = keras.Model(image, layers.dense("logits", attacks.CLASSES, bias=True)(x))
-    settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0)
-    learner = compiled(network, [FastAdversarial(0.15)], settings, 15 * 19)
+    settings = attacks.ADVERSARIAL
+    learner = compiled(network, build_objectives(settings.objectives, Supplies()), settings, 15 * 19)
     learner.fit(images[:1200], labels[:1200], batch_size=64, epochs=15, verbose=0)
     return Bench("Digits, ternary, adversarially trained", 0, network, images[1200:], labels[1200:], {"linf": 0.1, "l2": 0.8})
 

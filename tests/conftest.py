@@ -102,14 +102,15 @@ def robust_net(digits_net: DigitsNet, tmp_path_factory: pytest.TempPathFactory) 
     import keras
 
     from tinyrobust.recipe.train import Train
-    from tinyrobust.training.adversarial import FastAdversarial
     from tinyrobust.training.learner import compiled
+    from tinyrobust.training.objectives import Supplies, build_objectives
 
     x, y, images = _digits()
     keras.utils.set_random_seed(0)
     model = keras.models.clone_model(digits_net.model)
-    settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0)
-    learner = compiled(model, [FastAdversarial(0.15)], settings, 15 * 19)
+    objective = {"kind": "adversarial", "perturbation": {"kind": "fgsm", "epsilon": 0.15}}
+    settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0, objective=(objective,))
+    learner = compiled(model, build_objectives(settings.objectives, Supplies()), settings, 15 * 19)
     learner.fit(x[:1200], y[:1200], batch_size=64, epochs=15, verbose=0)
     return DigitsNet(model, _int8(model, x, tmp_path_factory), images[1200:], y[1200:])
 
@@ -222,7 +223,8 @@ weights = { kind = "stochastic-ternary", starts = [0.0, 0.2, 0.4, 0.6] }
 epochs = 6
 batch_size = 32
 learning_rate = 1e-2
-[train.distillation]
+[[train.objective]]
+kind = "distillation"
 temperature = 2
 teacher_epochs = 4
 [export]

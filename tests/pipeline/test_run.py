@@ -95,7 +95,7 @@ def test_the_test_set_is_not_looked_at_before_the_attack_stage(tiny_run: Any) ->
 
 
 def test_broken_parity_refuses_the_export(tiny_recipe: Path, tmp_path: Path) -> None:
-    overrides = ["export.agreement=1.0", "export.accuracy_drop=0.0", "train.epochs=1", "train.distillation.teacher_epochs=1"]
+    overrides = ["export.agreement=1.0", "export.accuracy_drop=0.0", "train.epochs=1", "train.objective.0.teacher_epochs=1"]
     overrides.append("train.learning_rate=1e-5")  # as good as untrained: rounding decides many images
     with pytest.raises(ParityError):
         tinyrobust.export(tiny_recipe, overrides=overrides, runs_dir=tmp_path)

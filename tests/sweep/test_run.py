@@ -164,7 +164,7 @@ def test_killed_and_run_again_only_what_is_missing_runs(
     tiny_recipe: Path, tmp_path: Path, killed: Callable[[Path], subprocess.Popen[bytes]], how: signal.Signals
 ) -> None:
     recipe = tmp_path / "undistilled.toml"
-    recipe.write_text(tiny_recipe.read_text().partition("[train.distillation]")[0])
+    recipe.write_text(tiny_recipe.read_text().partition("[[train.objective]]")[0])
     file = _file(tmp_path, recipe, 'base = "tiny.toml"\nuntil = "train"\nseeds = [1, 2]\ncolumns = ["training"]\n')
     process = killed(file)
 

@@ -14,7 +14,8 @@ from tinyrobust.data.sources import load
 from tinyrobust.networks.catalog import build
 from tinyrobust.quantizers.layers import set_declared, weight_layers
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
-from tinyrobust.training.objectives import CrossEntropy
+from tinyrobust.recipe.objectives import LABELS
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 assert keras.backend.backend() == "jax"
 settings = ["train.epochs=1", "train.ema=0.5", "network.width=0.15", "data.train_samples=600"]
@@ -24,7 +25,8 @@ seed_everything(recipe.seed)
 network = build(recipe, dataset.input_shape, 10)
 before = [np.array(layer.latent_weights) for layer in weight_layers(network)]
 files = FitFiles.in_folder(Path(sys.argv[1]), "train")
-fit(network, [CrossEntropy(recipe.train.label_smoothing)], dataset, recipe, files)
+objectives = build_objectives(LABELS, Supplies(label_smoothing=recipe.train.label_smoothing))
+fit(network, objectives, dataset, recipe, files)
 (row,) = map(json.loads, files.history.read_text().splitlines())
 stochastic = [layer for layer in weight_layers(network) if layer.quantizer_state]
 fractions = sorted({float(layer.quantizer_state["quantized_fraction"].value) for layer in stochastic})

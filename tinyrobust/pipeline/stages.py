@@ -5,8 +5,9 @@ A stage imports what needs TensorFlow when it runs: training works without, on a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -24,16 +25,12 @@ from tinyrobust.pipeline.folder import RunFolder
 from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
-from tinyrobust.recipe.adversarial import AdversarialSound
-from tinyrobust.recipe.frontend import Mfcc
 from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
-from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.after import quantize_after
-from tinyrobust.training.fit import FitFiles, fit
-from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
+from tinyrobust.training.fit import FitFiles, train
 
 if TYPE_CHECKING:
     from tinyrobust.pipeline.material import Material
@@ -90,8 +87,8 @@ def _float(context: Context) -> None:
     """The float network whose weights are quantized afterwards."""
     recipe = context.recipe.model_copy(update={"precision": FLOAT})
     files = FitFiles.in_folder(context.path, "float")
-    objective, front = _objective(context)
-    fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)
+    teacher = partial(context.trained, "teacher")
+    train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 
 
 def _train(context: Context) -> None:
@@ -102,36 +99,8 @@ def _train(context: Context) -> None:
         quantize_after(context.trained("float"), context.network(recipe), context.dataset, recipe, files.model)
         write_atomic(files.history, before.history.read_text(encoding="utf-8"))
         return
-    objective, front = _objective(context)
-    fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)
-
-
-def _objective(context: Context) -> tuple[Objective, Any]:
-    """What the recipe's training minimises, and the front end where it learns from sound."""
-    settings = context.recipe.train
-    if settings.distillation:
-        return Distillation(context.trained("teacher"), settings.distillation.temperature), None
-    if isinstance(settings.adversarial, AdversarialSound):
-        return _against_noise(context, settings.adversarial)
-    if settings.adversarial:
-        attack = settings.adversarial
-        return FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, context.recipe.seed), None
-    return CrossEntropy(settings.label_smoothing), None
-
-
-def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Objective, Any]:
-    """The objective that makes noise against front end and network, and the front end."""
-    from tinyrobust.data.speech.differentiable import MfccLayer
-    from tinyrobust.data.speech.frontend import Grid
-    from tinyrobust.training.sound import SoundAdversarial
-
-    heard = context.dataset.heard
-    assert heard is not None
-    assert isinstance(heard.record.settings, Mfcc)  # recipes with another front end are refused
-    front = MfccLayer(heard.record.settings, Grid.of(heard.record), rounded=True)
-    settings = context.recipe.train
-    smoothing, seed = settings.label_smoothing, context.recipe.seed
-    return SoundAdversarial(front, attack.snr_db, attack.steps, attack.step, smoothing, seed), front
+    teacher = partial(context.trained, "teacher")
+    train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 
 
 def _need_tensorflow() -> None:
@@ -255,7 +224,7 @@ STAGES = (
         "teacher",
         _teacher,
         ("teacher_model.keras", "teacher_history.jsonl"),
-        needed=lambda recipe: recipe.train.distillation is not None,
+        needed=lambda recipe: "teacher" in recipe.train.needs,
     ),
     Stage(
         "float",

@@ -1,10 +1,8 @@
 """Fits a network: data, objectives and callbacks come together here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -15,11 +13,9 @@ from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.training.callbacks import Recorder, Reporter, Schedules, StopOnBadLoss, ValidateAverage
 from tinyrobust.training.feed import feed
-from tinyrobust.training.learner import Learner, compiled
-from tinyrobust.training.objectives import Objective
-
-if TYPE_CHECKING:
-    from tinyrobust.data.speech.differentiable import MfccLayer
+from tinyrobust.training.front_end import front_end_of
+from tinyrobust.training.learner import compiled
+from tinyrobust.training.objectives import Objective, Supplies, build_objectives
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,39 @@ def seed_everything(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def train(
+    network: Callable[[Recipe], keras.Model],
+    dataset: Dataset,
+    recipe: Recipe,
+    files: FitFiles,
+    *,
+    teacher: Callable[[], keras.Model],
+    progress: Progress | None = None,
+) -> keras.Model:
+    """Trains the network of a recipe for the recipe's objectives.
+
+    Args:
+        network: Builds the untrained network of a recipe.
+        dataset: See `fit`.
+        recipe: Everything in `[train]`.
+        files: See `fit`.
+        teacher: Loads the trained teacher; called where an objective needs one.
+        progress: See `fit`.
+
+    Returns:
+        The trained network, as `fit` does.
+
+    Raises:
+        TrainingError: The loss is not finite.
+        RunFolderError: The checkpoint or history to go on from is damaged, or files cannot be written.
+    """
+    settings = recipe.train
+    supplies = Supplies(recipe.seed, settings.label_smoothing, teacher() if "teacher" in settings.needs else None)
+    objectives = build_objectives(settings.objectives, supplies)
+    front_end = front_end_of(dataset) if "front-end" in settings.needs else None
+    return fit(network(recipe), objectives, dataset, recipe, files, front_end=front_end, progress=progress)
+
+
 def fit(
     network: keras.Model,
     objectives: Sequence[Objective],
@@ -55,7 +84,7 @@ def fit(
     files: FitFiles,
     *,
     epochs: int | None = None,
-    front: "MfccLayer | None" = None,
+    front_end: keras.Layer | None = None,
     progress: Progress | None = None,
 ) -> keras.Model:
     """Trains `network` by the recipe, going on from the newest checkpoint if there is one.
@@ -67,7 +96,7 @@ def fit(
         recipe: Settings of `[train]`, `[data.augment]` and the seed.
         files: Where history, checkpoints and the final model go.
         epochs: Instead of the recipe's.
-        front: Learn on the sound of a data set of speech, through this front end; validation is on features all the same.
+        front_end: Learn on the sound of a data set of speech, through this; validation is on features all the same.
         progress: Called with a label, steps done and all steps.
 
     Returns:
@@ -79,9 +108,9 @@ def fit(
     """
     settings = recipe.train
     epochs = epochs or settings.epochs
-    batches = _batches(dataset, recipe, sound=front is not None)
+    batches = _batches(dataset, recipe, sound=front_end is not None)
     steps = len(batches)
-    learner = compiled(network, objectives, settings, steps * epochs, _kind(front))
+    learner = compiled(network, objectives, settings, steps * epochs, front_end)
     schedules = Schedules(network, steps, epochs)
     recorder = Recorder(files.history, files.checkpoints, files.stage, schedules)
     done = recorder.resume(learner)
@@ -106,18 +135,10 @@ def fit(
     return network
 
 
-def _kind(front: "MfccLayer | None") -> Any:
-    if front is None:
-        return Learner
-    from tinyrobust.training.sound import HearingLearner  # here, and below: sound needs librosa, which images do not
-
-    return partial(HearingLearner, front=front)
-
-
 def _batches(dataset: Dataset, recipe: Recipe, *, sound: bool) -> Batches:
     size, speech = recipe.train.batch_size, recipe.data.speech
     if sound and dataset.heard and speech:
-        from tinyrobust.data.speech.batches import SoundBatches
+        from tinyrobust.data.speech.batches import SoundBatches  # here: sound needs librosa, which images do not
 
         return SoundBatches(dataset.train, dataset.heard.recordings, speech.augment, size, recipe.seed)
     return Batches(dataset.train, recipe.data.augment, size, recipe.seed, copies=dataset.copies)
