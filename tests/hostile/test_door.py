@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tinyrobust.deploy import artefact, tflm
-from tinyrobust.deploy.cell import Cell, Limits, Refused
 from tinyrobust.deploy.cgen.generate import generate
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
+from tinyrobust.deploy.sandbox import Limits, Refused, Sandbox
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.footprint.measure import footprint
 
@@ -108,7 +108,7 @@ def test_two_thousand_hostile_files(hostile, sources, door) -> None:
 
 def _verified(content: bytes) -> bool:
     try:
-        Cell("litert", content, _LIMITS)
+        Sandbox("litert", content, _LIMITS)
     except Refused as error:
         return _NOT_VERIFIED not in str(error)
     return True
