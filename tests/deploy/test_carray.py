@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from tinyrobust.deploy import artefact
-from tinyrobust.deploy.carray import Arena, allowance, identifier, write_c_array
+from tinyrobust.deploy.c_literals import identifier
+from tinyrobust.deploy.carray import Arena, allowance, write_c_array
 from tinyrobust.errors import ModelFileError
 from tinyrobust.footprint.measure import arena_head
 

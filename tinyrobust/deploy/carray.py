@@ -1,11 +1,11 @@
 """The C array that TensorFlow Lite Micro users expect: `model_data.cc` and `model_data.h`."""
 
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyrobust.deploy import c_literals as c
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.artefact import Artefact, Tensor
 from tinyrobust.errors import ModelFileError
@@ -77,16 +77,11 @@ def write_c_array(
         ModelFileError: The input or output is not quantized.
         RunFolderError: The folder cannot be written.
     """
-    prefix = f"g_{identifier(name)}"
+    prefix = f"g_{c.identifier(name)}"
     source, header = folder / SOURCE, folder / HEADER
     write_atomic(header, _header(artefact, prefix, _recommended(artefact, arena), classes))
     write_atomic(source, _source(artefact, prefix, classes))
     return source, header
-
-
-def identifier(name: str) -> str:
-    """`name` as a part of a C identifier: ASCII letters, digits and single underscores."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "network"
 
 
 def allowance(artefact: Artefact) -> int:
@@ -152,17 +147,15 @@ constexpr unsigned int {prefix}_arena_size = {arena_size};
 
 
 def _source(artefact: Artefact, prefix: str, classes: Sequence[str]) -> str:
-    rows = (artefact.content[start : start + 12] for start in range(0, artefact.size, 12))
-    array = "\n".join("  " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
     names = ""
     if classes:
-        listed = "\n".join(f"  {_quoted(name)}," for name in classes)
+        listed = "\n".join(f"  {c.string(name)}," for name in classes)
         names = f"\nconst char* const {prefix}_class_names[{len(classes)}] = {{\n{listed}\n}};\n"
     return f"""{_banner(artefact)}
 #include "{HEADER}"
 
 alignas(16) const unsigned char {prefix}_model_data[] = {{
-{array}
+{c.hexadecimal(artefact.content)}
 }};
 const unsigned int {prefix}_model_data_len = {artefact.size};
 {names}"""
@@ -180,7 +173,7 @@ def _described(prefix: str, role: str, tensor: Tensor) -> str:
     return (
         f"// {role.capitalize()}: {tensor.dtype}, real value = scale * (integer - zero point).\n"
         f"constexpr int {prefix}_{role}_shape[] = {{{shape}}};\n"
-        f"constexpr float {prefix}_{role}_scale = {scale:.9e}f;\n"
+        f"constexpr float {prefix}_{role}_scale = {c.float32(scale)};\n"
         f"constexpr int {prefix}_{role}_zero_point = {int(tensor.zero_points[0])};\n"
     )
 
@@ -188,9 +181,3 @@ def _described(prefix: str, role: str, tensor: Tensor) -> str:
 def _camel(operator: str) -> str:
     """AVERAGE_POOL_2D -> AveragePool2D, as the resolver's methods are called."""
     return "".join(part if part[0].isdigit() else part.capitalize() for part in operator.split("_"))
-
-
-def _quoted(text: str) -> str:
-    """A C string literal: everything but plain ASCII as octal escapes, which unlike hexadecimal ones have a fixed length."""
-    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode())
-    return f'"{"".join(plain)}"'

@@ -33,25 +33,14 @@ _MOST_HEADER = 2**20
 
 
 class Request(TypedDict, total=False):
-    """The header of a message to a sandbox.
+    """The header of a message to a sandbox. The first opens a file, its body; the others run it on the inputs in theirs."""
 
-    The first opens a file, the body. The others run it on the inputs in the body.
-
-    Attributes:
-        seconds: First message: seconds of processor time for opening the file, and for each input.
-        memory: First message: bytes beyond those that the process has.
-        arena: First message, TensorFlow Lite Micro: bytes of the tensor arena.
-        n: How many inputs.
-        tensors: Indices of the tensors that are answered, one after the other for each input.
-        inner: Whether they are not all outputs.
-    """
-
-    seconds: float
-    memory: int
-    arena: int
-    n: int
-    tensors: list[int]
-    inner: bool
+    seconds: float  # of processor time, for opening the file and for each input
+    memory: int  # bytes beyond those that the process has
+    arena: int  # bytes of TensorFlow Lite Micro's
+    n: int  # inputs
+    tensors: list[int]  # indices of those that are answered, one after the other for each input
+    inner: bool  # whether they are not all outputs
 
 
 class Detail(TypedDict):
@@ -65,19 +54,12 @@ class Detail(TypedDict):
 
 
 class Answer(TypedDict, total=False):
-    """The header of a message from the fork server, a sandbox or its supervisor.
+    """The header of a message from the fork server, a sandbox or its supervisor."""
 
-    Attributes:
-        inputs: To the first message: the file's inputs.
-        outputs: Likewise.
-        error: Why the file cannot be run; from the fork server: why the runtime cannot be imported.
-        ended: From the supervisor: the exit status of the sandbox, negative for a signal.
-    """
-
-    inputs: list[Detail]
+    inputs: list[Detail]  # of a file that was opened
     outputs: list[Detail]
-    error: str
-    ended: int
+    error: str  # why the file cannot be run; from the fork server: why the runtime cannot be imported
+    ended: int  # from the supervisor: the exit status of the sandbox, negative for a signal
 
 
 class Runtime(Protocol):
