@@ -1,12 +1,11 @@
 """The text of the generated C: constants, descriptions, and one function that calls a kernel for each layer."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tinyrobust.deploy import c_literals as c
-from tinyrobust.deploy.cgen.calls import Call, Table
+from tinyrobust.deploy.cgen.calls import Call, Fields, Table
 from tinyrobust.deploy.cgen.layers import Edge, Network
 from tinyrobust.deploy.cgen.layout import Layout
 
@@ -134,13 +133,13 @@ def _edge(upper: str, role: str, edge: Edge) -> list[str]:
     ]
 
 
-def _fields(fields: dict[str, Any], names: dict[str, str], depth: int) -> Iterator[str]:
+def _fields(fields: Fields, names: dict[str, str], depth: int) -> Iterator[str]:
     indent = "    " * depth
     for key, value in fields.items():
-        if isinstance(value, dict) and all(isinstance(item, int) for item in value.values()):
+        if isinstance(value, Mapping) and all(isinstance(item, int) for item in value.values()):
             inner = ", ".join(f".{k} = {v}" for k, v in value.items())
             yield f"{indent}.{key} = {{{inner}}},"
-        elif isinstance(value, dict):
+        elif isinstance(value, Mapping):
             yield f"{indent}.{key} = {{"
             yield from _fields(value, names, depth + 1)
             yield f"{indent}}},"
