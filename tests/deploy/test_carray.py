@@ -93,13 +93,10 @@ def test_names_become_identifiers(name, expected) -> None:
     assert identifier(name) == expected
 
 
-def test_a_float_file_is_refused(tmp_path) -> None:
+def test_a_float_file_is_refused(converted, tmp_path) -> None:
     import keras
-    import tensorflow as tf
 
-    image = keras.Input((4,), batch_size=1)
-    path = tmp_path / "float.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, keras.layers.Dense(2)(image))).convert())
+    path = converted(keras.Sequential([keras.Input((4,), batch_size=1), keras.layers.Dense(2)]))
     with pytest.raises(ModelFileError, match="a file with a quantized input"):
         write_c_array(artefact.read(path), "x", tmp_path, arena=Arena(1))
     assert not (tmp_path / "model_data.cc").exists()

@@ -88,13 +88,9 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 
 @pytest.fixture(scope="session")
-def sources(small_tflite: Path, digits_net: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def sources(small_tflite: Path, digits_net: Any, converted: Callable[..., Path]) -> list[Path]:
     """Small honest files: integer, with a branch and without, and float."""
-    import tensorflow as tf
-
-    path = tmp_path_factory.mktemp("float") / "float.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(digits_net.model).convert())
-    return [small_tflite, digits_net.tflite, path]
+    return [small_tflite, digits_net.tflite, converted(digits_net.model, batch=None)]
 
 
 def test_two_thousand_hostile_files(hostile, sources, door) -> None:
