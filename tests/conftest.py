@@ -162,7 +162,7 @@ Scheme = Literal["int8", "uint8", "per tensor", "int16 activations", "float16", 
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`converted(model, images)`: a Keras model as a `.tflite`, int8 and calibrated on these images; float without images.
 
-    `batch` is what the file takes at a time, None what the model says. A `scheme` is another kind of quantization, `name` the file's.
+    `batch` is what the file takes at a time, None what the model says. A `scheme` is another kind of quantization.
     """
     import keras
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Where each value lies in the arena: lifetimes, outputs that take the place of their inputs, and the check of the result.
+"""Where each value lies in the arena: lifetimes, and outputs that take the place of their inputs.
 
 A kernel that writes in the order in which it reads may write over what it has read. How far is one number, its distance:
 the input must begin at least that many bytes after the output begins. 0 or less is in place.
