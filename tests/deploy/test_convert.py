@@ -242,12 +242,8 @@ def test_other_calibration_images_are_refused(images, ternary) -> None:
         convert(ternary.model, images)
 
 
-def test_a_float_file_is_refused(tmp_path) -> None:
-    import tensorflow as tf
-
-    image = keras.Input((8, 8, 2), batch_size=1)
-    path = tmp_path / "float.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, PLAIN.Conv2D(2, 3)(image))).convert())
+def test_a_float_file_is_refused(converted) -> None:
+    path = converted(keras.Sequential([keras.Input((8, 8, 2), batch_size=1), PLAIN.Conv2D(2, 3)]))
     with pytest.raises(ModelFileError, match="outputs that are not int8: CONV_2D"):
         check_integer(artefact.read(path))
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyrobust import recipe
 from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.deploy.convert import convert
 from tinyrobust.errors import DataError, ModelFileError
+from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.targets import KerasTarget, int8
@@ -52,7 +52,7 @@ def test_a_test_set_that_does_not_fit_is_refused(x: Any, y: Any, digits_net: Any
             fingerprint="",
             x_test=x,
             y_test=y,
-            settings=recipe.Robustness(),
+            settings=Robustness(),
             protocol=protocol,
             seed=0,
             output=tmp_path,

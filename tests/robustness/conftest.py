@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tinyrobust import recipe
 from tinyrobust.robustness import evaluation, protocol
@@ -45,19 +43,12 @@ def evaluated() -> Callable[..., RobustnessRecord]:
 
 
 @pytest.fixture
-def int8_of(tmp_path) -> Callable[..., Path]:
+def int8_of(converted) -> Callable[..., Path]:
     """`int8_of(model, pixels, units)`: the model as an int8 `.tflite`; `units` makes its inputs of images in [0, 1]."""
 
     def convert(model, pixels, units=lambda x: x) -> Path:
-        single = keras.Input(model.input_shape[1:], batch_size=1)
-        converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, model(single)))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        images = units(np.concatenate([pixels[:100] / 255, np.zeros_like(pixels[:1]), np.ones_like(pixels[:1])]))
-        converter.representative_dataset = lambda: ([row[np.newaxis]] for row in images.astype(np.float32))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        path = tmp_path / "converted.tflite"
-        path.write_bytes(converter.convert())
-        return path
+        return converted(
+            model, units(np.concatenate([pixels[:100] / 255, np.zeros_like(pixels[:1]), np.ones_like(pixels[:1])]))
+        )
 
     return convert

@@ -116,11 +116,8 @@ def test_every_norm_and_the_grid(digits_net, evaluated, tmp_path) -> None:
     assert all(share.value > 0.8 for share in survived)
 
 
-def test_a_float_file(digits_net, evaluated, tmp_path) -> None:
-    path = tmp_path / "float.tflite"
-    single = keras.Input((8, 8, 1), batch_size=1)
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, digits_net.model(single))).convert())
-    net = dataclasses.replace(digits_net, tflite=path)
+def test_a_float_file(digits_net, evaluated, converted, tmp_path) -> None:
+    net = dataclasses.replace(digits_net, tflite=converted(digits_net.model))
     record = evaluated(
         net, tmp_path / "out", attacks=[_PGD, _SQUARE_INT8], settings=_SETTINGS, keras_model=None, input_range=(0.0, 1.0)
     )
@@ -175,12 +172,10 @@ def test_a_stated_input_range(given, recorded, plain, digits_net, evaluated, int
         evaluated(net, tmp_path / "wrong", attacks=[_PGD], settings=_SETTINGS, input_range=((0.0, 0.0), (1.0, 1.0)))
 
 
-def test_white_box_attacks_on_a_file_without_a_twin_are_refused(digits_net, evaluated, tmp_path) -> None:
+def test_white_box_attacks_on_a_file_without_a_twin_are_refused(digits_net, evaluated, converted, tmp_path) -> None:
     image = keras.Input((8, 8, 1), batch_size=1)
     flat = keras.layers.Flatten()(keras.layers.Conv2D(3, 3, activation=tf.sort)(image))
-    path = tmp_path / "strange.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, keras.layers.Dense(10)(flat))).convert())
-    net = dataclasses.replace(digits_net, tflite=path)
+    net = dataclasses.replace(digits_net, tflite=converted(keras.Model(image, keras.layers.Dense(10)(flat))))
     with pytest.raises(
         RecipeError, match=r"Expected an attack on int8 in protocol 'test'. Received: attacks on keras"
     ) as caught:

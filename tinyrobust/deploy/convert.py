@@ -5,9 +5,8 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -94,21 +93,21 @@ def _converted(twin: keras.Model, images: npt.NDArray[np.float32]) -> bytes:
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[Any]:
+def _hushed() -> Iterator[Callable[[], str]]:
     """Keeps the converter's chatter from the terminal: Keras prints, TensorFlow warns, its C++ parts write to descriptor 2.
 
     Yields:
         A function that returns the end of what was said.
     """
-    with tempfile.TemporaryFile() as heard, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with tempfile.TemporaryFile() as said, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
 
         def log() -> str:
-            heard.seek(0)
-            return heard.read().decode(errors="replace")[-2000:]
+            said.seek(0)
+            return said.read().decode(errors="replace")[-2000:]
 
         terminal = os.dup(2)
-        os.dup2(heard.fileno(), 2)
+        os.dup2(said.fileno(), 2)
         try:
             yield log
         finally:

@@ -3,7 +3,6 @@
 C99, and C++ too. Beside them goes `frontend.json`, by which tinyrobust's own commands know what a model wants to hear.
 """
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from tinyrobust.data.speech import micro
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord, Vectors
 from tinyrobust.data.speech.mfcc import AMIN, constants
-from tinyrobust.deploy.carray import identifier
+from tinyrobust.deploy import c_literals as c
 from tinyrobust.files import write_atomic
 from tinyrobust.recipe.frontend import Mfcc, Micro
 
@@ -53,11 +52,22 @@ def write_frontend(
     Raises:
         RunFolderError: The folder cannot be written.
     """
-    prefix = identifier(name)
-    write_atomic(folder / HEADER, _header(record, prefix))
-    write_atomic(folder / VECTORS, _vectors(record, vectors, answers, prefix))
+    write_header(record, name, folder)
+    write_vectors(record, vectors, answers, name, folder)
     record.save(folder / FRONTEND)
     return tuple(folder / file for file in FILES)
+
+
+def write_header(record: FrontendRecord, name: str, folder: Path) -> Path:
+    """Writes `model_frontend.h`; arguments and errors as of `write_frontend`."""
+    write_atomic(folder / HEADER, _header(record, c.identifier(name)))
+    return folder / HEADER
+
+
+def write_vectors(record: FrontendRecord, vectors: Vectors, answers: Sequence[int], name: str, folder: Path) -> Path:
+    """Writes `model_frontend_vectors.h`; arguments and errors as of `write_frontend`."""
+    write_atomic(folder / VECTORS, _vectors(record, vectors, answers, c.identifier(name)))
+    return folder / VECTORS
 
 
 def _header(record: FrontendRecord, prefix: str) -> str:
@@ -76,7 +86,7 @@ def _header(record: FrontendRecord, prefix: str) -> str:
         }
     else:
         how, own, tables = _MFCC, _mfcc_numbers(settings), _mfcc_tables(settings, record, prefix)
-    lines = [f"#define {prefix.upper()}_FRONTEND_{key} {_number(value)}" for key, value in (common | own).items()]
+    lines = [f"#define {prefix.upper()}_FRONTEND_{key} {c.number(value)}" for key, value in (common | own).items()]
     body = "\n".join(lines)
     return _guarded(f"{prefix.upper()}_FRONTEND_H_", f"{how}\n\n{body}\n{tables}")
 
@@ -117,7 +127,7 @@ def _mfcc_tables(settings: Mfcc, record: FrontendRecord, prefix: str) -> str:
 
 def _vectors(record: FrontendRecord, vectors: Vectors, answers: Sequence[int], prefix: str) -> str:
     count = len(vectors.labels)
-    names = "\n".join(f" *   {index}: {_commented(name)}" for index, name in enumerate(record.classes))
+    names = "\n".join(f" *   {index}: {c.comment(name)}" for index, name in enumerate(record.classes))
     about = (
         f"/* {count} clips of the validation speakers. Sound in, features as the network's int8 input, the class that was\n"
         " * spoken, and the class that the int8 model answers with:\n"
@@ -142,23 +152,10 @@ def _guarded(guard: str, body: str) -> str:
 def _array(kind: str, name: str, values: NDArray[Any]) -> str:
     sizes = "".join(f"[{size}]" for size in values.shape)
     rows = values.reshape(-1, values.shape[-1])
-    listed = [textwrap.fill(", ".join(_element(kind, value) for value in row.tolist()), 124) for row in rows]
-    body = ",\n".join(listed) if values.ndim == 1 else ",\n".join(f"{{{row}}}" for row in listed)
+    lists = ["\n".join(c.listed((_element(kind, value) for value in row.tolist()), 124)) for row in rows]
+    body = ",\n".join(lists) if values.ndim == 1 else ",\n".join(f"{{{row}}}" for row in lists)
     return f"\nstatic const {kind} {name}{sizes} = {{\n{body}\n}};\n"
 
 
 def _element(kind: str, value: float) -> str:
-    return _number(float(value)) if kind == "float" else str(value)
-
-
-def _number(value: int | float) -> str:
-    """A C constant; of a float enough digits to give the same float32 again."""
-    if isinstance(value, int):
-        return str(value)
-    text = f"{value:.9g}"
-    return f"{text}f" if any(sign in text for sign in ".e") else f"{text}.0f"
-
-
-def _commented(text: str) -> str:
-    """Text that cannot end a comment."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text).replace("*/", "* /")
+    return c.number(float(value)) if kind == "float" else str(value)

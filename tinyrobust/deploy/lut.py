@@ -128,9 +128,10 @@ def _compressed(artefact: Artefact, wanted: list[dict[str, int | None]]) -> byte
             raise ModelFileError(f"{artefact.path}: Expected its compression to end within {_TIMEOUT} s.") from error
         if result.returncode or not sink.is_file():
             reason = result.stderr.strip().rpartition("\n")[2] or f"it ended with status {result.returncode}"
-            if "tflite_micro.compression" in reason or "No module named" in reason:
+            if "tflite_micro.compression" in reason or reason.startswith(("ImportError", "ModuleNotFoundError")):
                 raise MissingToolError(
-                    f"Expected a tflite-micro that can compress. Received: {reason}", hint="pip install 'tinyrobust[mcu]'."
+                    f"Expected a tflite-micro that can compress. Received: {reason}",
+                    hint="pip install --force-reinstall 'tinyrobust[mcu]'.",
                 )
             raise ModelFileError(f"{artefact.path} cannot be compressed by tflite-micro: {reason}")
         return sink.read_bytes()

@@ -24,6 +24,7 @@ from tinyrobust.robustness.scope import Scope, scope
 from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.summary import Clean, pictures, record
 from tinyrobust.robustness.targets import Hearing, InputRange
+from tinyrobust.robustness.targets.flashed import unconfirmed
 
 # Bytes of float samples that clean accuracy is measured on at once, in whole batches of the targets.
 _AT_ONCE, _BATCH = 64 * 2**20, 256
@@ -102,7 +103,7 @@ def evaluate(
     few = index[:FEW]
     fit_to_few(lineup, inputs(x_test[few]), y_test[few], asked, protocol)
     attacks = _runnable(protocol, lineup, asked, lesson is not None)
-    lineup.notes += [*remarks, *_left_out(protocol, lineup, attacks)]
+    lineup.notes += [*remarks, *unconfirmed(), *_left_out(protocol, lineup, attacks)]
     tell = progress or silent
     subset, clean = _clean(lineup, x_test, y_test, index, tell)
     if subset.sound:

@@ -110,6 +110,13 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         return self.model_file.dequantized(self.model_file.run(quantized))
 
 
+def unconfirmed() -> list[str]:
+    """A note for the record where the golden cannot be asked; none where it can."""
+    if reason := tflm.missing():
+        return [f"Verdicts of the file are the fast interpreter's: TensorFlow Lite Micro was not asked ({reason})."]
+    return []
+
+
 def int8(path: Path, input_range: InputRange | None = None) -> Int8Target:
     """The target for a `.tflite` file, ours or anybody's.
 

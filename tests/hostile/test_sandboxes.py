@@ -16,9 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.artefact import read
-from tinyrobust.deploy.cell import Cell, Limits, Refused
 from tinyrobust.deploy.cgen.generate import generate
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.sandbox import Limits, Refused, Sandbox
 from tinyrobust.errors import DataError, ModelFileError
 
 
@@ -94,11 +94,11 @@ def test_a_crash_of_tensorflow_lite_micro_is_an_error_too(made) -> None:
 
 
 def test_a_process_that_is_killed_is_told(small_tflite) -> None:
-    others = _cells()
+    others = _sandboxes()
     model, x = Int8Model(small_tflite), np.zeros((1, 8, 8, 1), np.float32)
     before = model.predict(x)
-    (cell,) = (cell for keeper in _cells() - others for cell in _children(keeper))
-    os.kill(cell, signal.SIGKILL)
+    (sandbox,) = (sandbox for supervisor in _sandboxes() - others for sandbox in _children(supervisor))
+    os.kill(sandbox, signal.SIGKILL)
     with pytest.raises(ModelFileError, match="killed from outside"):
         model.predict(x)
     with pytest.raises(ModelFileError, match="does not answer"):  # it is not quietly replaced: the file may be the cause
@@ -106,24 +106,24 @@ def test_a_process_that_is_killed_is_told(small_tflite) -> None:
     np.testing.assert_array_equal(Int8Model(small_tflite).predict(x), before)
 
 
-def test_when_the_nursery_is_killed_another_is_started(small_tflite) -> None:
+def test_when_the_fork_server_is_killed_another_is_started(small_tflite) -> None:
     model = Int8Model(small_tflite)
-    os.kill(_nurseries()[0], signal.SIGKILL)
+    os.kill(_fork_servers()[0], signal.SIGKILL)
     time.sleep(0.2)
     x = np.zeros((1, 8, 8, 1), np.float32)
     np.testing.assert_array_equal(Int8Model(small_tflite).predict(x), model.predict(x))
 
 
-def test_a_cell_ends_with_its_model(small_tflite) -> None:
-    before = _cells()
+def test_a_sandbox_ends_with_its_model(small_tflite) -> None:
+    before = _sandboxes()
     models = [Int8Model(small_tflite) for _ in range(3)]
-    mine = _cells() - before
-    assert len(mine) == 2 * 3  # each with its keeper
+    mine = _sandboxes() - before
+    assert len(mine) == 2 * 3  # each with its supervisor
     del models
     deadline = time.monotonic() + 20
-    while mine.intersection(_cells()) and time.monotonic() < deadline:
+    while mine.intersection(_sandboxes()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not mine.intersection(_cells())
+    assert not mine.intersection(_sandboxes())
 
 
 _ENDLESS = """
@@ -134,10 +134,10 @@ Int8Model(Path(sys.argv[1]), Limits(seconds=600))
 """
 
 
-def test_a_cell_that_computes_for_ever_ends_when_its_caller_is_killed(made) -> None:
+def test_a_sandbox_that_computes_for_ever_ends_when_its_caller_is_killed(made) -> None:
     caller = subprocess.Popen([sys.executable, "-c", _ENDLESS, str(made(_endless))])
     deadline, family = time.monotonic() + 60, []
-    while len(family) < 3:  # nursery, keeper, cell
+    while len(family) < 3:  # fork server, supervisor, sandbox
         assert time.monotonic() < deadline
         time.sleep(0.1)
         family = _descendants(caller.pid)
@@ -150,18 +150,18 @@ def test_a_cell_that_computes_for_ever_ends_when_its_caller_is_killed(made) -> N
 
 def test_many_images_are_spread_over_the_cores_and_answered_in_order(small_tflite) -> None:
     x = np.random.default_rng(0).integers(-128, 128, (20_000, 8, 8, 1)).astype(np.int8)
-    before = _cells()
+    before = _sandboxes()
     model = Int8Model(small_tflite)
     alone = np.concatenate([model.run(part) for part in np.array_split(x, 200)])
     np.testing.assert_array_equal(model.run(x), alone)
-    assert len(_cells() - before) == 2 * len(os.sched_getaffinity(0))
+    assert len(_sandboxes() - before) == 2 * len(os.sched_getaffinity(0))
 
 
-def test_a_refused_input_leaves_the_cell_as_it_was(small_tflite) -> None:
-    cell = Cell("litert", small_tflite.read_bytes(), Limits())
+def test_a_refused_input_leaves_the_sandbox_as_it_was(small_tflite) -> None:
+    sandbox = Sandbox("litert", small_tflite.read_bytes(), Limits())
     with pytest.raises(Refused):
-        list(cell.run(np.zeros((2, 7), np.int8), [14]))
-    assert len(b"".join(cell.run(np.zeros((2, 64), np.int8), [14]))) == 2 * 3
+        list(sandbox.run(np.zeros((2, 7), np.int8), [14]))
+    assert len(b"".join(sandbox.run(np.zeros((2, 64), np.int8), [14]))) == 2 * 3
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -191,14 +191,14 @@ def _running(process: int) -> bool:
         return False
 
 
-def _nurseries() -> list[int]:
+def _fork_servers() -> list[int]:
     scripts = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in _children(os.getpid())}
-    return [child for child, script in scripts.items() if b"cell_worker.py" in script and b"litert" in script]
+    return [child for child, script in scripts.items() if b"sandbox_worker.py" in script and b"litert" in script]
 
 
-def _cells() -> set[int]:
-    """Keepers and their cells."""
-    return {process for nursery in _nurseries() for process in _descendants(nursery)}
+def _sandboxes() -> set[int]:
+    """Supervisors and their sandboxes."""
+    return {process for server in _fork_servers() for process in _descendants(server)}
 
 
 def test_a_file_that_takes_no_bytes_is_asked_with_none(made: Callable[[Callable[[Any], None]], Path]) -> None:

@@ -1,7 +1,7 @@
-"""What it costs that files run in processes of their own: images in this process, in one cell, in one a core.
+"""What it costs that files run in processes of their own: images in this process, in one sandbox, in one a core.
 
-`python benchmarks/cell.py FILE.tflite ...`; the three are timed in turn, batch by batch, and of each the fastest counts: other
-programs only ever make it slower.
+`python benchmarks/sandbox.py FILE.tflite ...`; the three are timed in turn, batch by batch, and of each the fastest counts:
+other programs only ever make it slower.
 """
 
 import sys
@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from tinyrobust.deploy.cell import Cell, Limits
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.sandbox import Limits, Sandbox
 
 _SECONDS = 4  # for each row
 _BATCHES = (1, 64, 1000)
 
 
 def main(paths: list[str]) -> None:
-    titles = ("file", "batch", "here, ms an image", "one cell", "all cores", "here / one", "here / all")
+    titles = ("file", "batch", "here, ms an image", "one sandbox", "all cores", "here / one", "here / all")
     print("{:<28}{:>6}{:>20}{:>12}{:>12}{:>12}{:>12}".format(*titles))
     for path in map(Path, paths):
         model = Int8Model(path)
@@ -40,9 +40,9 @@ def main(paths: list[str]) -> None:
 
 
 def _alone(path: Path) -> Callable[[Any], Any]:
-    """The interpreter in one cell."""
-    cell = Cell("litert", path.read_bytes(), Limits())
-    return lambda quantized: b"".join(cell.run(quantized, [cell.details["outputs"][0]["index"]]))
+    """The interpreter in one sandbox."""
+    sandbox = Sandbox("litert", path.read_bytes(), Limits())
+    return lambda quantized: b"".join(sandbox.run(quantized, [sandbox.outputs[0]["index"]]))
 
 
 def _here(path: Path) -> Callable[[Any], Any]:
