@@ -24,9 +24,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust import workers
 from tinyrobust.deploy.cell_worker import receive, send
 from tinyrobust.errors import ModelFileError
+from tinyrobust.execution import processor
 
 Array = npt.NDArray[Any]
 Runtime = Literal["litert", "tflm"]
@@ -175,7 +175,7 @@ class Cells:
 
     def run(self, inputs: Array, tensors: Sequence[int] = (), *, size: int = 1, inner: bool = False) -> Iterator[bytes]:
         """The answers to all inputs, in their order; arguments and errors as of `Cell.run`."""
-        count = max(1, min(len(workers.cores()), len(inputs), int(len(inputs) * self._pace / _WORTH)))
+        count = max(1, min(len(processor.cores()), len(inputs), int(len(inputs) * self._pace / _WORTH)))
         self._cells += [self._another() for _ in range(count - len(self._cells))]
 
         def answers(cell: Cell, part: Array) -> bytes:
@@ -205,7 +205,7 @@ class _Nursery:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # where interpreters say what they also raise
                 # A process with threads must not be forked.
-                env={**os.environ, **dict.fromkeys(workers.THREADS, "1")},
+                env={**os.environ, **dict.fromkeys(processor.THREADS, "1")},
             )
         atexit.register(self._end)
 
