@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tinyrobust.workers import THREADS
+from tinyrobust.execution.processor import THREADS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Sums split among another number of threads train another network: with one, machines differ less.

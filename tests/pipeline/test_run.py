@@ -14,7 +14,7 @@ import pytest
 
 import tinyrobust
 from tinyrobust.errors import ParityError, RecipeError, RunFolderError
-from tinyrobust.pipeline.stages import STAGES
+from tinyrobust.pipeline import plan
 
 # An accelerator machine has JAX and no TensorFlow.
 _WITHOUT_TENSORFLOW = """
@@ -33,7 +33,7 @@ exec {python} -m tinyrobust.cli.app run {recipe} --runs-dir {folder}/runs
 
 def test_every_stage_leaves_its_files_and_its_record(tiny_run: Any) -> None:
     record = tiny_run.record
-    needed = [stage for stage in STAGES if stage.needed(tiny_run.recipe)]
+    needed = plan.until("report", tiny_run.recipe)
     assert list(record.stages) == [stage.name for stage in needed]
     for stage in needed:
         assert set(record.stages[stage.name].files) == set(stage.files)

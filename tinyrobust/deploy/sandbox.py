@@ -24,9 +24,9 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust import workers
 from tinyrobust.deploy.sandbox_worker import Answer, Body, Detail, Request, receive, send
 from tinyrobust.errors import MissingToolError, ModelFileError
+from tinyrobust.execution import processor
 
 Array = npt.NDArray[np.generic]
 Runtime = Literal["litert", "tflm"]
@@ -188,7 +188,7 @@ class Sandboxes:
 
     def run(self, inputs: Array, tensors: Sequence[int] = (), *, size: int = 1, inner: bool = False) -> Iterator[bytes]:
         """The answers to all inputs, in their order; arguments and errors as of `Sandbox.run`."""
-        count = max(1, min(len(workers.cores()), len(inputs), int(len(inputs) * self._pace / _WORTH)))
+        count = max(1, min(len(processor.cores()), len(inputs), int(len(inputs) * self._pace / _WORTH)))
         self._sandboxes += [self._another() for _ in range(count - len(self._sandboxes))]
 
         def answers(sandbox: Sandbox, part: Array) -> bytes:
@@ -221,7 +221,7 @@ class _ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # where interpreters say what they also raise
                 # A process with threads must not be forked.
-                env={**os.environ, **dict.fromkeys(workers.THREADS, "1")},
+                env={**os.environ, **dict.fromkeys(processor.THREADS, "1")},
             )
         atexit.register(self._end)
 

@@ -1,12 +1,7 @@
-"""One process that makes pieces: `python -m tinyrobust.robustness.shard_worker`, started by `tinyrobust.robustness.shards`.
+"""What a process that makes pieces does: it makes the same runner as the evaluation; pieces of another one would be refused."""
 
-Tasks come in on stdin and answers go out on stdout, a JSON object a line. It makes the same runner as the evaluation that
-started it; pieces of another one would be refused.
-"""
-
-import json
-import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +9,9 @@ import keras
 import numpy as np
 from pydantic import TypeAdapter
 
-from tinyrobust import workers
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import TinyRobustError
+from tinyrobust.execution.executor import Channel
 from tinyrobust.quantizers import layers  # noqa: F401 - so that Keras knows them when it loads a network
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.records import Record
@@ -28,6 +23,7 @@ from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
 from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.scope import scope
+from tinyrobust.robustness.shards import Piece
 from tinyrobust.robustness.targets import Hearing, InputRange
 from tinyrobust.training.fit import seed_everything
 
@@ -112,21 +108,15 @@ def _named(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> li
     return named if surrogate is None else [*named, ("surrogate", surrogate)]
 
 
-def main(folder: str, cores: str) -> int:
-    """Makes pieces until stdin ends; returns the exit status where that cannot be."""
-    teller, lines = workers.begin(cores)
-    try:
-        runner = _runner(Path(folder))
-        kinds: TypeAdapter[AttackKind] = TypeAdapter(Attack)
-        while True:
-            task = json.loads(lines.get())
-            runner.make(kinds.validate_python(task["attack"]), task["epsilon"], task["number"], np.asarray(task["rows"]))
-            teller.tell({"made": task["name"]})
-    except TinyRobustError as error:
-        teller.tell({"error": error.message, "hint": error.hint})
-        return 1
+def make(piece: Piece, channel: Channel) -> None:
+    """Makes a piece."""
+    del channel
+    kinds: TypeAdapter[AttackKind] = TypeAdapter(Attack)
+    attack = kinds.validate_python(piece.attack)
+    _runner(piece.folder).make(attack, piece.epsilon, piece.number, np.asarray(piece.rows))
 
 
+@lru_cache(maxsize=1)  # networks are loaded once in a process
 def _runner(folder: Path) -> Runner:
     task = Task.load(folder / "task.json")
     seed_everything(task.seed)
@@ -163,7 +153,3 @@ def _runner(folder: Path) -> Runner:
         frontend=task.frontend,
         lesson=lesson,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
