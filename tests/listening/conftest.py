@@ -51,8 +51,8 @@ def tone_spotter(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> ToneS
     x = scale(np.concatenate([data.train.x, *data.copies]))
     model.fit(x, np.tile(data.train.y, 1 + len(data.copies)), epochs=12, batch_size=64, verbose=0)
     (folder / "model.tflite").write_bytes(_int8(model, x, tf))
-    assert data.heard is not None
-    data.heard.record.save(folder / FRONTEND)
+    assert data.speech is not None
+    data.speech.record.save(folder / FRONTEND)
     return ToneSpotter(folder / "model.tflite", data)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.speech.frontend_record import Heard
+from tinyrobust.data.speech.frontend_record import SpeechParts
 from tinyrobust.errors import MissingToolError
 from tinyrobust.files import write_atomic
 from tinyrobust.footprint.measure import arena_head, footprint
@@ -25,7 +25,6 @@ from tinyrobust.progress import Progress
 from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.adversarial import AdversarialSound
-from tinyrobust.recipe.frontend import Mfcc
 from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
@@ -121,14 +120,13 @@ def _objective(context: Context) -> tuple[Objective, Any]:
 
 def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Objective, Any]:
     """The objective that makes noise against front end and network, and the front end."""
-    from tinyrobust.data.speech.differentiable import MfccLayer
-    from tinyrobust.data.speech.frontend import Grid
+    from tinyrobust.data.speech.frontend import Grid, front_end
     from tinyrobust.training.sound import SoundAdversarial
 
-    heard = context.dataset.heard
-    assert heard is not None
-    assert isinstance(heard.record.settings, Mfcc)  # recipes with another front end are refused
-    front = MfccLayer(heard.record.settings, Grid.of(heard.record), rounded=True)
+    speech = context.dataset.speech
+    assert speech is not None
+    front = front_end(speech.record.settings).layer(Grid.of(speech.record), rounded=True)
+    assert front is not None  # recipes with a front end that has no layer are refused
     settings = context.recipe.train
     smoothing, seed = settings.label_smoothing, context.recipe.seed
     return SoundAdversarial(front, attack.snr_db, attack.steps, attack.step, smoothing, seed), front
@@ -161,16 +159,16 @@ def _export(context: Context) -> None:
         arena_head=arena_head,
         progress=context.progress,
     )
-    if context.dataset.heard:
-        _export_frontend(context, context.dataset.heard)
+    if context.dataset.speech:
+        _export_frontend(context, context.dataset.speech)
 
 
-def _export_frontend(context: Context, heard: Heard) -> None:
+def _export_frontend(context: Context, speech: SpeechParts) -> None:
     from tinyrobust.deploy.frontend_header import write_frontend
     from tinyrobust.deploy.interpreter import Int8Model
 
-    answers = Int8Model(context.path / "model.tflite").predict(scale(heard.vectors.features)).argmax(axis=1)
-    write_frontend(heard.record, heard.vectors, answers.tolist(), context.recipe.name, context.path)
+    answers = Int8Model(context.path / "model.tflite").predict(scale(speech.vectors.features)).argmax(axis=1)
+    write_frontend(speech.record, speech.vectors, answers.tolist(), context.recipe.name, context.path)
 
 
 def _parity_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -225,11 +223,11 @@ def _listen(context: Context) -> None:
     from tinyrobust.listening.measure import measure
     from tinyrobust.listening.spotter import Spotter
 
-    heard, settings = context.dataset.heard, context.recipe.listening
-    assert heard is not None
+    speech, settings = context.dataset.speech, context.recipe.listening
+    assert speech is not None
     assert settings is not None
     spotter = Spotter(context.path / "model.tflite")
-    found = measure(spotter, heard.recordings, context.dataset.name, settings, context.progress)
+    found = measure(spotter, speech.recordings, context.dataset.name, settings, context.progress)
     found.save(context.path / DETECTION)
 
 

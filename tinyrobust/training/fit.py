@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
@@ -17,9 +17,6 @@ from tinyrobust.training.callbacks import Recorder, Reporter, StochasticSchedule
 from tinyrobust.training.feed import feed
 from tinyrobust.training.learner import Learner, compiled
 from tinyrobust.training.objectives import Objective
-
-if TYPE_CHECKING:
-    from tinyrobust.data.speech.differentiable import MfccLayer
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def fit(
     files: FitFiles,
     *,
     epochs: int | None = None,
-    front: "MfccLayer | None" = None,
+    front: keras.layers.Layer | None = None,
     progress: Progress | None = None,
 ) -> keras.Model:
     """Trains `network` by the recipe, going on from the newest checkpoint if there is one.
@@ -106,7 +103,7 @@ def fit(
     return network
 
 
-def _kind(front: "MfccLayer | None") -> Any:
+def _kind(front: keras.layers.Layer | None) -> Any:
     if front is None:
         return Learner
     from tinyrobust.training.sound import HearingLearner  # here, and below: sound needs librosa, which images do not
@@ -116,8 +113,8 @@ def _kind(front: "MfccLayer | None") -> Any:
 
 def _batches(dataset: Dataset, recipe: Recipe, *, sound: bool) -> Batches:
     size, speech = recipe.train.batch_size, recipe.data.speech
-    if sound and dataset.heard and speech:
+    if sound and dataset.speech and speech:
         from tinyrobust.data.speech.batches import SoundBatches
 
-        return SoundBatches(dataset.train, dataset.heard.recordings, speech.augment, size, recipe.seed)
+        return SoundBatches(dataset.train, dataset.speech.recordings, speech.augment, size, recipe.seed)
     return Batches(dataset.train, recipe.data.augment, size, recipe.seed, copies=dataset.copies)

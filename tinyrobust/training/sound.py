@@ -6,7 +6,6 @@ from functools import partial
 import keras
 from keras import ops
 
-from tinyrobust.data.speech.differentiable import MfccLayer
 from tinyrobust.data.speech.units import MIDPOINT
 from tinyrobust.gradients import value_and_gradient
 from tinyrobust.training.learner import Learner
@@ -24,7 +23,7 @@ class HearingLearner(Learner):
         front: The front end.
     """
 
-    def __init__(self, network: keras.Model, objectives: Sequence[Objective], front: MfccLayer) -> None:
+    def __init__(self, network: keras.Model, objectives: Sequence[Objective], front: keras.layers.Layer) -> None:
         super().__init__(network, objectives)
         self._heard = partial(heard, front)  # a function: Keras must not take the front end, which has no weights, for a part
 
@@ -56,7 +55,7 @@ class SoundAdversarial(Objective):
 
     def __init__(
         self,
-        front: MfccLayer,
+        front: keras.layers.Layer,
         snr_db: tuple[float, float],
         steps: int = 1,
         step: float = 1.25,
@@ -101,7 +100,7 @@ class SoundAdversarial(Objective):
         return ops.stop_gradient(ops.clip(x + moved, 0.0, 1.0))
 
 
-def heard(front: MfccLayer, inputs: Tensor) -> Tensor:
+def heard(front: keras.layers.Layer, inputs: Tensor) -> Tensor:
     """Features of clips [n, 16000] in [0, 1]; features as they are."""
     return front(2 * inputs - 1) if len(inputs.shape) == 2 else inputs
 
