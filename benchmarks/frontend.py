@@ -15,15 +15,13 @@ import librosa
 import numpy as np
 
 from tinyrobust.data.cards import SpeechFolder, read_card
-from tinyrobust.data.speech import micro
-from tinyrobust.data.speech.differentiable import MfccLayer
 from tinyrobust.data.speech.folder import existing_folder
-from tinyrobust.data.speech.mfcc import constants, mfcc
+from tinyrobust.data.speech.frontend import front_end
 from tinyrobust.data.speech.sound import one_second, read_sound
 from tinyrobust.recipe.frontend import Mfcc, Micro
 
 FASTER, CLOSE, LAYER_CLOSE = 3.0, 1e-4, 1e-3
-SETTINGS = {"49x10": Mfcc(), "49x40": Mfcc(coefficients=40)}
+SETTINGS = {"49x10": Mfcc(kind="mfcc"), "49x40": Mfcc(kind="mfcc", coefficients=40)}
 
 
 def plain(audio: np.ndarray, settings: Mfcc) -> np.ndarray:
@@ -79,11 +77,11 @@ def main() -> int:
     met = True
     print(f"{len(audio):,} clips of a second, librosa {librosa.__version__}; fastest of {arguments.rounds} rounds")
     for name, settings in SETTINGS.items():
-        constants(settings)
+        front = front_end(settings)
         expected = plain(audio, settings)
-        theirs, ours = fastest(arguments.rounds, lambda s=settings: plain(audio, s), lambda s=settings: mfcc(audio, s))
-        off = float(np.abs(mfcc(audio, settings) - expected).max())
-        layer = MfccLayer(settings)
+        theirs, ours = fastest(arguments.rounds, lambda s=settings: plain(audio, s), lambda f=front: f.features(audio))
+        off = float(np.abs(front.features(audio) - expected).max())
+        layer = front.layer()
         through = np.concatenate([keras.ops.convert_to_numpy(layer(part))[..., 0] for part in np.array_split(sound, 20)])
         layer_off = float(np.abs(through - expected).max())
         met &= theirs / ours >= FASTER and off <= CLOSE and layer_off <= LAYER_CLOSE
@@ -91,7 +89,8 @@ def main() -> int:
             f"mfcc {name}: librosa loop {theirs:.3f} s, ours {ours:.3f} s: {theirs / ours:.1f} times as fast (goal {FASTER:g})"
         )
         print(f"  largest difference {off:.1e} (goal {CLOSE:g}), of the keras.ops layer {layer_off:.1e} (goal {LAYER_CLOSE:g})")
-    (seconds,) = fastest(1, lambda: micro.micro(audio, Micro(kind="micro")))
+    micro = front_end(Micro(kind="micro"))
+    (seconds,) = fastest(1, lambda: micro.features(audio))
     print(f"micro 49x40: {seconds:.3f} s")
     print("All goals are met." if met else "A goal is missed.")
     return 0 if met else 1

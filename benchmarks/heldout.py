@@ -22,13 +22,13 @@ from tinyrobust.data.arrays import Dataset, scale
 from tinyrobust.data.speech import corpus, partition
 from tinyrobust.data.speech.background import BACKGROUND
 from tinyrobust.data.speech.features import copies_of
-from tinyrobust.data.speech.frontend import Grid
+from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.networks.catalog import build
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.recipe.precision import FLOAT
-from tinyrobust.recipe.speech import Masks, Speech
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN, Masks, Speech
 from tinyrobust.robustness.statistics import wilson
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
 from tinyrobust.training.objectives import Supplies, build_objectives
@@ -100,10 +100,10 @@ def trained(dataset: Dataset, resolved: Recipe, folder: Path, progress: Progress
 
 def noisy_copies(dataset: Dataset, resolved: Recipe, progress: Progress) -> np.ndarray:
     """Features of the held-out clips in noise, uint8 [copies, n, frames, coefficients, 1]."""
-    heard, speech = dataset.heard, resolved.data.speech
+    parts, speech = dataset.speech, resolved.data.speech
     augment = speech.augment.model_copy(update={"copies": COPIES, "masks": Masks()})
-    clips, background = heard.recordings.parts["validation"], heard.recordings.background
-    return copies_of(clips, background, speech.frontend, Grid.of(heard.record), augment, _NOISE_SEED, progress)
+    clips, background = parts.recordings.parts["validation"], parts.recordings.background
+    return copies_of(clips, background, front_end(speech.frontend), Grid.of(parts.record), augment, _NOISE_SEED, progress)
 
 
 def report(how: str, copies: list[np.ndarray], dataset: Dataset, network: keras.Model) -> None:
@@ -111,7 +111,7 @@ def report(how: str, copies: list[np.ndarray], dataset: Dataset, network: keras.
     labels = dataset.validation.y
     right = np.mean([network.predict(scale(x), verbose=0).argmax(axis=1) == labels for x in copies], axis=0)
     classes = dataset.classes
-    others = [classes.index(name) for name in (corpus.UNKNOWN, corpus.SILENCE)]
+    others = [classes.index(name) for name in (UNKNOWN, SILENCE)]
     shares = {"words": ~np.isin(labels, others)} | {classes[label]: labels == label for label in others}
     cells = [f"{name} {percent(wilson(round(right[chosen].sum()), chosen.sum()))}" for name, chosen in shares.items()]
     mean = np.mean([right[labels == label].mean() for label in range(len(classes))])

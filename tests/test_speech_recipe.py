@@ -40,7 +40,7 @@ def spoken(tmp_path: Path) -> Path:
 def test_what_it_says(spoken: Path, tmp_path: Path) -> None:
     loaded = recipe.load(spoken)
     assert loaded.data.speech is not None
-    assert loaded.data.speech.frontend == Mfcc(coefficients=40)
+    assert loaded.data.speech.frontend == Mfcc(kind="mfcc", coefficients=40)
     assert loaded.data.speech.augment.snr_db == (5, 15)
     again = tmp_path / "again" / "spoken.toml"
     again.parent.mkdir()

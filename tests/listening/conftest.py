@@ -52,6 +52,6 @@ def tone_spotter(tones: Path, converted: Callable[..., Path], tmp_path_factory: 
     model.fit(x, np.tile(data.train.y, 1 + len(data.copies)), epochs=12, batch_size=64, verbose=0)
     # The whole range first, so that a step of the input is one of the grid: 1 / 255.
     shutil.copy(converted(model, np.concatenate([np.zeros_like(x[:1]), np.ones_like(x[:1]), x[:50]])), folder / "model.tflite")
-    assert data.heard is not None
-    data.heard.record.save(folder / FRONTEND)
+    assert data.speech is not None
+    data.speech.record.save(folder / FRONTEND)
     return ToneSpotter(folder / "model.tflite", data)

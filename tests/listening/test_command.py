@@ -38,7 +38,7 @@ def heard_clips(tone_spotter: Any) -> dict[str, Path]:
 
     data, spotter = tone_spotter.data, Spotter(tone_spotter.path)
     scores = spotter.model.predict(scale(data.test.x))
-    clips = data.heard.recordings.parts["test"]
+    clips = data.speech.recordings.parts["test"]
     best = {
         word: int((scores[:, label] - np.delete(scores, label, 1).max(1)).argmax())
         for label, word in enumerate(("low", "high"))
@@ -93,7 +93,7 @@ def test_the_threshold_that_was_measured_is_taken(tone_spotter: Any, heard_clips
     for name in (tone_spotter.path.name, FRONTEND):
         shutil.copy(tone_spotter.path.parent / name, tmp_path / name)
     spotter = Spotter(tmp_path / "model.tflite")
-    record = measure(spotter, tone_spotter.data.heard.recordings, "tones", Listening(clips=5, hop_ms=200))
+    record = measure(spotter, tone_spotter.data.speech.recordings, "tones", Listening(clips=5, hop_ms=200))
     record.save(tmp_path / "detection.json")
     output = " ".join(_listen(tmp_path / "model.tflite", heard_clips["low"]).output.split())
     assert f"Threshold {record.threshold:g}: detection.json, chosen on validation audio" in output
@@ -104,7 +104,7 @@ def test_the_threshold_that_was_measured_is_taken(tone_spotter: Any, heard_clips
 
 def test_blocks_of_a_file_are_the_file(tone_spotter: Any) -> None:
     """A recording that is read in blocks is heard as one that is read at once."""
-    sound = tone_spotter.data.heard.recordings.background.recordings
+    sound = tone_spotter.data.speech.recordings.background.recordings
     path = next(iter(sound))
     np.testing.assert_array_equal(np.concatenate(list(sound_blocks(path, seconds=3))), read_sound(path))
     spotter, settings = Spotter(tone_spotter.path), Listening(smoothing_ms=100)

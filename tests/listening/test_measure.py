@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyrobust.data.speech.frontend import Grid, features
+from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.errors import DataError
 from tinyrobust.listening.detection_record import DetectionRecord
-from tinyrobust.listening.material import SLOT, streams
+from tinyrobust.listening.evaluation_audio import SLOT, streams
 from tinyrobust.listening.measure import THRESHOLDS, measure, rate
 from tinyrobust.listening.spotter import Spotter
 from tinyrobust.recipe.listening import Listening
@@ -22,7 +22,7 @@ SETTINGS = Listening(snr_db=20)
 
 @pytest.fixture(scope="module")
 def recordings(tone_spotter: Any) -> Recordings:
-    found: Recordings = tone_spotter.data.heard.recordings
+    found: Recordings = tone_spotter.data.speech.recordings
     return found
 
 
@@ -33,11 +33,11 @@ def record(tone_spotter: Any, recordings: Recordings) -> DetectionRecord:
 
 def test_the_recordings_are_what_the_features_were_made_of(tone_spotter: Any, recordings: Recordings) -> None:
     data = tone_spotter.data
-    front_end = data.heard.record
+    record = data.speech.record
     for part in ("train", "validation", "test"):
         split = getattr(data, part)
         rows = np.arange(len(split))[::-3]
-        x = Grid.of(front_end).quantized(features(recordings.audio(part, rows), front_end.settings))
+        x = Grid.of(record).quantized(front_end(record.settings).features(recordings.audio(part, rows)))
         np.testing.assert_array_equal(x, split.x[rows])
 
 

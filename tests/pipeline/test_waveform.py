@@ -10,7 +10,7 @@ import pytest
 import tinyrobust
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.sources import load
-from tinyrobust.data.speech.frontend import Grid, features
+from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.units import samples, shifted, unit
 from tinyrobust.deploy.interpreter import Int8Model
@@ -132,13 +132,13 @@ def _pieces(folder: Path, name: str) -> dict[str, np.ndarray]:
 def _clips(spotter: Any, record_folder: Path) -> np.ndarray:
     dataset = load(spotter.recipe.data, spotter.recipe.seed)
     index = np.load(record_folder / "per_sample-waveform.npz")["index"]
-    return dataset.heard.recordings.audio("test", index)
+    return dataset.speech.recordings.audio("test", index)
 
 
 def _names(spotter: Any, audio: np.ndarray) -> np.ndarray:
     """What the file says, through the real front end, step by step as a device does it."""
     front = FrontendRecord.load(spotter.path / "frontend.json")
-    steps = Grid.of(front).quantized(features(audio, front.settings))
+    steps = Grid.of(front).quantized(front_end(front.settings).features(audio))
     return Int8Model(spotter.path / "model.tflite").predict(scale(steps)).argmax(axis=1)
 
 

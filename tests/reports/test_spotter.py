@@ -12,7 +12,7 @@ import pytest
 
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import sha256
-from tinyrobust.listening.detection_record import DetectionRecord, Material, Measured, Point, Rate, WordRate
+from tinyrobust.listening.detection_record import DetectionRecord, EvaluationAudio, Measured, Point, Rate, WordRate
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.listening import Listening
 from tinyrobust.reports import formats
@@ -45,7 +45,7 @@ def detection() -> DetectionRecord:
     def measured(part: str) -> Measured:
         points = tuple(point(0.3 + 0.1 * i, [40, 12, 4, 1, 0][i], [4, 9, 18, 50, 121][i]) for i in range(5))
         return Measured(
-            material=Material(
+            material=EvaluationAudio(
                 part=part,
                 source="Words in noise",
                 keywords=200,

@@ -10,18 +10,18 @@ import tensorflow as tf
 from tinyrobust.attacks.norms import distance, project, radii
 from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.attacks.sound import Shift, SquareInTime
-from tinyrobust.data.speech.differentiable import MfccLayer
-from tinyrobust.data.speech.frontend import Grid, fitted_grid
+from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FrontendRecord
-from tinyrobust.data.speech.mfcc import amplitudes, coefficients, constants, mfcc, spectra
 from tinyrobust.data.speech.sound import one_second, read_sound
-from tinyrobust.data.speech.units import samples, shifted, unit
+from tinyrobust.data.speech.units import amplitudes, samples, shifted, unit
 from tinyrobust.errors import ModelFileError, TinyRobustError
 from tinyrobust.recipe.frontend import Mfcc, Micro
 from tinyrobust.robustness.bounds import inside
 from tinyrobust.robustness.grid import sampled
 from tinyrobust.robustness.outcomes import SOUND_NORMS, distances, moved
 from tinyrobust.robustness.targets import Hearing, KerasTarget
+
+MFCC = front_end(Mfcc(kind="mfcc"))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def _record(settings: Mfcc | Micro, grid: Grid, shape: tuple[int, int]) -> Front
 
 @pytest.fixture(scope="module")
 def hearing(clips: np.ndarray) -> Hearing:
-    return Hearing(_record(Mfcc(), fitted_grid(mfcc(clips, Mfcc()), Mfcc()), (49, 10)))
+    return Hearing(_record(MFCC.settings, MFCC.grid(MFCC.features(clips)), (49, 10)))
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_the_network_hears_what_the_real_front_end_hears(clips: np.ndarray, hear
     real = hearing.features(unit(clips))
     whole = hearing.before(network, (0.0, 1.0))
     np.testing.assert_allclose(whole(unit(clips)), network(real), atol=0.02)
-    grid = fitted_grid(mfcc(clips, Mfcc()), Mfcc())
-    rounded = np.asarray(MfccLayer(Mfcc(), grid, rounded=True)(clips.astype(np.float32) / 32768))
+    grid = MFCC.grid(MFCC.features(clips))
+    rounded = np.asarray(MFCC.layer(grid, rounded=True)(clips.astype(np.float32) / 32768))
     steps = np.abs(np.rint(255 * rounded) - 255 * real)
     assert steps.max() <= 1
     assert (steps > 0).mean() < 0.005
@@ -86,8 +86,8 @@ def test_the_network_hears_what_the_real_front_end_hears(clips: np.ndarray, hear
 
 def test_the_gradient_of_the_whole_white_box(clips: np.ndarray, network: keras.Model) -> None:
     """Front end and network together, against finite differences: along the gradient, and along real noise."""
-    grid = fitted_grid(mfcc(clips, Mfcc()), Mfcc())
-    front, y = MfccLayer(Mfcc(), grid), np.array([0, 1, 2, 3])
+    grid = MFCC.grid(MFCC.features(clips))
+    front, y = MFCC.layer(grid), np.array([0, 1, 2, 3])
 
     def loss(x: np.ndarray) -> np.ndarray:
         return np.asarray(tf.nn.sparse_softmax_cross_entropy_with_logits(y, network(front(2 * tf.constant(x) - 1))))
@@ -107,7 +107,7 @@ def test_the_gradient_of_the_whole_white_box(clips: np.ndarray, network: keras.M
 
 def test_the_gradient_goes_straight_through_the_grid(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
     """It is the front end's slope, by finite differences of the real one, times the network's at the rounded features."""
-    grid = fitted_grid(mfcc(clips, Mfcc()), Mfcc())
+    grid = MFCC.grid(MFCC.features(clips))
     x, y = unit(clips), np.array([0, 1, 2, 3])
     gradient = KerasTarget(hearing.before(network, (0.0, 1.0))).loss_gradient(x, y).astype(np.float64)
     of_network = KerasTarget(network).loss_gradient(hearing.features(x), y)[..., 0].astype(np.float64)
@@ -119,16 +119,16 @@ def test_the_gradient_goes_straight_through_the_grid(clips: np.ndarray, hearing:
 
 def _coefficients(sound: np.ndarray) -> np.ndarray:
     """The real front end, on amplitudes that are not 16-bit samples."""
-    fixed = constants(Mfcc())
+    fixed = MFCC.constants
     frames = np.lib.stride_tricks.sliding_window_view(sound, fixed.fft_size, axis=1)[:, :: fixed.hop]
-    return coefficients(spectra(frames, fixed), Mfcc(), fixed).astype(np.float64)
+    return MFCC.coefficients(MFCC.spectra(frames)).astype(np.float64)
 
 
 def test_micro_has_no_gradients(network: keras.Model) -> None:
-    deaf = Hearing(_record(Micro(kind="micro"), Grid(np.zeros(40), np.ones(40)), (49, 40)))
-    assert not deaf.differentiable
+    micro = Hearing(_record(Micro(kind="micro"), Grid(np.zeros(40), np.ones(40)), (49, 40)))
+    assert not micro.differentiable
     with pytest.raises(ModelFileError, match="Expected the front end mfcc"):
-        deaf.before(network, (0.0, 1.0))
+        micro.before(network, (0.0, 1.0))
 
 
 def test_radii_are_shares_of_the_loudness(clips: np.ndarray) -> None:

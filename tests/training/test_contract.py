@@ -17,7 +17,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tinyrobust import choices
-from tinyrobust.data.speech.frontend import Grid
+from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.errors import MissingToolError
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.layers import weight_layers
@@ -60,6 +60,7 @@ def _objectives() -> dict[str, Any]:
 
 
 _OBJECTIVES = _objectives()
+_FRONT_END = front_end(Mfcc(kind="mfcc"))
 
 
 class _Task:
@@ -72,13 +73,11 @@ class _Task:
         self.x = random.uniform(0.2, 0.8, (_COUNT, 4, 4, 1)).astype(np.float32)
         self.validation = self.x
         if sound:
-            from tinyrobust.data.speech.differentiable import MfccLayer
-
             hertz = 300 * 2.0 ** self.y[:, np.newaxis]
             tones = 0.2 * np.sin(2 * np.pi * hertz * np.arange(16_000) / 16_000)
             self.x = (0.5 + tones + random.normal(0, 0.01, (_COUNT, 16_000))).astype(np.float32)
-            raw = keras.ops.convert_to_numpy(MfccLayer(Mfcc())(2 * self.x - 1))[..., 0]
-            self.front_end = MfccLayer(Mfcc(), Grid(raw.min(axis=(0, 1)), raw.max(axis=(0, 1))), rounded=True)
+            raw = keras.ops.convert_to_numpy(_FRONT_END.layer()(2 * self.x - 1))[..., 0]
+            self.front_end = _FRONT_END.layer(Grid(raw.min(axis=(0, 1)), raw.max(axis=(0, 1))), rounded=True)
             self.validation = keras.ops.convert_to_numpy(features_of(self.front_end, self.x))
 
     def network(self) -> keras.Model:

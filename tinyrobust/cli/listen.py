@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from tinyrobust.errors import DataError
 
 if TYPE_CHECKING:
     from tinyrobust.listening.detector import Detection
-    from tinyrobust.listening.files import Heard
+    from tinyrobust.listening.files import FileDetections
     from tinyrobust.listening.spotter import Spotter
     from tinyrobust.recipe.listening import Listening
 
@@ -24,7 +24,7 @@ def listen(
     ],
     files: Annotated[list[Path] | None, typer.Argument(metavar="FILE.wav|.flac", help="Recordings, of any length.")] = None,
     frontend: Annotated[
-        Path | None, typer.Option(metavar="FRONTEND.json", help="What the model hears; the one beside it when absent.")
+        Path | None, typer.Option(metavar="FRONTEND.json", help="The model's front end; the one beside it when absent.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of the smoothed score; that of detection.json when absent, else 0.5.")
@@ -74,25 +74,25 @@ def _recorded(
     from tinyrobust.listening.spotter import Listener
 
     with console.progress(not as_json) as progress:
-        found = [listen_to(path, Listener(spotter, settings, threshold), progress) for path in files]
+        listened = [listen_to(path, Listener(spotter, settings, threshold), progress) for path in files]
     if as_json:
         rows = [
-            {"file": str(path), "seconds": heard.seconds, "detections": list(map(_row, heard.detections))}
-            for path, heard in zip(files, found, strict=True)
+            {"file": str(path), "seconds": one.seconds, "detections": list(map(_row, one.detections))}
+            for path, one in zip(files, listened, strict=True)
         ]
         console.print_json({"model": str(spotter.model.path), "threshold": threshold, "files": rows})
         return
-    lines = [line for path, heard in zip(files, found, strict=True) for line in _rows(path, heard)]
+    lines = [line for path, one in zip(files, listened, strict=True) for line in _rows(path, one)]
     console.OUT.print(table(f"Heard by {spotter.model.path}", "trlr", lines, ("File", "Time", "Word", "Score")))
     console.OUT.print(f"Threshold {threshold:g}: {origin}.", style="dim", highlight=False)
 
 
-def _rows(path: Path, heard: "Heard") -> Iterator[tuple[str, str, str, str]]:
+def _rows(path: Path, listened: "FileDetections") -> Iterator[tuple[str, str, str, str]]:
     """The table's rows of a file; a file without detections has one too."""
-    for found in heard.detections:
-        yield path.name, _clock(found.seconds), found.word, f"{found.score:.2f}"
-    if not heard.detections:
-        yield path.name, _clock(heard.seconds), "no keyword", ""
+    for detection in listened.detections:
+        yield path.name, _clock(detection.seconds), detection.word, f"{detection.score:.2f}"
+    if not listened.detections:
+        yield path.name, _clock(listened.seconds), "no keyword", ""
 
 
 def _live(spotter: "Spotter", settings: "Listening", threshold: float, device: str | None, as_json: bool) -> None:
@@ -110,15 +110,15 @@ def _live(spotter: "Spotter", settings: "Listening", threshold: float, device: s
         for index, chunk in enumerate(microphone(settings.hop_ms, device, lost)):
             if not index:
                 console.ERR.print("Listening. Ctrl-C ends it.", style="dim")
-            for found in listener.feed(chunk):
-                line = json.dumps(_row(found)) if as_json else f"{_clock(found.seconds)}  {found.word}  {found.score:.2f}"
-                typer.echo(line)
+            for detection in listener.feed(chunk):
+                line = f"{_clock(detection.seconds)}  {detection.word}  {detection.score:.2f}"
+                typer.echo(json.dumps(_row(detection)) if as_json else line)
     except KeyboardInterrupt:
         console.ERR.print(f"Listened for {listener.seconds:.0f} s.", style="dim")
 
 
-def _row(found: "Detection") -> dict[str, Any]:
-    return {"word": found.word, "seconds": found.seconds, "score": round(found.score, 4)}
+def _row(detection: "Detection") -> dict[str, str | float]:
+    return {"word": detection.word, "seconds": detection.seconds, "score": round(detection.score, 4)}
 
 
 def _clock(seconds: float) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.rows import Rows
-from tinyrobust.data.speech.frontend_record import Heard
+from tinyrobust.data.speech.frontend_record import SpeechParts
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
 
@@ -79,7 +79,7 @@ class Dataset:
         fingerprint: SHA-256 of the six arrays, in hex (see `fingerprint`).
         notes: What a reader of the figures must know, such as images that are missing.
         copies: Augmented copies of `train.x`, made beforehand: training sees another one each epoch. None for images.
-        heard: Of speech, whose images are features: the front end that made them.
+        speech: Of speech, whose images are features: the front end that made them, and the sound.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Dataset:
     fingerprint: str
     notes: tuple[str, ...] = ()
     copies: tuple[NDArray[np.uint8], ...] = ()
-    heard: Heard | None = None
+    speech: SpeechParts | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""detection.json: how often a file hears what was not said, and misses what was, as it listens to a stream."""
+"""detection.json: how often a file reports what was not said, and misses what was, as it listens to a stream."""
 
 from typing import ClassVar
 
@@ -9,8 +9,8 @@ from tinyrobust.robustness.robustness_record import Proportion
 DETECTION = "detection.json"
 
 
-class Material(Part):
-    """What was listened to.
+class EvaluationAudio(Part):
+    """What was listened to, of one part of the data set.
 
     Attributes:
         part: "validation" or "test": no clip or noise of it was learned from.
@@ -79,7 +79,7 @@ class WordRate(Part):
 
 
 class Measured(Part):
-    """What one part's material showed.
+    """What one part's audio showed.
 
     Attributes:
         material: What was listened to.
@@ -88,7 +88,7 @@ class Measured(Part):
         words: Every keyword at the default threshold.
     """
 
-    material: Material
+    material: EvaluationAudio
     points: tuple[Point, ...]
     chosen: Point
     words: tuple[WordRate, ...]

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
 from tinyrobust.recipe.listening import Listening
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN
 
 _WINDOW_SECONDS = CLIP_SAMPLES / SAMPLE_RATE
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A word that was heard.
+    """A word that was reported.
 
     Attributes:
         word: Which.

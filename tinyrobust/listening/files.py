@@ -1,4 +1,4 @@
-"""What a file is listened to with, and what is heard in it."""
+"""What a file is listened to with, and which words are in it."""
 
 import math
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What was heard in a file of so many seconds."""
+class FileDetections:
+    """The words in a file of so many seconds."""
 
     seconds: float
     detections: tuple[Detection, ...]
@@ -42,12 +42,12 @@ def measured(spotter: Spotter) -> tuple[Listening, float, str]:
     return Listening(), DEFAULT_THRESHOLD, "the default: the word is likelier than all else together"
 
 
-def listen_to(path: Path, listener: Listener, progress: Progress = silent) -> Heard:
-    """Listens to a sound file from its beginning to its end; see `Listener.finish` for what is heard after it.
+def listen_to(path: Path, listener: Listener, progress: Progress = silent) -> FileDetections:
+    """Listens to a sound file from its beginning to its end; see `Listener.finish` for what follows it.
 
     Args:
         path: Any format that libsndfile reads; another rate is resampled to 16 kHz, channels are averaged.
-        listener: One that has heard nothing yet.
+        listener: One that was given nothing yet.
         progress: Called with seconds.
 
     Raises:
@@ -62,4 +62,4 @@ def listen_to(path: Path, listener: Listener, progress: Progress = silent) -> He
             progress(f"listening to {path.name}", min(math.ceil(listener.seconds), total), total)
     except ValueError as error:
         raise DataError(f"Expected a sound file. Received: {path}: {error}") from error
-    return Heard(listener.seconds, (*detections, *listener.finish()))
+    return FileDetections(listener.seconds, (*detections, *listener.finish()))

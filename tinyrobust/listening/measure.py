@@ -1,4 +1,4 @@
-"""How often a file hears what was not said, and misses what was: over thresholds, and at the one that validation chooses."""
+"""How often a file reports what was not said, and misses what was: over thresholds, and at the one that validation chooses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from tinyrobust.data.speech.corpus import UNKNOWN
 from tinyrobust.data.speech.recordings import Recordings
-from tinyrobust.listening.detection_record import DetectionRecord, Material, Measured, Point, Rate, WordRate
+from tinyrobust.listening.detection_record import DetectionRecord, EvaluationAudio, Measured, Point, Rate, WordRate
 from tinyrobust.listening.detector import Detection, Trigger
-from tinyrobust.listening.material import SLOT, Streams, streams
+from tinyrobust.listening.evaluation_audio import SLOT, Streams, streams
 from tinyrobust.listening.spotter import Spotter
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.frontend import SAMPLE_RATE
 from tinyrobust.recipe.listening import Listening
+from tinyrobust.recipe.speech import UNKNOWN
 from tinyrobust.robustness.statistics import wilson
 
 THRESHOLDS = tuple(round(0.1 + 0.025 * step, 3) for step in range(36))  # 0.1 to 0.975
@@ -40,9 +40,9 @@ def measure(
         DataError: There is no sound without keywords, or a clip cannot be read.
         RecipeError: The hop does not fit the front end.
     """
-    chosen_on = _hear(spotter, streams(recordings, spotter.classes, "validation", dataset, settings), settings, progress)
-    threshold, reason = _choice(chosen_on.curve, chosen_on.streams.material, settings.false_accepts_per_hour)
-    judged_on = _hear(spotter, streams(recordings, spotter.classes, "test", dataset, settings), settings, progress)
+    chosen_on = _listened(spotter, streams(recordings, spotter.classes, "validation", dataset, settings), settings, progress)
+    threshold, reason = _choice(chosen_on.curve, chosen_on.streams.amount, settings.false_accepts_per_hour)
+    judged_on = _listened(spotter, streams(recordings, spotter.classes, "test", dataset, settings), settings, progress)
     return DetectionRecord(
         model=spotter.model.path.name,
         model_sha256=spotter.model.sha256,
@@ -63,7 +63,7 @@ def rate(count: int, hours: float) -> Rate:
 
 
 @dataclass(frozen=True, eq=False)
-class _Heard:
+class _Listened:
     """Smoothed posteriors of a part's streams: a threshold after the other is tried on them."""
 
     spotter: Spotter
@@ -81,7 +81,7 @@ class _Heard:
             WordRate(word=self.spotter.classes[label], false_rejects=wilson(int((~hit[labels == label]).sum()), count))
             for label, count in zip(*np.unique(labels, return_counts=True), strict=True)
         ]
-        return Measured(material=self.streams.material, points=self.curve, chosen=self.point(threshold), words=tuple(words))
+        return Measured(material=self.streams.amount, points=self.curve, chosen=self.point(threshold), words=tuple(words))
 
     @cached_property
     def curve(self) -> tuple[Point, ...]:
@@ -90,15 +90,15 @@ class _Heard:
 
     def point(self, threshold: float) -> Point:
         """Both kinds of error at one threshold."""
-        material = self.streams.material
+        amount = self.streams.amount
         detections = self._detections(self.keywords, threshold)
         hit = self._hits(detections)
         on_noise = len(self._detections(self.noise, threshold))
         on_words = len(self._detections(self.others, threshold))
         return Point(
             threshold=threshold,
-            false_accepts=rate(on_noise + on_words, material.hours),
-            on_noise=rate(on_noise, material.noise_seconds / 3600) if material.noise_seconds else None,
+            false_accepts=rate(on_noise + on_words, amount.hours),
+            on_noise=rate(on_noise, amount.noise_seconds / 3600) if amount.noise_seconds else None,
             false_rejects=wilson(int((~hit).sum()), len(hit)),
             wrong=len(detections) - int(hit.sum()),
         )
@@ -109,26 +109,31 @@ class _Heard:
     def _hits(self, detections: Sequence[Detection]) -> NDArray[np.bool_]:
         """For every clip with a keyword, whether its word was reported: after it began, and before the next could be."""
         hit = np.zeros(len(self.streams.onsets), bool)
-        times = np.array([found.seconds for found in detections])
+        times = np.array([detection.seconds for detection in detections])
         clips = np.searchsorted(self.streams.onsets / SAMPLE_RATE + _EARLIEST, times, side="right") - 1
-        for found, clip in zip(detections, clips.tolist(), strict=True):
-            if clip >= 0 and self.spotter.classes[self.streams.labels[clip]] == found.word:
+        for detection, clip in zip(detections, clips.tolist(), strict=True):
+            if clip >= 0 and self.spotter.classes[self.streams.labels[clip]] == detection.word:
                 hit[clip] = True
         return hit
 
 
-def _hear(spotter: Spotter, made: Streams, settings: Listening, progress: Progress) -> _Heard:
-    part = made.material.part
+def _listened(spotter: Spotter, audio: Streams, settings: Listening, progress: Progress) -> _Listened:
+    part = audio.amount.part
 
-    def heard(name: str, sound: NDArray[np.int16]) -> NDArray[np.float64]:
+    def smoothed(name: str, sound: NDArray[np.int16]) -> NDArray[np.float64]:
         return spotter.smoothed(
             sound,
             settings,
             lambda _, done, total: progress(f"listening to {part} {name}", done // SAMPLE_RATE, total // SAMPLE_RATE),
         )
 
-    return _Heard(
-        spotter, settings, made, heard("words", made.keywords), heard("other words", made.others), heard("noise", made.noise)
+    return _Listened(
+        spotter,
+        settings,
+        audio,
+        keywords=smoothed("words", audio.keywords),
+        others=smoothed("other words", audio.others),
+        noise=smoothed("noise", audio.noise),
     )
 
 
@@ -147,13 +152,13 @@ def _notes(recordings: Recordings, classes: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _choice(measured: Sequence[Point], material: Material, most: float | None) -> tuple[float, str]:
+def _choice(measured: Sequence[Point], amount: EvaluationAudio, most: float | None) -> tuple[float, str]:
     """The threshold that the validation audio speaks for, and why, in words."""
-    of_audio = f"on the validation audio ({material.keywords:,} keywords, {material.hours:.2f} hours without any)"
+    of_audio = f"on the validation audio ({amount.keywords:,} keywords, {amount.hours:.2f} hours without any)"
     if most is None:
-        slots = 3600 * material.hours * SAMPLE_RATE / SLOT
+        slots = 3600 * amount.hours * SAMPLE_RATE / SLOT
         errors = [
-            (point.false_rejects.count + point.wrong) / material.keywords + point.false_accepts.count / slots
+            (point.false_rejects.count + point.wrong) / amount.keywords + point.false_accepts.count / slots
             for point in measured
         ]
         # Where several have as few, the highest: it reports least.

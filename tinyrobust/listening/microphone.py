@@ -1,7 +1,7 @@
 """Sound from a microphone, as it comes in. Needs the extra `microphone`: sounddevice, and PortAudio below it."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def microphone(
             yield samples[:, 0]
 
 
-def _sounddevice() -> Any:
+def _sounddevice() -> ModuleType:
     try:
         import sounddevice
     except ImportError as error:
@@ -52,4 +52,5 @@ def _sounddevice() -> Any:
         ) from error
     except OSError as error:
         raise MissingToolError(f"Expected PortAudio, to listen to a microphone. Received: {error}", hint=_INSTALL) from error
-    return sounddevice
+    module: ModuleType = sounddevice
+    return module

@@ -1,4 +1,4 @@
-"""A model file and its front end as one thing that hears words: posteriors, and detections as the sound comes in."""
+"""A model file and its front end as one thing that spots words: posteriors, and detections as the sound comes in."""
 
 from pathlib import Path
 
@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import scale
-from tinyrobust.data.speech.frontend import Grid
+from tinyrobust.data.speech.frontend import Grid, Stream, front_end
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import ModelFileError
 from tinyrobust.listening.detector import Detection, Smoother, Trigger, posteriors
-from tinyrobust.listening.stream import Stream
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
 from tinyrobust.recipe.listening import Listening
@@ -45,7 +44,7 @@ class Spotter:
                 hint=f"`tinyrobust export` writes {FRONTEND} beside the model; name it with --frontend if it is elsewhere.",
             )
         self.frontend = FrontendRecord.load(path)
-        self._grid = Grid.of(self.frontend)
+        self._front_end, self._grid = front_end(self.frontend.settings), Grid.of(self.frontend)
         self._fits(path)
 
     @property
@@ -54,7 +53,7 @@ class Spotter:
         return self.frontend.classes
 
     def posteriors(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Features in the front end's own units, [n, frames, coefficients], to probabilities, [n, classes]."""
+        """Features in the front end's own units, [n, rows, coefficients], to probabilities, [n, classes]."""
         outputs = self.model.predict(scale(self._grid.quantized(features)))
         return posteriors(outputs, self.model.ends_in_softmax)
 
@@ -73,16 +72,17 @@ class Spotter:
         Raises:
             RecipeError: The hop is no multiple of the front end's step.
         """
-        return Stream(self.frontend.settings, settings.hop_ms, settings.state)
+        return self._front_end.stream(settings.hop_ms, settings.state)
 
     def _fits(self, path: Path) -> None:
         hint = (
             f"{path.name} is that of another model, or the file was not made by tinyrobust: name the right one with --frontend."
         )
-        shape, found = (*self.frontend.shape, 1), self.model.input_shape
-        if found != shape:
+        shape = (*self.frontend.shape, 1)
+        if self.model.input_shape != shape:
             raise ModelFileError(
-                f"{self.model.path}: Expected inputs of shape {shape}, as {path} describes. Received: {found}", hint=hint
+                f"{self.model.path}: Expected inputs of shape {shape}, as {path} describes. Received: {self.model.input_shape}",
+                hint=hint,
             )
         if self.model.classes != len(self.classes):
             raise ModelFileError(
@@ -98,7 +98,7 @@ class Spotter:
 
 
 class Listener:
-    """Hears a stream, chunk by chunk, and says what is in it.
+    """Takes a stream, chunk by chunk, and says which words are in it.
 
     Args:
         spotter: Who listens.
@@ -119,24 +119,24 @@ class Listener:
 
     @property
     def seconds(self) -> float:
-        """How much was heard."""
+        """How much was taken."""
         return self._samples / SAMPLE_RATE
 
     def feed(self, chunk: NDArray[np.int16]) -> list[Detection]:
         """The next samples, int16 [n] at 16 kHz, to what is reported at their end."""
         self._samples += len(chunk)
-        return self._heard(chunk)
+        return self._detections(chunk)
 
     def finish(self) -> list[Detection]:
         """What is reported when nothing follows.
 
-        Zeros are heard after the end: what lacks to a second, as in training, and the smoothing time, so that a word at the
-        end counts as much as one before. A clip of a second is so heard as it is by the first window, and then as it leaves.
+        Zeros follow the end: what lacks to a second, as in training, and the smoothing time, so that a word at the end counts
+        as much as one before. A clip of a second is so in the first window as it is, and leaves in those after.
         """
         settings = self._settings
         missing = max(0, CLIP_SAMPLES - self._samples) + settings.smoothing_ms * SAMPLE_RATE // 1000
-        return self._heard(np.zeros(missing, np.int16))
+        return self._detections(np.zeros(missing, np.int16))
 
-    def _heard(self, chunk: NDArray[np.int16]) -> list[Detection]:
+    def _detections(self, chunk: NDArray[np.int16]) -> list[Detection]:
         features = self._stream.feed(chunk)
         return self._trigger.feed(self._smoother.feed(self._spotter.posteriors(features))) if len(features) else []

@@ -12,7 +12,7 @@ from tinyrobust import recipe as recipes
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.cards import read_card
 from tinyrobust.data.sources import load
-from tinyrobust.data.speech.frontend import Grid, features
+from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord, Vectors
 from tinyrobust.deploy import artefact
 from tinyrobust.deploy.artefact import Artefact
@@ -134,7 +134,7 @@ def _vectors(record: FrontendRecord, recipe: Recipe, data_dir: Path | None, prog
     speech = recipe.data.speech
     plain = speech.model_copy(update={"synthetic": None, "augment": type(speech.augment)()})
     dataset = load(recipe.data.model_copy(update={"speech": plain}), recipe.seed, data_dir, progress)
-    assert dataset.heard is not None
-    vectors = dataset.heard.vectors
-    values = Grid.of(record).quantized(features(vectors.audio, record.settings))
+    assert dataset.speech is not None
+    vectors = dataset.speech.vectors
+    values = Grid.of(record).quantized(front_end(record.settings).features(vectors.audio))
     return Vectors(vectors.audio, np.asarray(values, np.uint8).reshape(vectors.features.shape), vectors.labels)

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from tinyrobust import toml
 from tinyrobust.data.arrays import Dataset, Samples
 from tinyrobust.data.sources import load
-from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.robustness import Robustness, Waveform
-from tinyrobust.recipe.speech import Speech
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN, Speech
 
 # Samples that a universal perturbation learns on: more of them make it better slowly, and longer at once.
 LESSON = 1000
@@ -58,12 +57,12 @@ def sound_of(dataset: Dataset, frontend: FrontendRecord | None = None) -> Materi
     Raises:
         DataError: It is no data set of speech, or of other classes.
     """
-    if dataset.heard is None:
+    if dataset.speech is None:
         raise DataError(
             f"Expected a data set of speech. Received: {dataset.name}",
             hint="Sound is attacked before the front end of a keyword spotter: --data speech-commands.",
         )
-    record, recordings = frontend or dataset.heard.record, dataset.heard.recordings
+    record, recordings = frontend or dataset.speech.record, dataset.speech.recordings
     if set(record.classes) != set(dataset.classes):
         raise DataError(
             f"Expected the classes of the model, {', '.join(record.classes)}. Received: {', '.join(dataset.classes)}",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.speech.frontend_record import Heard
+from tinyrobust.data.speech.frontend_record import SpeechParts
 from tinyrobust.errors import MissingToolError
 from tinyrobust.files import write_atomic
 from tinyrobust.footprint import measure
@@ -118,16 +118,16 @@ def export(context: Context) -> None:
         arena_head=measure.arena_head,
         progress=context.progress,
     )
-    if context.dataset.heard:
-        _export_frontend(context, context.dataset.heard)
+    if context.dataset.speech:
+        _export_frontend(context, context.dataset.speech)
 
 
-def _export_frontend(context: Context, heard: Heard) -> None:
+def _export_frontend(context: Context, speech: SpeechParts) -> None:
     from tinyrobust.deploy.frontend_header import write_frontend
     from tinyrobust.deploy.interpreter import Int8Model
 
-    answers = Int8Model(context.path / "model.tflite").predict(scale(heard.vectors.features)).argmax(axis=1)
-    write_frontend(heard.record, heard.vectors, answers.tolist(), context.recipe.name, context.path)
+    answers = Int8Model(context.path / "model.tflite").predict(scale(speech.vectors.features)).argmax(axis=1)
+    write_frontend(speech.record, speech.vectors, answers.tolist(), context.recipe.name, context.path)
 
 
 def _parity_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -185,11 +185,11 @@ def listen(context: Context) -> None:
     from tinyrobust.listening.detection_record import DETECTION
     from tinyrobust.listening.spotter import Spotter
 
-    heard, settings = context.dataset.heard, context.recipe.listening
-    assert heard is not None
+    speech, settings = context.dataset.speech, context.recipe.listening
+    assert speech is not None
     assert settings is not None
     spotter = Spotter(context.path / "model.tflite")
-    record = listening.measure(spotter, heard.recordings, context.dataset.name, settings, context.progress)
+    record = listening.measure(spotter, speech.recordings, context.dataset.name, settings, context.progress)
     record.save(context.path / DETECTION)
 
 

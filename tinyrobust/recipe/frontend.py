@@ -1,19 +1,45 @@
-"""`[data.speech.frontend]`: from sound to the features that enter a network."""
+"""`[data.speech.frontend]`: from sound to the features that enter a network.
 
-from typing import Annotated, Literal, Self
+A front end is a table here, with its own keys, and an implementation in `data/speech/frontends/`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tinyrobust.choices import members
 from tinyrobust.recipe.table import Table
 
 SAMPLE_RATE = 16_000
 CLIP_SAMPLES = 16_000  # one second: what the data set, the papers and MLPerf Tiny use
 
 
-class Mfcc(Table):
+class FrontendTable(Table, ABC):
+    """What all front ends have. Every key but `kind` has a default.
+
+    Attributes:
+        implementation: Its `tinyrobust.data.speech.frontend.FrontEnd`: `module:class`, imported when features are computed.
+        differentiable: Whether it has a layer through which gradients flow back to the sound.
+        kind: Its name in recipes.
+    """
+
+    implementation: ClassVar[str]
+    differentiable: ClassVar[bool]
+    kind: str
+
+    @property
+    @abstractmethod
+    def row_ms(self) -> int:
+        """Milliseconds from one row of features to the next."""
+
+
+class Mfcc(FrontendTable):
     """Mel-frequency cepstral coefficients by librosa's definition: the papers' front end, and MLPerf Tiny's (49x10)."""
 
-    kind: Literal["mfcc"] = "mfcc"
+    implementation: ClassVar[str] = "tinyrobust.data.speech.frontends.mfcc:MfccFrontEnd"
+    differentiable: ClassVar[bool] = True
+    kind: Literal["mfcc"]
     window_ms: int = Field(30, ge=5, le=100, description="Length of the Hann window.")
     hop_ms: int = Field(20, ge=5, le=100, description="From one window to the next.")
     mels: int = Field(40, ge=4, le=128, description="Bands of the mel filter bank (Slaney's).")
@@ -30,17 +56,30 @@ class Mfcc(Table):
             raise ValueError(f"Expected low_hz below high_hz. Received: {self.low_hz} and {self.high_hz}")
         return self
 
+    @property
+    def row_ms(self) -> int:
+        """A row is a window."""
+        return self.hop_ms
 
-class Micro(Table):
+
+class Micro(FrontendTable):
     """The front end that microcontrollers run (TensorFlow Lite Micro's): 40 channels, 30 ms windows every 10 ms."""
 
+    implementation: ClassVar[str] = "tinyrobust.data.speech.frontends.micro:MicroFrontEnd"
+    differentiable: ClassVar[bool] = False  # integer C code
     kind: Literal["micro"]
     stride: int = Field(2, ge=1, le=10, description="Every so many of the windows are given to the network: 2 gives 49.")
+
+    @property
+    def row_ms(self) -> int:
+        """A row is every `stride`-th window of 10 ms."""
+        return 10 * self.stride
 
 
 Frontend = Annotated[Mfcc | Micro, Field(discriminator="kind")]
 
 
-def frame_ms(settings: Mfcc | Micro) -> int:
-    """How many milliseconds lie between two rows of a front end's features."""
-    return 10 * settings.stride if isinstance(settings, Micro) else settings.hop_ms
+def with_gradients() -> str:
+    """The front ends through which gradients flow, for messages: `mfcc`."""
+    tables = members(Frontend).items()
+    return " or ".join(kind for kind, table in tables if issubclass(table, FrontendTable) and table.differentiable)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.export import Export, Footprint
-from tinyrobust.recipe.frontend import frame_ms
+from tinyrobust.recipe.frontend import with_gradients
 from tinyrobust.recipe.listening import Listening
 from tinyrobust.recipe.network import Network, Stqnet
 from tinyrobust.recipe.precision import Precision
@@ -37,21 +37,24 @@ class Recipe(Table):
     listening: Listening | None = None
 
     @model_validator(mode="after")
-    def _hears_speech(self) -> Self:
+    def _sound_is_of_speech(self) -> Self:
         learns_sound = "front-end" in self.train.needs
         if (self.robustness.waveform or learns_sound) and not self.data.speech:
             raise ValueError("Expected [data.speech] where sound is attacked or learned from. Received: none")
-        if learns_sound and self.data.speech and self.data.speech.frontend.kind != "mfcc":
-            raise ValueError("Expected the front end mfcc for training on attacked sound. Received: micro: it has no gradients")
+        if learns_sound and self.data.speech and not self.data.speech.frontend.differentiable:
+            raise ValueError(
+                f"Expected the front end {with_gradients()} for training on attacked sound. "
+                f"Received: {self.data.speech.frontend.kind}: it has no gradients"
+            )
         return self
 
     @model_validator(mode="after")
     def _listens_to_speech(self) -> Self:
         if self.listening and not self.data.speech:
             raise ValueError("Expected [data.speech] beside [listening]. Received: none: only a spotter of words can listen")
-        if self.listening and self.data.speech and self.listening.hop_ms % frame_ms(self.data.speech.frontend):
+        if self.listening and self.data.speech and self.listening.hop_ms % self.data.speech.frontend.row_ms:
             raise ValueError(
-                f"Expected a listening.hop_ms that is a multiple of {frame_ms(self.data.speech.frontend)}, "
+                f"Expected a listening.hop_ms that is a multiple of {self.data.speech.frontend.row_ms}, "
                 f"the front end's step. Received: {self.listening.hop_ms}"
             )
         return self

@@ -8,6 +8,8 @@ from tinyrobust.recipe.frontend import Frontend, Mfcc
 from tinyrobust.recipe.table import Table
 
 Range = tuple[float, float]
+UNKNOWN, SILENCE = "unknown", "silence"
+"""Classes that are no words: clips of other words, and clips without speech."""
 
 
 class Masks(Table):
@@ -74,7 +76,7 @@ class Synthetic(Table):
 
 
 class Speech(Table):
-    """What is spotted, and what the network hears of it."""
+    """What is spotted, and the features that the network gets of it."""
 
     task: Literal["12-class", "all-words", "own-words"] = Field(
         "12-class",
@@ -105,7 +107,7 @@ class Speech(Table):
         description="Share of the validation part's speakers who stay there; what the others say is learned from, too.",
     )
     synthetic: Synthetic | None = None
-    frontend: Frontend = Mfcc()
+    frontend: Frontend = Mfcc(kind="mfcc")
     augment: SpeechAugment = SpeechAugment()
 
     @model_validator(mode="after")
@@ -119,6 +121,6 @@ class Speech(Table):
             )
         if len(set(self.words)) != len(self.words):
             raise ValueError(f"Expected every word once. Received: {self.words}")
-        if {"unknown", "silence"} & set(self.words):
+        if {UNKNOWN, SILENCE} & set(self.words):
             raise ValueError(f"Expected words that are spoken: unknown and silence are classes already. Received: {self.words}")
         return self

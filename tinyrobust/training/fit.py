@@ -137,8 +137,8 @@ def fit(
 
 def _batches(dataset: Dataset, recipe: Recipe, *, sound: bool) -> Batches:
     size, speech = recipe.train.batch_size, recipe.data.speech
-    if sound and dataset.heard and speech:
+    if sound and dataset.speech and speech:
         from tinyrobust.data.speech.batches import SoundBatches  # here: sound needs librosa, which images do not
 
-        return SoundBatches(dataset.train, dataset.heard.recordings, speech.augment, size, recipe.seed)
+        return SoundBatches(dataset.train, dataset.speech.recordings, speech.augment, size, recipe.seed)
     return Batches(dataset.train, recipe.data.augment, size, recipe.seed, copies=dataset.copies)

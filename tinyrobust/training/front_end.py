@@ -4,19 +4,18 @@ import keras
 
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.gradients import Tensor
-from tinyrobust.recipe.frontend import Mfcc
 
 
 def front_end_of(dataset: Dataset) -> keras.Layer:
     """The front end of a data set of speech, with gradients: straight through the rounding to its 8-bit grid."""
     # Here: sound needs librosa, which images do not.
-    from tinyrobust.data.speech.differentiable import MfccLayer
-    from tinyrobust.data.speech.frontend import Grid
+    from tinyrobust.data.speech.frontend import Grid, front_end
 
-    heard = dataset.heard
-    assert heard is not None
-    assert isinstance(heard.record.settings, Mfcc)  # recipes with another front end are refused
-    return MfccLayer(heard.record.settings, Grid.of(heard.record), rounded=True)
+    speech = dataset.speech
+    assert speech is not None
+    layer = front_end(speech.record.settings).layer(Grid.of(speech.record), rounded=True)
+    assert layer is not None  # recipes with a front end that has no layer are refused
+    return layer
 
 
 def features_of(front_end: keras.Layer, inputs: Tensor) -> Tensor:

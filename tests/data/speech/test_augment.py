@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tinyrobust.data.speech.augment import augmented, heard_through, masked, mixed, reverberated
+from tinyrobust.data.speech.augment import augmented, masked, mixed, reverberated, through_microphone
 from tinyrobust.recipe.speech import Masks, SpeechAugment
 
 RANDOM = np.random.default_rng(0)
@@ -83,10 +83,10 @@ def test_gain_is_in_decibels_and_clips() -> None:
 
 def test_a_microphone_changes_loudness_by_frequency_and_delays_nothing() -> None:
     flat, falling = np.full(8, -6.0), np.array([0.0, 0, 0, 0, 0, -10, -20, -30])
-    np.testing.assert_allclose(heard_through(CLIP / 1.0, flat), CLIP * 10 ** (-6 / 20), atol=1e-6)
-    np.testing.assert_allclose(heard_through(CLIP / 1.0, falling), CLIP, rtol=0, atol=80)  # 1 kHz is before the fall
+    np.testing.assert_allclose(through_microphone(CLIP / 1.0, flat), CLIP * 10 ** (-6 / 20), atol=1e-6)
+    np.testing.assert_allclose(through_microphone(CLIP / 1.0, falling), CLIP, rtol=0, atol=80)  # 1 kHz is before the fall
     high = np.sin(2 * np.pi * 4000 * TIME)
-    np.testing.assert_allclose(heard_through(high, falling), high / 10, atol=1e-6)
+    np.testing.assert_allclose(through_microphone(high, falling), high / 10, atol=1e-6)
     found = [change(copy, response_db=6).astype(float) for copy in range(40)]
     loudness = [20 * np.log10(sound.std() / CLIP.std()) for sound in found]
     assert -6.1 < min(loudness) < -3

@@ -9,7 +9,7 @@ import soundfile
 from tinyrobust.data import Dataset, available, load, read_card
 from tinyrobust.data.batches import Batches
 from tinyrobust.data.speech.cache import cached, folder
-from tinyrobust.data.speech.frontend import features
+from tinyrobust.data.speech.frontend import front_end
 from tinyrobust.data.speech.sound import read_sound
 from tinyrobust.errors import DataError
 from tinyrobust.recipe.data import Augment, Data, Fold
@@ -41,17 +41,17 @@ def test_a_folder_of_clips_is_a_data_set(tones: Path) -> None:
 
 def test_the_grid_is_fixed_from_the_training_clips_and_recorded(tones: Path) -> None:
     found = loaded(tones)
-    assert found.heard is not None
-    record = found.heard.record
+    assert found.speech is not None
+    record = found.speech.record
     assert (record.shape, record.partition, record.padded["train"], record.skipped) == ((49, 10), "SHA-1 rule", 0, ())
-    assert record.settings == Mfcc()
+    assert record.settings == Mfcc(kind="mfcc")
     assert record.classes == found.classes
     assert 0 <= record.clipped < 0.01
     means = found.train.x.mean(axis=(0, 1, 3))
     np.testing.assert_allclose(means, 127.5, atol=1)
     # What was recorded gives the same features again from the sound: what a chip has to do.
-    vectors = found.heard.vectors
-    values = features(vectors.audio, record.settings)
+    vectors = found.speech.vectors
+    values = front_end(record.settings).features(vectors.audio)
     low, high = np.array(record.low), np.array(record.high)
     again = np.clip(np.floor(255 * (values - low) / (high - low) + 0.5), 0, 255)
     np.testing.assert_array_equal(vectors.features[..., 0], again)
@@ -127,9 +127,9 @@ def test_what_cannot_be_read_or_is_short_is_in_notes_and_record(tones: Path, tmp
     sound = read_sound(place / "high" / "00000007_nohash_0.wav")
     soundfile.write(place / "high" / "00000007_nohash_0.wav", sound[:4800], 16000)
     found = loaded(place)
-    assert found.heard is not None
-    assert [Path(one.path).name for one in found.heard.record.skipped] == ["00000007_nohash_0.wav"]
-    assert sum(found.heard.record.padded.values()) == 1
+    assert found.speech is not None
+    assert [Path(one.path).name for one in found.speech.record.skipped] == ["00000007_nohash_0.wav"]
+    assert sum(found.speech.record.padded.values()) == 1
     assert "1 sound files could not be read and are left out" in found.notes[0]
     assert "it is empty" in found.notes[0]
     assert "1 clips are shorter than a second" in found.notes[1]
@@ -183,6 +183,6 @@ def test_the_real_data_set(shared: Path) -> None:
     assert found.notes[0] == "speech-commands: 4,682 of 105,829 clips found"
     assert (len(found.train), len(found.validation), len(found.test)) == (200, 400, 100)
     assert len(found.classes) == 10
-    assert found.heard is not None
-    assert found.heard.record.clipped < 0.01
-    assert found.heard.record.skipped == ()
+    assert found.speech is not None
+    assert found.speech.record.clipped < 0.01
+    assert found.speech.record.skipped == ()

@@ -67,21 +67,21 @@ def test_the_parts_are_those_of_the_set(prepared: Path) -> None:
     assert np.bincount(found.validation.y).tolist() == [2] * 12
     assert np.bincount(found.test.y).tolist() == [3] * 10 + [12, 3]
     assert found.notes[0] == f"{NAME}: 195 of 100,503 clips found"
-    assert found.heard is not None
-    assert found.heard.record.partition == "splits of tensorflow-datasets"
-    assert found.heard.record.padded == {"train": 8, "validation": 2, "test": 3}
+    assert found.speech is not None
+    assert found.speech.record.partition == "splits of tensorflow-datasets"
+    assert found.speech.record.padded == {"train": 8, "validation": 2, "test": 3}
 
 
 def test_the_sound_is_that_of_the_set(prepared: Path) -> None:
     """Every test clip, bit for bit, under its own class; features are those of the sound."""
     found = loaded(prepared)
-    assert found.heard is not None
-    audio = found.heard.recordings.audio("test")
+    assert found.speech is not None
+    audio = found.speech.recordings.audio("test")
     heard = sorted((sound.tobytes(), found.classes[label]) for sound, label in zip(audio, found.test.y, strict=True))
     padded = [np.pad(sound, (0, RATE - len(sound))) for sound, _ in sounds("test")]
     names = [{"_unknown_": "unknown", "_silence_": "silence"}.get(name, name) for _, name in sounds("test")]
     assert heard == sorted((sound.tobytes(), name) for sound, name in zip(padded, names, strict=True))
-    record = found.heard.record
+    record = found.speech.record
     low, high = np.array(record.low), np.array(record.high)
     steps = np.floor(255 * (features(audio, record.settings) - low) / (high - low) + 0.5)
     np.testing.assert_array_equal(found.test.x[..., 0], np.clip(steps, 0, 255))
@@ -89,8 +89,8 @@ def test_the_sound_is_that_of_the_set(prepared: Path) -> None:
 
 def test_silence_is_the_noise_of_its_part(prepared: Path) -> None:
     found = loaded(prepared)
-    assert found.heard is not None
-    background = found.heard.recordings.background
+    assert found.speech is not None
+    background = found.speech.recordings.background
     known = {sound.tobytes() for sound, name in sounds("train") if name == "_silence_"}
     assert {sound.tobytes() for sound in background.noise()} == known
     assert len(background.regions("test")) == 3
@@ -103,9 +103,9 @@ def test_other_words_are_drawn_by_the_seed_and_only_for_training(prepared: Path)
     assert first.fingerprint == again.fingerprint
 
     def unknown(found: Dataset, part: str) -> set[bytes]:
-        assert found.heard is not None
+        assert found.speech is not None
         rows = np.flatnonzero(getattr(found, part).y == 10)
-        return {sound.tobytes() for sound in found.heard.recordings.audio(part, rows)}
+        return {sound.tobytes() for sound in found.speech.recordings.audio(part, rows)}
 
     assert unknown(first, "train") != unknown(other, "train")
     assert unknown(first, "validation") == unknown(other, "validation")
@@ -119,7 +119,7 @@ def test_other_words_are_drawn_by_the_seed_and_only_for_training(prepared: Path)
 def test_it_is_unpacked_once(prepared: Path) -> None:
     told: list[str] = []
     loaded(prepared, progress=lambda label, *_: told.append(label))
-    assert {"unpacking train clips", "hearing test clips"} <= set(told)
+    assert {"unpacking train clips", "computing features of test clips"} <= set(told)
     told.clear()
     loaded(prepared, progress=lambda label, *_: told.append(label))
     assert told == []

@@ -101,9 +101,9 @@ def test_only_training_clips_are_synthetic(tones: Path) -> None:
         Data(name=str(tones), speech=speech.model_copy(update={"synthetic": Synthetic(unknown=0.5, words=FEW["words"])})), 7
     )
     for part in ("validation", "test"):
-        assert more.heard is not None
-        assert plain.heard is not None
-        assert more.heard.recordings.parts[part] == plain.heard.recordings.parts[part]
+        assert more.speech is not None
+        assert plain.speech is not None
+        assert more.speech.recordings.parts[part] == plain.speech.recordings.parts[part]
     average = np.bincount(plain.train.y)[:2].mean()
     extra = np.bincount(more.train.y) - np.bincount(plain.train.y)
     assert extra.tolist() == [round(0.1 * average)] * 2 + [round(0.5 * average), 0]

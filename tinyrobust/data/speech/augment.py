@@ -69,7 +69,7 @@ def augmented(
     if settings.room and (room := _random(_ROOM, name, copy, seed)).random() < settings.room:
         sound = reverberated(sound, room.uniform(*settings.room_ms), room.uniform(*settings.room_db), room)
     if noisy and settings.colored and (color := _random(_COLOR, name, copy, seed)).random() < settings.colored:
-        hiss = heard_through(color.standard_normal(CLIP_SAMPLES), color.uniform(-_SPREAD_DB, _SPREAD_DB, len(_KNOTS)))
+        hiss = through_microphone(color.standard_normal(CLIP_SAMPLES), color.uniform(-_SPREAD_DB, _SPREAD_DB, len(_KNOTS)))
         sound = mixed(sound, hiss, snr_db)
     elif noisy and noise:
         recording = noise[int(random.integers(len(noise)))]
@@ -77,7 +77,7 @@ def augmented(
         sound = mixed(sound, recording[start : start + CLIP_SAMPLES] / 32768, snr_db)
     if settings.response_db:
         drawn = _random(_RESPONSE, name, copy, seed).uniform(-settings.response_db, settings.response_db, len(_KNOTS))
-        sound = heard_through(sound, drawn)
+        sound = through_microphone(sound, drawn)
     return one_second(to_int16(sound))
 
 
@@ -99,7 +99,7 @@ def reverberated(
     return changed
 
 
-def heard_through(sound: NDArray[np.float64], response_db: NDArray[np.float64]) -> NDArray[np.float64]:
+def through_microphone(sound: NDArray[np.float64], response_db: NDArray[np.float64]) -> NDArray[np.float64]:
     """`sound` through a microphone of another frequency response, without delay.
 
     Args:

@@ -17,7 +17,7 @@ _MEMORY = 512 * 2**20
 
 
 class SoundBatches(Batches):
-    """Shuffled, augmented batches of clips. Epoch e hears copy e of every clip: no copy is stored, and none comes twice.
+    """Shuffled, augmented batches of clips. Epoch e has copy e of every clip: no copy is stored, and none comes twice.
 
     Of the augmentation, the masks are left out: they are blocks of features. Order and changes depend on (seed, epoch, batch)
     only, as those of features do.

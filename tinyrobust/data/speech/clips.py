@@ -45,12 +45,12 @@ def chunks(clips: Sequence[Clip], background: Background) -> Iterator[Sounds]:
     with ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(clips), CHUNK):
             results = list(pool.map(lambda clip: _read(clip, background), clips[start : start + CHUNK]))
-            heard = [(start + index, sound) for index, sound in enumerate(results) if not isinstance(sound, Skipped)]
-            audio = [one_second(sound) for _, sound in heard]
+            readable = [(start + index, sound) for index, sound in enumerate(results) if not isinstance(sound, Skipped)]
+            audio = [one_second(sound) for _, sound in readable]
             yield Sounds(
                 np.stack(audio) if audio else np.empty((0, CLIP_SAMPLES), np.int16),
-                np.array([index for index, _ in heard], np.int64),
-                sum(len(sound) < CLIP_SAMPLES for _, sound in heard),
+                np.array([index for index, _ in readable], np.int64),
+                sum(len(sound) < CLIP_SAMPLES for _, sound in readable),
                 tuple(sound for sound in results if isinstance(sound, Skipped)),
             )
 

@@ -10,10 +10,9 @@ from tinyrobust.data.speech.background import BACKGROUND, Background
 from tinyrobust.data.speech.partition import key, lists, part_of
 from tinyrobust.errors import DataError
 from tinyrobust.recipe.frontend import CLIP_SAMPLES
-from tinyrobust.recipe.speech import Speech
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN, Speech
 
 PARTS = ("train", "validation", "test")
-UNKNOWN, SILENCE = "unknown", "silence"
 SUFFIXES = (".wav", ".flac")
 # The 12-class benchmark (Warden, section 7; MLPerf Tiny): these, unknown and silence.
 BENCHMARK = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -28,7 +27,7 @@ _MADE = (len(PARTS), 0)
 class Clip:
     """A second of sound: a file, or (`start` given) a cut of so many samples from a longer recording, at 16 kHz.
 
-    It is heard `backwards`, at another `loudness` (1: as recorded), or goes on as the second half of the clip `then`, where a
+    It is played `backwards`, at another `loudness` (1: as recorded), or goes on as the second half of the clip `then`, where a
     recipe asks for such training clips.
     """
 

@@ -15,9 +15,9 @@ from tinyrobust.data.speech.background import Background
 from tinyrobust.data.speech.cache import Arrays, cached
 from tinyrobust.data.speech.clips import WORKERS, chunks, content_hash
 from tinyrobust.data.speech.corpus import Clip
-from tinyrobust.data.speech.frontend import Grid, features, shape
+from tinyrobust.data.speech.frontend import FrontEnd, Grid
 from tinyrobust.progress import Progress
-from tinyrobust.recipe.frontend import Mfcc, Micro
+from tinyrobust.recipe.frontend import FrontendTable
 from tinyrobust.recipe.speech import SpeechAugment
 
 # Raise it when the features or copies of the same clips come out otherwise: what the cache holds is then of no use.
@@ -30,7 +30,7 @@ class Features:
     """The clips of one part that could be read.
 
     Attributes:
-        values: In the front end's own units, float32 [n, frames, coefficients].
+        values: In the front end's own units, float32 [n, rows, coefficients].
         kept: For each of them, the index of its clip.
         padded: How many clips were shorter than a second.
         skipped: The clips that could not be read.
@@ -43,19 +43,19 @@ class Features:
 
 
 def features_of(
-    part: str, clips: Sequence[Clip], background: Background, settings: Mfcc | Micro, progress: Progress | None = None
+    part: str, clips: Sequence[Clip], background: Background, front_end: FrontEnd, progress: Progress | None = None
 ) -> Features:
     """The features of clips as they are."""
 
     def compute() -> Arrays:
         values, kept, reasons, padded = [], [], [], 0
         for sounds in chunks(clips, background):
-            values.append(features(sounds.audio, settings))
+            values.append(front_end.features(sounds.audio))
             kept.append(sounds.kept)
             reasons += [one.reason for one in sounds.skipped]
             padded += sounds.padded
             if progress:
-                progress(f"hearing {part} clips", sum(map(len, kept)) + len(reasons), len(clips))
+                progress(f"computing features of {part} clips", sum(map(len, kept)) + len(reasons), len(clips))
         return {
             "values": np.concatenate(values),
             "kept": np.concatenate(kept),
@@ -63,18 +63,19 @@ def features_of(
             "reasons": np.array(json.dumps(reasons)),
         }
 
-    found = cached("features", [_what(settings), content_hash(clips)], compute)
+    arrays = cached("features", [_what(front_end.settings), content_hash(clips)], compute)
+    values, kept = np.asarray(arrays["values"], np.float32), np.asarray(arrays["kept"], np.int64)
     # The cache goes by content, not by name: the same files may be elsewhere by now.
-    left_out = sorted(set(range(len(clips))) - set(found["kept"].tolist()))
-    reasons = json.loads(str(found["reasons"]))
+    left_out = sorted(set(range(len(clips))) - set(kept.tolist()))
+    reasons = json.loads(str(arrays["reasons"]))
     skipped = tuple(Skipped(str(clips[index].path), reason) for index, reason in zip(left_out, reasons, strict=True))
-    return Features(found["values"], found["kept"], int(found["padded"]), skipped)
+    return Features(values, kept, int(arrays["padded"]), skipped)
 
 
 def copies_of(
     clips: Sequence[Clip],
     background: Background,
-    settings: Mfcc | Micro,
+    front_end: FrontEnd,
     grid: Grid,
     augment: SpeechAugment,
     seed: int,
@@ -83,13 +84,13 @@ def copies_of(
     """The features of every augmented copy of training clips, all of which can be read.
 
     Returns:
-        uint8, of shape [copies, n, frames, coefficients, 1].
+        uint8, of shape [copies, n, rows, coefficients, 1].
     """
     noise = background.noise()
     total = augment.copies * len(clips)
 
     def compute() -> Arrays:
-        out = np.empty((augment.copies, len(clips), *shape(settings), 1), np.uint8)
+        out = np.empty((augment.copies, len(clips), *front_end.shape, 1), np.uint8)
         done = 0
         with ThreadPoolExecutor(WORKERS) as pool:
             for sounds in chunks(clips, background):
@@ -99,7 +100,7 @@ def copies_of(
                         lambda pair, copy=copy: augmented(pair[0], pair[1], copy, augment, seed, noise),
                         zip(sounds.audio, names, strict=True),
                     )
-                    x = grid.quantized(features(np.stack(list(changed)), settings))
+                    x = grid.quantized(front_end.features(np.stack(list(changed))))
                     out[copy, sounds.kept] = [
                         masked(one, name, copy, augment.masks, seed) for one, name in zip(x, names, strict=True)
                     ]
@@ -109,7 +110,7 @@ def copies_of(
         return {"x": out}
 
     depends_on = [
-        _what(settings),
+        _what(front_end.settings),
         augment.model_dump(mode="json"),
         seed,
         [grid.low.tolist(), grid.high.tolist()],
@@ -117,8 +118,8 @@ def copies_of(
         [clip.name for clip in clips],
         content_hash([Clip(path, "", 0) for path in background.recordings]),
     ]
-    return cached("copies", depends_on, compute)["x"]
+    return np.asarray(cached("copies", depends_on, compute)["x"], np.uint8)
 
 
-def _what(settings: Mfcc | Micro) -> list[object]:
+def _what(settings: FrontendTable) -> list[object]:
     return [_VERSION, settings.model_dump(mode="json"), {name: metadata.version(name) for name in _LIBRARIES}]

@@ -1,4 +1,4 @@
-"""What is known of a front end: all its parameters, what it heard, and sounds to check another implementation with."""
+"""What is known of a front end: all its parameters, its clips, and sounds to check another implementation with."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -59,8 +59,14 @@ class Vectors:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """What a data set of speech has besides its features: the front end, a few clips to check it with, and all the sound."""
+class SpeechParts:
+    """What a data set of speech has besides its features.
+
+    Attributes:
+        record: The front end that made them.
+        vectors: A few clips, to check another implementation of it with.
+        recordings: The sound of all clips.
+    """
 
     record: FrontendRecord
     vectors: Vectors

@@ -13,15 +13,15 @@ from tinyrobust.data.speech.background import Background, read_background
 from tinyrobust.data.speech.corpus import PARTS, Clip, Corpus
 from tinyrobust.data.speech.features import Features, copies_of, features_of
 from tinyrobust.data.speech.folder import existing_folder
-from tinyrobust.data.speech.frontend import Grid, fitted_grid, shape
-from tinyrobust.data.speech.frontend_record import FrontendRecord, Heard, SkippedClip, Vectors
+from tinyrobust.data.speech.frontend import FrontEnd, Grid, front_end
+from tinyrobust.data.speech.frontend_record import FrontendRecord, SkippedClip, SpeechParts, Vectors
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.data.speech.synthetic import synthetic_clips, version
 from tinyrobust.data.tfds import tfds_folder
 from tinyrobust.errors import DataError
 from tinyrobust.progress import Progress
 from tinyrobust.recipe.data import Data
-from tinyrobust.recipe.speech import Speech
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN, Speech
 
 # So many of the clips that could not be read are named in the notes; the record names all.
 _NAMED = 5
@@ -46,7 +46,7 @@ def load(
         progress: Called as `progress(label, done, total)`.
 
     Returns:
-        Images of shape [frames, coefficients, 1]; `copies` has the augmented training clips, `heard` the front end.
+        Images of shape [rows, coefficients, 1]; `copies` has the augmented training clips, `speech` front end and sound.
 
     Raises:
         DataError: The clips are missing, or none can be read, or a setting of images is given.
@@ -57,18 +57,19 @@ def load(
             f"Expected no settings of images beside [data.speech]. Received: {', '.join('data.' + key for key in given)}",
             hint="Clips have [data.speech.augment]; their validation and test speakers are the official ones.",
         )
-    folder, found, background = _found(data, speech, seed, card, data_dir, progress)
-    found = _with_synthetic(found, speech, seed, progress)
+    folder, clips, background = _corpus(data, speech, seed, card, data_dir, progress)
+    clips = _with_synthetic(clips, speech, seed, progress)
+    front = front_end(speech.frontend)
     name = card.name if card else folder.resolve().name
-    parts = {part: _ordered(part, found.parts[part], data, seed) for part in PARTS}
-    heard = {part: features_of(part, parts[part], background, speech.frontend, progress) for part in PARTS}
-    parts = {part: [parts[part][index] for index in heard[part].kept] for part in PARTS}
-    _every_class_is_left(folder, found.classes, parts)
-    grid = fitted_grid(heard["train"].values, speech.frontend)
-    splits = {part: Split(grid.quantized(heard[part].values), _labels(parts[part])) for part in PARTS}
+    parts = {part: _ordered(part, clips.parts[part], data, seed) for part in PARTS}
+    features = {part: features_of(part, parts[part], background, front, progress) for part in PARTS}
+    parts = {part: [parts[part][index] for index in features[part].kept] for part in PARTS}
+    _every_class_is_left(folder, clips.classes, parts)
+    grid = front.grid(features["train"].values)
+    splits = {part: Split(grid.quantized(features[part].values), _labels(parts[part])) for part in PARTS}
     copies = np.empty((0, *splits["train"].x.shape), np.uint8)
     if speech.augment.copies:
-        copies = copies_of(parts["train"], background, speech.frontend, grid, speech.augment, seed, progress)
+        copies = copies_of(parts["train"], background, front, grid, speech.augment, seed, progress)
     copied = tuple(copies)
     recordings = Recordings({part: tuple(parts[part]) for part in PARTS}, background)
     y = splits["train"].y
@@ -77,19 +78,19 @@ def load(
         splits["train"],
         splits["validation"],
         splits["test"],
-        found.classes,
+        clips.classes,
         fingerprint(*(splits[part] for part in PARTS), *(Split(x, y) for x in copied)),
-        (*_missing(card, found), *_notes(name, found, heard, background, speech)),
+        (*_missing(card, clips), *_notes(name, clips, features, background, speech)),
         copies=copied,
-        heard=Heard(
-            _record(speech, grid, found, heard),
+        speech=SpeechParts(
+            _record(front, speech, grid, clips, features),
             _vectors(recordings, splits["validation"]),
             recordings,
         ),
     )
 
 
-def _found(
+def _corpus(
     data: Data, speech: Speech, seed: int, card: Card | None, data_dir: Path | None, progress: Progress | None
 ) -> tuple[Path, Corpus, Background]:
     """Where the set is, the clips of the task, and the recordings without speech."""
@@ -103,15 +104,16 @@ def _found(
     return folder, corpus.find(folder, speech, background, seed), background
 
 
-def _with_synthetic(found: Corpus, speech: Speech, seed: int, progress: Progress | None) -> Corpus:
+def _with_synthetic(recorded: Corpus, speech: Speech, seed: int, progress: Progress | None) -> Corpus:
     """The corpus with what a synthesizer speaks among its training clips, and a note that says so."""
     if speech.synthetic is None:
-        return found
-    words = [name for name in found.classes if name not in (corpus.UNKNOWN, corpus.SILENCE)]
-    average = sum(clip.label < len(words) for clip in found.parts["train"]) / len(words)
-    clips = synthetic_clips(speech.synthetic, found.classes, len(words), average, seed, progress)
+        return recorded
+    words = [name for name in recorded.classes if name not in (UNKNOWN, SILENCE)]
+    average = sum(clip.label < len(words) for clip in recorded.parts["train"]) / len(words)
+    clips = synthetic_clips(speech.synthetic, recorded.classes, len(words), average, seed, progress)
     note = f"{len(clips):,} training clips are synthetic: {', '.join(map(version, speech.synthetic.engines))}"
-    return replace(found, parts={**found.parts, "train": (*found.parts["train"], *clips)}, notes=(*found.notes, note))
+    parts = {**recorded.parts, "train": (*recorded.parts["train"], *clips)}
+    return replace(recorded, parts=parts, notes=(*recorded.notes, note))
 
 
 def _ordered(part: str, clips: tuple[Clip, ...], data: Data, seed: int) -> list[Clip]:
@@ -143,19 +145,19 @@ def _every_class_is_left(folder: Path, classes: tuple[str, ...], parts: dict[str
             )
 
 
-def _missing(card: Card | None, found: Corpus) -> tuple[str, ...]:
-    expected = card.train_images + card.test_images if card else found.clips
-    return (f"{card.name}: {found.clips:,} of {expected:,} clips found",) if card and found.clips != expected else ()
+def _missing(card: Card | None, clips: Corpus) -> tuple[str, ...]:
+    expected = card.train_images + card.test_images if card else clips.clips
+    return (f"{card.name}: {clips.clips:,} of {expected:,} clips found",) if card and clips.clips != expected else ()
 
 
-def _notes(name: str, found: Corpus, heard: dict[str, Features], background: Background, speech: Speech) -> tuple[str, ...]:
-    notes = [f"{name}: {note}" for note in found.notes]
-    skipped = [one for part in PARTS for one in heard[part].skipped] + list(background.skipped)
+def _notes(name: str, clips: Corpus, features: dict[str, Features], background: Background, speech: Speech) -> tuple[str, ...]:
+    notes = [f"{name}: {note}" for note in clips.notes]
+    skipped = [one for part in PARTS for one in features[part].skipped] + list(background.skipped)
     if skipped:
         named = "; ".join(f"{one.path}: {one.reason}" for one in skipped[:_NAMED])
         more = f"; and {len(skipped) - _NAMED:,} more" if len(skipped) > _NAMED else ""
         notes.append(f"{name}: {len(skipped):,} sound files could not be read and are left out: {named}{more}")
-    padded = sum(heard[part].padded for part in PARTS)
+    padded = sum(features[part].padded for part in PARTS)
     if padded:
         notes.append(f"{name}: {padded:,} clips are shorter than a second and end with zeros")
     if speech.augment.copies and speech.augment.noise and not background.noise():
@@ -163,17 +165,17 @@ def _notes(name: str, found: Corpus, heard: dict[str, Features], background: Bac
     return tuple(notes)
 
 
-def _record(speech: Speech, grid: Grid, found: Corpus, heard: dict[str, Features]) -> FrontendRecord:
+def _record(front: FrontEnd, speech: Speech, grid: Grid, clips: Corpus, features: dict[str, Features]) -> FrontendRecord:
     return FrontendRecord(
         settings=speech.frontend,
-        shape=shape(speech.frontend),
+        shape=front.shape,
         low=tuple(grid.low.tolist()),
         high=tuple(grid.high.tolist()),
-        clipped=grid.clipped(heard["train"].values),
-        classes=found.classes,
-        partition=found.partition,
-        padded={part: heard[part].padded for part in PARTS},
-        skipped=tuple(SkippedClip(path=one.path, reason=one.reason) for part in PARTS for one in heard[part].skipped),
+        clipped=grid.clipped(features["train"].values),
+        classes=clips.classes,
+        partition=clips.partition,
+        padded={part: features[part].padded for part in PARTS},
+        skipped=tuple(SkippedClip(path=one.path, reason=one.reason) for part in PARTS for one in features[part].skipped),
     )
 
 

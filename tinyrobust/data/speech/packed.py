@@ -8,9 +8,10 @@ from the background recordings already, and is the only noise there is; the test
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,6 @@ from tinyrobust.data.speech.corpus import (
     BENCHMARK,
     FIXED_SEED,
     PARTS,
-    SILENCE,
-    UNKNOWN,
     Clip,
     Corpus,
     every_class,
@@ -35,10 +34,17 @@ from tinyrobust.errors import DataError, RunFolderError
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe.frontend import CLIP_SAMPLES
-from tinyrobust.recipe.speech import Speech
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN, Speech
 
 _THEIR_NAMES = {UNKNOWN: "_unknown_", SILENCE: "_silence_"}
 Region = tuple[Path, int, int]
+
+
+class _Example(TypedDict):
+    """A clip as tensorflow-datasets gives it: samples at 16 kHz, [n], and its class."""
+
+    audio: NDArray[np.int64]
+    label: np.int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +153,7 @@ def _packs(card: Card, loader: SpeechTfds, data_dir: Path | None, progress: Prog
     return {part: pack for part, pack in packs.items() if pack}
 
 
-def _write(path: Path, examples: Any, names: tuple[str, ...], total: int, progress: Progress | None) -> None:
+def _write(path: Path, examples: Iterable[_Example], names: tuple[str, ...], total: int, progress: Progress | None) -> None:
     """The sound first, then what tells where the clips are: where that is there, both are complete."""
     labels, ends, end = [], [], 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:

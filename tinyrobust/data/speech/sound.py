@@ -1,4 +1,4 @@
-"""A sound file to 16 kHz, one channel, 16 bits: what every front end hears, on the computer as on the chip."""
+"""A sound file to 16 kHz, one channel, 16 bits: what every front end is given, on the computer as on the chip."""
 
 import math
 from collections.abc import Iterator

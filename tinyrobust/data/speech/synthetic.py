@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from tinyrobust import assets
 from tinyrobust.data.speech.cache import folder
 from tinyrobust.data.speech.clips import WORKERS
-from tinyrobust.data.speech.corpus import UNKNOWN, Clip
+from tinyrobust.data.speech.corpus import Clip
 from tinyrobust.data.speech.sound import read_sound
 from tinyrobust.errors import DataError, MissingToolError
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
-from tinyrobust.recipe.speech import Synthetic
+from tinyrobust.recipe.speech import UNKNOWN, Synthetic
 
 # Variants of espeak-ng's voices, those of people: other formants, breath and pitch.
 _VARIANTS = (
@@ -151,9 +151,9 @@ def _in_the_middle(sound: NDArray[np.int16], word: str, voice: Voice) -> NDArray
             hint="Leave it out of [data.speech.synthetic] words, or choose accents and engines that can.",
         )
     _, (start, end) = trim(sound.astype(np.float32), top_db=_SILENT_DB)
-    heard = sound[start:end][:CLIP_SAMPLES]
-    before = (CLIP_SAMPLES - len(heard)) // 2
-    return np.pad(heard, (before, CLIP_SAMPLES - len(heard) - before))
+    spoken = sound[start:end][:CLIP_SAMPLES]
+    before = (CLIP_SAMPLES - len(spoken)) // 2
+    return np.pad(spoken, (before, CLIP_SAMPLES - len(spoken) - before))
 
 
 def version(program: str) -> str:

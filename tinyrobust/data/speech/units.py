@@ -1,7 +1,7 @@
-"""The unit of sound that is attacked and learned from: 16-bit samples as numbers in [0, 1], where 0.5 is silence.
+"""Units of sound: 16-bit samples, amplitudes from -1 to 1, and numbers in [0, 1], where 0.5 is silence.
 
-x = a / 65536 + 1/2 for a sample a from -32768 to 32767: single precision holds every one of them exactly. A change of x by
-epsilon is one of 2 epsilon in amplitude from -1 to 1.
+The last is what is attacked and learned from: x = a / 65536 + 1/2 for a sample a from -32768 to 32767: single precision holds
+every one of them exactly. A change of x by epsilon is one of 2 epsilon in amplitude from -1 to 1.
 """
 
 import numpy as np
@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 MIDPOINT = 0.5
 STEPS = 65_536
+
+
+def amplitudes(audio: NDArray[np.int16]) -> NDArray[np.float32]:
+    """int16 samples as float32 in [-1, 1): a / 32768."""
+    return audio.astype(np.float32) / np.float32(32768)
 
 
 def unit(audio: NDArray[np.int16]) -> NDArray[np.float32]:

@@ -1,19 +1,16 @@
 """Targets whose input is sound: the front end stands before the file, and before every network."""
 
-from typing import Any
-
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.attacks.estimator import check_logits
 from tinyrobust.data.arrays import scale
-from tinyrobust.data.speech.differentiable import MfccLayer
-from tinyrobust.data.speech.frontend import Grid, features
+from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.units import samples
 from tinyrobust.errors import ModelFileError
-from tinyrobust.recipe.frontend import Mfcc
+from tinyrobust.recipe.frontend import with_gradients
 from tinyrobust.robustness.targets.ranges import InputRange, in_units
 
 FloatArray = npt.NDArray[np.float32]
@@ -27,25 +24,25 @@ class Hearing:
 
     Attributes:
         input_shape: Of a clip.
-        differentiable: Whether gradients can go through it: MFCC only.
+        differentiable: Whether gradients can go through it.
     """
 
     def __init__(self, record: FrontendRecord) -> None:
         self.input_shape = (record.clip_samples,)
-        self.differentiable = isinstance(record.settings, Mfcc)
+        self.differentiable = record.settings.differentiable
         self._shape = (*record.shape, 1)
-        self._settings = record.settings
+        self._front_end = front_end(record.settings)
         self._grid = Grid.of(record)
 
     def features(self, x: FloatArray) -> FloatArray:
-        """What the microcontroller hears: clips [n, samples], rounded to 16 bits, through the real front end.
+        """What the microcontroller computes: clips [n, samples], rounded to 16 bits, through the real front end.
 
         Returns:
-            float32 on the 8-bit grid of the features, [n, frames, coefficients, 1] in [0, 1].
+            float32 on the 8-bit grid of the features, [n, rows, coefficients, 1] in [0, 1].
         """
         if not len(x):
             return np.zeros((0, *self._shape), np.float32)
-        return scale(self._grid.quantized(features(samples(x), self._settings)))
+        return scale(self._grid.quantized(self._front_end.features(samples(x))))
 
     def before(self, model: keras.Model, model_range: InputRange, *, open_floor: bool = False) -> keras.Model:
         """The network with the front end in one graph: from clips in [0, 1] to its outputs.
@@ -55,20 +52,21 @@ class Hearing:
         Args:
             model: From features in its own units.
             model_range: What features of 0 and 1 become in these.
-            open_floor: Let gradients through where the front end hears nothing, as what is too quiet; see `MfccLayer`.
+            open_floor: Let gradients through also where what is too quiet is raised to a floor; see `FrontEnd.layer`.
 
         Raises:
             ModelFileError: The front end has no gradients, or another shape than the network takes.
         """
-        if not isinstance(self._settings, Mfcc):
-            raise ModelFileError("Expected the front end mfcc for gradients. Received: micro: integer C code")
+        layer = self._front_end.layer(self._grid, rounded=True, open_floor=open_floor)
+        if layer is None:
+            kind = self._front_end.settings.kind
+            raise ModelFileError(f"Expected the front end {with_gradients()} for gradients. Received: {kind}: it has none")
         check_logits(model)
         self.check(tuple(model.input_shape[1:]))
         sound = keras.Input(self.input_shape)
-        heard = MfccLayer(self._settings, self._grid, rounded=True, open_floor=open_floor)(2 * sound - 1)
-        return keras.Model(sound, model(in_units(heard, model_range), training=False))
+        return keras.Model(sound, model(in_units(layer(2 * sound - 1), model_range), training=False))
 
-    def check(self, shape: tuple[Any, ...]) -> None:
+    def check(self, shape: tuple[int | None, ...]) -> None:
         """Whether a model takes what the front end gives.
 
         Raises:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import stratified
 from tinyrobust.data.speech.background import BACKGROUND
-from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
-from tinyrobust.data.speech.mfcc import amplitudes
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.data.speech.sound import to_int16
+from tinyrobust.data.speech.units import amplitudes
 from tinyrobust.errors import DataError
-from tinyrobust.listening.detection_record import Material
+from tinyrobust.listening.detection_record import EvaluationAudio
 from tinyrobust.recipe.frontend import CLIP_SAMPLES, SAMPLE_RATE
 from tinyrobust.recipe.listening import Listening
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN
 
 SLOT = 2 * SAMPLE_RATE  # from word to word: the windows that hold any of a clip hold nothing of the next
 _LEAD = SAMPLE_RATE // 2  # of noise before the first
@@ -42,7 +42,7 @@ class Streams:
         labels: Their classes.
         others: Clips of other words in noise.
         noise: Sound without words.
-        material: How much of everything there is.
+        amount: How much of everything there is, for the record.
     """
 
     keywords: Sound
@@ -50,7 +50,7 @@ class Streams:
     labels: NDArray[np.int64]
     others: Sound
     noise: Sound
-    material: Material
+    amount: EvaluationAudio
 
 
 def streams(recordings: Recordings, classes: Sequence[str], part: str, dataset: str, settings: Listening) -> Streams:
@@ -64,7 +64,7 @@ def streams(recordings: Recordings, classes: Sequence[str], part: str, dataset: 
         settings: Signal-to-noise ratio, hop, and how many clips at most.
 
     Raises:
-        DataError: There is no sound without keywords: then there is nothing to hear what was not said in.
+        DataError: There is no sound without keywords: then nothing can be falsely accepted.
     """
     random = np.random.default_rng([_SEED, ("validation", "test").index(part)])
     clips = recordings.parts[part]
@@ -96,7 +96,7 @@ def streams(recordings: Recordings, classes: Sequence[str], part: str, dataset: 
         labels[rows],
         others,
         noise,
-        Material(
+        EvaluationAudio(
             part=part,
             source=source,
             keywords=len(rows),
