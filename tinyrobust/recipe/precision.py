@@ -185,6 +185,13 @@ class FloatRelu6(ActivationFormat):
 Activations = Annotated[Relu6 | Pact | FloatRelu6, Field(discriminator="kind")]
 
 
+def _with_tuples(table: JsonValue) -> object:
+    """Lists as tuples: pydantic's strict mode takes the former for the latter from JSON only, not from a validator."""
+    if not isinstance(table, dict):
+        return table
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
 class PrecisionRule(Table):
     """How the layers whose whole name matches the regular expression `layers` store weights and activations."""
 
@@ -194,7 +201,7 @@ class PrecisionRule(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, values: JsonValue) -> JsonValue:
+    def _short_forms(cls, values: JsonValue) -> object:
         """Kinds written as text become tables."""
         if not isinstance(values, dict):
             return values
@@ -210,7 +217,7 @@ class PrecisionRule(Table):
             values["weights"] = table
         if isinstance(kind := values.get("activations"), str):
             values["activations"] = {"kind": kind}
-        return values
+        return {key: _with_tuples(value) for key, value in values.items()}
 
     @field_validator("layers")
     @classmethod
