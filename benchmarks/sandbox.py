@@ -8,13 +8,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.sandbox import Limits, Sandbox
+
+Array = npt.NDArray[np.generic]
+Run = Callable[[Array], Array | bytes]
 
 _SECONDS = 4  # for each row
 _BATCHES = (1, 64, 1000)
@@ -39,20 +42,20 @@ def main(paths: list[str]) -> None:
             print(f"{path.stem[:27]:<28}{batch:>6}{times}{fastest[0] / fastest[1]:>12.3f}{fastest[0] / fastest[2]:>12.3f}")
 
 
-def _alone(path: Path) -> Callable[[Any], Any]:
+def _alone(path: Path) -> Run:
     """The interpreter in one sandbox."""
     sandbox = Sandbox("litert", path.read_bytes(), Limits())
     return lambda quantized: b"".join(sandbox.run(quantized, [sandbox.outputs[0]["index"]]))
 
 
-def _here(path: Path) -> Callable[[Any], Any]:
+def _here(path: Path) -> Run:
     """The interpreter in this process."""
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_path=str(path), num_threads=1, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]
 
-    def run(quantized: Any) -> Any:
+    def run(quantized: Array) -> Array:
         outputs = np.empty((len(quantized), sink["shape"][-1]), sink["dtype"])
         for index in range(len(quantized)):
             interpreter.set_tensor(source, quantized[index : index + 1])
@@ -63,7 +66,7 @@ def _here(path: Path) -> Callable[[Any], Any]:
     return run
 
 
-def _seconds(run: Callable[[Any], Any], batch: Any) -> float:
+def _seconds(run: Run, batch: Array) -> float:
     began = time.perf_counter()
     run(batch)
     return time.perf_counter() - began

@@ -145,5 +145,5 @@ def _accelerator() -> Iterator[Finding]:
             import tensorflow as tf
 
             devices = [device.name for device in tf.config.list_physical_devices("GPU")]
-    found = ", ".join(devices) or f"none; {os.cpu_count()} CPU cores"
-    yield Finding("accelerator", f"Keras on {backend}", "works" if devices else "optional", found)
+    names = ", ".join(devices) or f"none; {os.cpu_count()} CPU cores"
+    yield Finding("accelerator", f"Keras on {backend}", "works" if devices else "optional", names)

@@ -173,17 +173,17 @@ def _show(generated: "Generated", as_json: bool) -> None:
     )
 
 
-def _show_lut(found: "LookUp", as_json: bool) -> None:
-    measured = found.compressed
+def _show_lut(tables: "LookUp", as_json: bool) -> None:
+    measured = tables.compressed
     if as_json:
         console.print_json(
             {
-                "file": str(found.path) if found.path else None,
+                "file": str(tables.path) if tables.path else None,
                 "flash": {"before": measured.before, "after": measured.before - measured.saved},
                 "arena": {"before": measured.arena_before, "after": measured.arena_before + measured.added},
                 "equal": measured.equal,
                 "n": measured.n,
-                "inputs": found.inputs,
+                "inputs": tables.inputs,
             }
         )
         return
@@ -199,10 +199,10 @@ def _show_lut(found: "LookUp", as_json: bool) -> None:
     head = ("Bytes, measured", "As it is", "With tables", "Difference")
     console.OUT.print(table("TensorFlow Lite Micro with weights in look-up tables", "lrrr", rows, head))
     console.OUT.print(
-        f"Outputs equal: {measured.equal} of {measured.n} ({found.inputs}). Not counted: the code of what decodes them.",
+        f"Outputs equal: {measured.equal} of {measured.n} ({tables.inputs}). Not counted: the code of what decodes them.",
         soft_wrap=True,
         highlight=False,
     )
     reason = "the outputs differ" if measured.equal < measured.n else "it takes more RAM than it spares flash"
-    verdict = f"Written: {found.path}" if found.path else f"Not written, it does not pay: {reason}."
+    verdict = f"Written: {tables.path}" if tables.path else f"Not written, it does not pay: {reason}."
     console.OUT.print(verdict, soft_wrap=True, highlight=False)

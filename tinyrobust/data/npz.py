@@ -26,8 +26,8 @@ def read_npz(path: Path) -> Source:
     arrays = _arrays(path)
     missing = [name for name in _NEEDED if name not in arrays]
     if missing:
-        found = ", ".join(arrays) or "no arrays"
-        raise DataError(f"{path}: Expected the arrays {', '.join(_NEEDED)}. Received: {found}", hint=_FORMAT)
+        names = ", ".join(arrays) or "no arrays"
+        raise DataError(f"{path}: Expected the arrays {', '.join(_NEEDED)}. Received: {names}", hint=_FORMAT)
     x = {part: _images(path, f"x_{part}", arrays[f"x_{part}"]) for part in ("train", "test")}
     if x["train"].shape[1:] != x["test"].shape[1:]:
         raise DataError(

@@ -34,7 +34,7 @@ _TRAINING, _TESTING = ("train", "training", "val", "valid", "validation"), ("tes
 
 @dataclass(frozen=True)
 class Listing:
-    """Image files and what is known of them; `tested` is None where nobody said which are for the test."""
+    """Image files and what is known of them; `tested` is None where the source does not say which are for the test."""
 
     paths: list[Path]
     labels: list[str]

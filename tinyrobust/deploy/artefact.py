@@ -1,4 +1,4 @@
-"""The one door for `.tflite` files: everything that opens one, ours or a stranger's, reads it here.
+"""The only reader of `.tflite` files: whatever opens one, of our own or of unknown origin, reads it here.
 
 The FlatBuffers Python runtime has no verifier, and unpacking a file into objects (`ModelT`) follows every offset, so that a
 small file whose offsets share their targets unpacks into gigabytes. Here the accessors visit each part once, within a

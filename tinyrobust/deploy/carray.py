@@ -30,7 +30,7 @@ class Arena:
     Attributes:
         head: Activations that are needed at once, as planned.
         measured: The smallest in which TensorFlow Lite Micro was seen to run it, its own data included; None where not known.
-        not_measured: Why it is not known; empty where nobody asked.
+        not_measured: Why it is not known; empty where it was not tried.
     """
 
     head: int
@@ -44,7 +44,7 @@ def arena_of(tflite: Path, head: int, progress: Progress = silent) -> Arena:
     Args:
         tflite: The file.
         head: Bytes of activations that are needed at once.
-        progress: Told of every size tried.
+        progress: Called for every size tried.
 
     Raises:
         ModelFileError: TensorFlow Lite Micro cannot run it.

@@ -64,7 +64,7 @@ def measure(
         board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
         optimisation: The compiler's optimisation.
         timeout: Seconds for each step of building and running.
-        progress: Told of the steps.
+        progress: Called at every step.
 
     Raises:
         MissingToolError: Compiler, make or emulator are not installed.

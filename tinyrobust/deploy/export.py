@@ -45,7 +45,7 @@ def export(
         settings: The tolerances of parity.
         folder: Where the files go.
         arena_head: Computes the bytes of activations that a `.tflite` needs at once.
-        progress: Told of the conversion, and of the images compared.
+        progress: Called for the conversion, and for the images compared.
 
     Raises:
         ModelFileError: The network cannot be converted.

@@ -25,8 +25,8 @@ _KNOWN_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-128.0, 127.0))
 class Int8Model:
     """A classifier in a `.tflite` file with one input and one output; integer or float.
 
-    `predict` speaks real numbers: it applies the file's own input quantization and output dequantization. Outputs are what
-    the file outputs: logits, or probabilities in steps of 1/256 when it ends in a softmax.
+    `predict` takes and gives real numbers: it applies the file's own input quantization and output dequantization. Outputs are
+    what the file outputs: logits, or probabilities in steps of 1/256 when it ends in a softmax.
 
     Args:
         path: The file.

@@ -67,9 +67,9 @@ def match(twin: keras.Model, artefact: Artefact) -> dict[str, Match]:
         sources = [matches[writer(t).name] for t in keras.tree.flatten(layer.input)]
         matches[layer.name] = _matched(layer, sources, artefact)
     ours = {place.operator.index for place in matches.values() if place.operator is not None}
-    strange = [operator.name for operator in artefact.operators if operator.index not in ours]
-    if strange:
-        raise ModelFileError(f"Expected one operator a layer. Received besides: {', '.join(sorted(set(strange)))}.")
+    unmatched = [operator.name for operator in artefact.operators if operator.index not in ours]
+    if unmatched:
+        raise ModelFileError(f"Expected one operator a layer. Received besides: {', '.join(sorted(set(unmatched)))}.")
     return matches
 
 

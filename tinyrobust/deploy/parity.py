@@ -64,7 +64,7 @@ def measure(
         samples: At least one.
         settings: The tolerances.
         arena_bytes: What the file's activations need in RAM at once.
-        progress: Told how many images the file has classified.
+        progress: Called with how many images the file has classified.
 
     Raises:
         ModelFileError: The file is not one that `convert` made from this network's layers, or there are no images.

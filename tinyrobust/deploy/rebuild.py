@@ -1,9 +1,9 @@
 """A differentiable twin of any `.tflite`: the file's own graph in Keras layers, weights dequantized.
 
-White-box attacks on a file need gradients, and a stranger's file comes without the network it was made from. Here every
-operator becomes a Keras layer, every quantized tensor is rounded to the file's grid with a straight-through gradient, and a
-softmax or sigmoid at the end is dropped: what is left answers like the file, up to the rounding of its multipliers, and has
-a slope.
+White-box attacks on a file need gradients, and a file of unknown origin comes without the network it was converted from. Here
+every operator becomes a Keras layer, every quantized tensor is rounded to the file's grid with a straight-through gradient, and
+a softmax or sigmoid at the end is dropped: what is left answers like the file, up to the rounding of its multipliers, and its
+gradient does not vanish.
 """
 
 import math

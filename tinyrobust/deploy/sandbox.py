@@ -154,7 +154,7 @@ class Sandbox:
         if status in (-signal.SIGPROF, -signal.SIGALRM):
             return f"it takes more than {self._limits.seconds:g} s of processor time for one image"
         if status == -signal.SIGKILL:
-            return "its process was killed from outside: by somebody, or by a system that had no memory left"
+            return "its process was killed from outside: by a user, or by a system that had no memory left"
         if status == -signal.SIGABRT:
             return f"it aborts the interpreter, for example because it wants more than {self._limits.memory >> 20} MiB"
         return f"it crashes the interpreter ({signal.Signals(-status).name if status < 0 else f'status {status}'})"
@@ -227,7 +227,7 @@ class _ForkServer:
 
     @property
     def usable(self) -> bool:
-        """Whether it would answer: not when somebody killed it. When its import failed, another would fail likewise."""
+        """Whether it would answer: not after it was killed. When its import failed, that of another would fail too."""
         return bool(self._failure) or self._process.poll() is None
 
     @property

@@ -108,7 +108,7 @@ def _exactly(line: socket.socket, size: int) -> bytearray:
 
 
 class _LiteRT:
-    """The interpreter without delegates; a second one that keeps all tensors is made where one is asked about."""
+    """The interpreter without delegates; a second one that keeps all tensors is made where an inner tensor is asked for."""
 
     def __init__(self) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -153,7 +153,7 @@ class _LiteRT:
 
 
 class _Tflm:
-    """TensorFlow Lite Micro's interpreter, in an arena of the size that it is told."""
+    """TensorFlow Lite Micro's interpreter, in an arena of the requested size."""
 
     def __init__(self) -> None:
         from tflite_micro import runtime

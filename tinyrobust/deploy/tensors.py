@@ -40,7 +40,7 @@ class Budget:
         """Counts `size` bytes as visited.
 
         Raises:
-            MalformedError: More was visited than a file of this size can honestly hold.
+            MalformedError: More was visited than a valid file of this size can hold.
         """
         self._left -= size
         if self._left < 0:

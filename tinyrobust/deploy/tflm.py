@@ -44,7 +44,7 @@ def outputs(model: str | Path, inputs: Raw, progress: Progress = silent) -> Raw:
     Args:
         model: A `.tflite` file with one input and one output.
         inputs: Raw inputs, int8 [n, bytes].
-        progress: Told of every hundred inputs.
+        progress: Called every hundred inputs.
 
     Returns:
         Raw outputs, int8 [n, bytes].
@@ -64,7 +64,7 @@ def outputs_of(content: bytes, name: str, inputs: Raw, progress: Progress = sile
         content: The bytes of a `.tflite` with one input and one output.
         name: What errors call it.
         inputs: Raw inputs, int8 [n, bytes].
-        progress: Told of every hundred inputs.
+        progress: Called every hundred inputs.
 
     Raises:
         MissingToolError: The extra `mcu` cannot be imported.
@@ -90,7 +90,7 @@ def arena(model: str | Path, progress: Progress = silent) -> int:
 
     Args:
         model: A `.tflite` file with one input and one output.
-        progress: Told of every size tried.
+        progress: Called for every size tried.
 
     Raises:
         MissingToolError: The extra `mcu` is not installed, or its import fails.
@@ -109,7 +109,7 @@ def arena_of(content: bytes, name: str, probes: Raw, progress: Progress = silent
         content: The bytes of a `.tflite` with one input and one output.
         name: What errors call it.
         probes: The raw inputs on which it has to answer as in an ample arena, int8 [n, bytes].
-        progress: Told of every size tried.
+        progress: Called for every size tried.
 
     Raises:
         MissingToolError: The extra `mcu` cannot be imported.

@@ -128,7 +128,7 @@ class FootprintRecord(Record):
     these totals, and in every one of `layers` that reads them. `fit_counts` says what `boards` count and what not.
 
     `arena` to `boards` are those of TensorFlow Lite Micro. `tflm_arena` is there where it was measured; `device` where the C
-    was generated and emulated, else `device_missing` says why not (empty: nobody asked).
+    was generated and emulated, else `device_missing` says why not (empty: it was not tried).
     """
 
     SCHEMA: ClassVar[str] = "tinyrobust.footprint/2"

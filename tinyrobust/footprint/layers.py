@@ -44,7 +44,7 @@ def constants(artefact: Artefact) -> list[Constants]:
             known[index, axis] = _weights(artefact.tensors[index], axis)
         return known[index, axis]
 
-    found = []
+    rows = []
     for operator in artefact.operators:
         weight_list, bias_list = [], []
         for position, index in enumerate(operator.inputs):
@@ -56,8 +56,8 @@ def constants(artefact: Artefact) -> list[Constants]:
                 weight_list.append(weights(index, _channel_axis(operator, tensor)))
             elif role == "bias":
                 bias_list.append(tensor)
-        found.append(Constants(tuple(weight_list), tuple(bias_list)))
-    return found
+        rows.append(Constants(tuple(weight_list), tuple(bias_list)))
+    return rows
 
 
 def layer(artefact: Artefact, operator: Operator, learned: Constants, arena_bytes: int) -> LayerFootprint:

@@ -32,7 +32,7 @@ def footprint(
         boards: Boards of `export/boards/`, by name, to compare with; all of them when empty.
         device: Also generate the C, compile and emulate it, and find the arena that TensorFlow Lite Micro really needs. Takes
             seconds, and what the machine has no tools for is left out and said.
-        progress: Told of these.
+        progress: Called for these.
 
     Raises:
         ModelFileError: The file is missing, corrupt, or of a kind that cannot be sized.

@@ -94,7 +94,7 @@ def write_array(
         model: The folder of a run or of a model of the zoo, the `model.tflite` in it, or any int8 `.tflite`.
         folder: Where the files go; the run's folder, or `<name>-array` here, when absent.
         data_dir: Where data sets are stored.
-        progress: Told of the arena's search and of the clips that are read.
+        progress: Called for the arena's search and for the clips that are read.
 
     Raises:
         ModelFileError: There is no such model, or it is not quantized.

@@ -36,8 +36,8 @@ class Sum:
 
 def sums(network: Network, calls: Sequence[Call]) -> tuple[Sum, ...]:
     """The additions that can be fused, each by itself or all together."""
-    found = (_sum(network, calls, step) for step, node in enumerate(network.nodes) if isinstance(node.layer, Binary))
-    return tuple(one for one in found if one is not None)
+    sums_or_none = (_sum(network, calls, step) for step, node in enumerate(network.nodes) if isinstance(node.layer, Binary))
+    return tuple(one for one in sums_or_none if one is not None)
 
 
 def fused(network: Network, calls: Sequence[Call], chosen: Sequence[Sum]) -> tuple[Network, tuple[Call, ...]]:
