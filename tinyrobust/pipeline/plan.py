@@ -8,19 +8,15 @@ in `STAGES` and write the function that it names; nothing here needs TensorFlow.
 import hashlib
 import json
 import pkgutil
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files as resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyrobust import assets
-from tinyrobust._version import __version__
 from tinyrobust.choices import no_such
 from tinyrobust.errors import TinyRobustError
-from tinyrobust.pipeline.facts import run_facts
+from tinyrobust.pipeline import reads
+from tinyrobust.pipeline.reads import Reads
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe import Recipe
 
@@ -28,18 +24,11 @@ if TYPE_CHECKING:
     from tinyrobust.pipeline.stages import Context
 
 SCHEMA = 1  # of all keys: raised when the way they are made changes
-Reads = dict[str, object]
-"""What a stage reads of a recipe, as JSON's types: what says the same as a default is left out."""
 
 
 def _always(recipe: Recipe) -> bool:
     del recipe
     return True
-
-
-def _nothing(recipe: Recipe, record: RunRecord) -> Reads:
-    del recipe, record
-    return {}
 
 
 @dataclass(frozen=True)
@@ -50,8 +39,9 @@ class Stage:
         name: Of the stage.
         work: The function that does it, `module:function`, called with a `stages.Context`; imported when the stage is done.
         files: What it leaves in the run's folder, beside checkpoints and other things that only it reads.
-        reads: What it reads of the recipe, and of files that the recipe names but the data.
+        reads: What it reads of the recipe, and of files that the recipe names but the data; see `reads.py`.
         inputs: Files of other stages that it reads, where the recipe has these stages.
+        reads_data: Whether it reads the data set.
         needed: Whether a recipe has this stage.
         speech_files: What it leaves besides where the data are speech.
         of_run: What it reads of `run.json`. Such a stage belongs to one run: no other run takes it over.
@@ -63,9 +53,10 @@ class Stage:
     files: tuple[str, ...]
     reads: Callable[[Recipe], Reads]
     inputs: tuple[str, ...] = ()
+    reads_data: bool = True
     needed: Callable[[Recipe], bool] = _always
     speech_files: tuple[str, ...] = ()
-    of_run: Callable[[Recipe, RunRecord], Reads] = _nothing
+    of_run: Callable[[Recipe, RunRecord], Reads] | None = None
     version: int = 1
 
     def left(self, recipe: Recipe) -> tuple[str, ...]:
@@ -79,7 +70,7 @@ class Stage:
     @property
     def can_be_shared(self) -> bool:
         """Whether another run of the same key may take over its files."""
-        return self.of_run is _nothing
+        return self.of_run is None
 
     def key(self, recipe: Recipe, record: RunRecord) -> str:
         """SHA-256 of everything that it reads: equal keys mean equal files.
@@ -91,9 +82,10 @@ class Stage:
         """
         others = {name: done for name, done in record.stages.items() if name != self.name}
         digests = {file: digest for done in others.values() for file, digest in done.files.items()}
+        of_run = self.of_run(recipe, record.model_copy(update={"stages": others})) if self.of_run else {}
         return self._hash(
-            self.reads(recipe) | self.of_run(recipe, record.model_copy(update={"stages": others})),
-            fingerprint=record.dataset_fingerprint,
+            self.reads(recipe) | of_run,
+            fingerprint=record.dataset_fingerprint if self.reads_data else None,
             inputs={file: digests.get(file) for file in self._read_from(recipe)},
         )
 
@@ -116,133 +108,50 @@ class Stage:
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _tables(recipe: Recipe, *names: str) -> dict[str, Reads]:
-    """Tables of a recipe, without what says the same as a default: a new key with a default changes nothing."""
-    tables = {name: getattr(recipe, name) for name in names}
-    dump = {"mode": "json", "by_alias": True, "exclude_defaults": True}
-    return {name: table.model_dump(**dump) for name, table in tables.items() if table is not None}
-
-
-def _contents(known: dict[str, Path], names: Iterable[str]) -> Reads:
-    """What files say that a recipe names; None where the run will refuse them."""
-    contents: Reads = {}
-    for name in names:
-        try:
-            contents[name] = tomllib.loads(known.get(name, Path(name)).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-            contents[name] = None
-    return contents
-
-
-def _teacher(recipe: Recipe) -> Reads:
-    """A float network: it sees no precision, nor the student's epochs or width where it has its own."""
-    tables = _tables(recipe, "data", "network", "train")
-    settings = recipe.train.distillation
-    if settings and settings.teacher_epochs is not None:
-        tables["train"].pop("epochs", None)
-    if settings and settings.teacher_width is not None:
-        tables["network"].pop("width", None)
-    return {**tables, "seed": recipe.seed}
-
-
-def _float(recipe: Recipe) -> Reads:
-    return {**_tables(recipe, "data", "network", "train"), "seed": recipe.seed}
-
-
-def _train(recipe: Recipe) -> Reads:
-    return {**_tables(recipe, "data", "network", "train", "precision"), "seed": recipe.seed}
-
-
-def _export(recipe: Recipe) -> Reads:
-    """The artefact carries the recipe's name."""
-    return {**_tables(recipe, "data", "export"), "name": recipe.name}
-
-
-def _footprint(recipe: Recipe) -> Reads:
-    known = assets.boards()
-    return {"boards": recipe.footprint.boards, "files": _contents(known, recipe.footprint.boards or known)}
-
-
-def _attack(recipe: Recipe) -> Reads:
-    settings = recipe.robustness
-    return {
-        **_tables(recipe, "data"),
-        "robustness": settings.model_dump(mode="json", exclude={"waveform"}, exclude_defaults=True),
-        "protocol": _contents(assets.protocols(), [settings.protocol]),
-        "temperature": recipe.temperature,
-        "seed": recipe.seed,
-    }
-
-
-def _attack_waveform(recipe: Recipe) -> Reads:
-    settings = recipe.robustness.waveform
-    return {
-        **_tables(recipe, "data"),
-        "waveform": settings and settings.model_dump(mode="json", exclude_defaults=True),
-        "protocol": settings and _contents(assets.protocols(), [settings.protocol]),
-        "temperature": recipe.temperature,
-        "seed": recipe.seed,
-    }
-
-
-def _listen(recipe: Recipe) -> Reads:
-    return {**_tables(recipe, "data", "listening")}
-
-
-def _report(recipe: Recipe) -> Reads:
-    """The page's templates, and what is shown of the recipe: all of it."""
-    templates = sorted((file.name, file.read_text()) for file in (resources("tinyrobust.reports") / "templates").iterdir())
-    return {"recipe": recipe.model_dump(mode="json"), "templates": templates, "version": __version__}
-
-
-def _facts(recipe: Recipe, record: RunRecord) -> Reads:
-    return {"facts": run_facts(recipe, record).model_dump(mode="json")}
-
-
 _WORK = "tinyrobust.pipeline.stages"
 STAGES = (
     Stage(
         "teacher",
         f"{_WORK}:teacher",
         ("teacher_model.keras", "teacher_history.jsonl"),
-        _teacher,
+        reads.teacher,
         needed=lambda recipe: "teacher" in recipe.train.needs,
     ),
     Stage(
         "float",
         f"{_WORK}:float_network",
         ("float_model.keras", "float_history.jsonl"),
-        _float,
+        reads.float_network,
         needed=lambda recipe: recipe.train.quantization == "after",
     ),
     Stage(
         "train",
         f"{_WORK}:train",
         ("model.keras", "history.jsonl"),
-        _train,
+        reads.train,
         inputs=("teacher_model.keras", "float_model.keras", "float_history.jsonl"),
     ),
     Stage(
         "export",
         f"{_WORK}:export",
         ("model.tflite", "parity.json", "model_data.cc", "model_data.h"),
-        _export,
+        reads.export,
         inputs=("model.keras",),
         speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
     ),
-    Stage("footprint", f"{_WORK}:footprint", ("footprint.json",), _footprint, inputs=("model.tflite",)),
+    Stage("footprint", f"{_WORK}:footprint", ("footprint.json",), reads.footprint, inputs=("model.tflite",), reads_data=False),
     Stage(
         "attack",
         f"{_WORK}:attack",
         ("robustness.json", "per_sample.npz"),
-        _attack,
+        reads.attack,
         inputs=("model.keras", "model.tflite"),
     ),
     Stage(
         "attack-waveform",
         f"{_WORK}:attack_waveform",
         ("robustness-waveform.json", "per_sample-waveform.npz"),
-        _attack_waveform,
+        reads.attack_waveform,
         inputs=("model.keras", "model.tflite"),
         needed=lambda recipe: recipe.robustness.waveform is not None,
     ),
@@ -250,7 +159,7 @@ STAGES = (
         "listen",
         f"{_WORK}:listen",
         ("detection.json",),
-        _listen,
+        reads.listen,
         inputs=("model.tflite", "frontend.json"),
         needed=lambda recipe: recipe.listening is not None,
     ),
@@ -258,12 +167,12 @@ STAGES = (
         "report",
         f"{_WORK}:report",
         ("report.html", "README.md"),
-        _report,
+        reads.report,
         inputs=(
             *("teacher_history.jsonl", "history.jsonl", "model.tflite", "parity.json", "footprint.json", "detection.json"),
             *("robustness.json", "per_sample.npz", "robustness-waveform.json", "per_sample-waveform.npz"),
         ),
-        of_run=_facts,
+        of_run=reads.facts,
     ),
 )
 """Every stage, in the order in which a run does them: after all that it reads from."""
