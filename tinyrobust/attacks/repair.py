@@ -7,7 +7,6 @@ A transform changes the logits, not the class; `smoothed` changes the slopes, no
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -63,7 +62,7 @@ def smoothed(model: keras.Model) -> keras.Model:
         model: Of plain Keras layers and ours, with frozen weights; rectifiers as layers or as the activation of a layer.
     """
 
-    def clone(layer: Any) -> Any:
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         copy = type(layer).from_config(layer.get_config())
         if isinstance(layer, keras.layers.ReLU | QuantizedReLU | OnGrid):
             return _Smoothed(copy, name=layer.name)
@@ -82,7 +81,7 @@ def smoothed(model: keras.Model) -> keras.Model:
 class _Smoothed(keras.layers.Layer):
     """The outputs of an activation layer, with leaking slopes."""
 
-    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
+    def __init__(self, layer: keras.layers.Layer, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.layer = layer
 

@@ -85,5 +85,5 @@ class Differentiable(Protocol):
 class WhiteBox(Target, Differentiable, Protocol):
     """A target with gradients."""
 
-    def loss_gradient(self, x: FloatArray, y: npt.NDArray[Any]) -> FloatArray:
+    def loss_gradient(self, x: FloatArray, y: npt.ArrayLike) -> FloatArray:
         """The gradient [n, ...] of each sample's cross-entropy; `y` are classes [n] or one-hot rows [n, classes]."""

@@ -15,13 +15,12 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from tinyrobust import workers
+from tinyrobust.attacks.specs import Attack, AttackSpec
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.quantizers import layers  # noqa: F401 - so that Keras knows them when it loads a network
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.records import Record
-from tinyrobust.robustness.attack_kind import AttackKind
-from tinyrobust.robustness.kinds import Attack
 from tinyrobust.robustness.lineup import Lineup
 from tinyrobust.robustness.outcomes import Subset, inputs
 from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
@@ -117,7 +116,7 @@ def main(folder: str, cores: str) -> int:
     teller, lines = workers.begin(cores)
     try:
         runner = _runner(Path(folder))
-        kinds: TypeAdapter[AttackKind] = TypeAdapter(Attack)
+        kinds: TypeAdapter[AttackSpec] = TypeAdapter(Attack)
         while True:
             task = json.loads(lines.get())
             runner.make(kinds.validate_python(task["attack"]), task["epsilon"], task["number"], np.asarray(task["rows"]))
