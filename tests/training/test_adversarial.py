@@ -12,10 +12,10 @@ from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_n
 
 import tinyrobust
 from tinyrobust import recipe as recipes
-from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.data.arrays import scale
 from tinyrobust.errors import RecipeError
 from tinyrobust.quantizers.layers import freeze
+from tinyrobust.robustness.targets import KerasTarget
 from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.objectives import Batch, CrossEntropy
 
@@ -100,7 +100,7 @@ def test_it_withstands_an_attack_of_many_steps(trial):
     robust = {}
     for name, objective in {"clean": CrossEntropy(), "adversarial": FastAdversarial(0.1)}.items():
         run = trial(*settings, folder=name)
-        target = CompiledClassifier(freeze(run.train(objective)))
+        target = KerasTarget(freeze(run.train(objective)))
         x, y = scale(run.dataset.test.x), run.dataset.test.y
         assert (target.predict(x).argmax(axis=1) == y).mean() > 0.85
         pgd = ProjectedGradientDescentNumpy(target, eps=0.1, eps_step=0.0125, max_iter=20, batch_size=1024, verbose=False)
