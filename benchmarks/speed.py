@@ -36,9 +36,10 @@ from art.estimators.classification import TensorFlowV2Classifier
 from cases import CASES, Case
 from clock import Clock
 
-from tinyrobust.attacks.estimator import CompiledClassifier, GraphClassifier
-from tinyrobust.attacks.norms import Norm, distance
+from tinyrobust.attacks.estimator import GraphClassifier
+from tinyrobust.attacks.norms import distance
 from tinyrobust.attacks.seeds import seeded
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.data import load
 from tinyrobust.data.arrays import scale
 from tinyrobust.graphs.freeze import freeze
@@ -81,7 +82,7 @@ class Sides:
     """
 
     ours: KerasTarget
-    bare: CompiledClassifier
+    bare: GraphClassifier
     loaded: Any
     frozen: Any
 
@@ -94,7 +95,7 @@ def measured(bench: Bench, case: Case, sides: Sides, repeats: int) -> tuple[list
 
     def mine(drop: bool, seed: int, images: Floats = x, labels: Floats = label) -> Floats:
         sides.ours.forget()  # what was asked in an earlier turn would be answered from memory
-        return case.ours(sides.ours, radius, norm=case.norm, drop=drop, seed=seed).generate(images, labels)
+        return case.ours.build(sides.ours, radius, drop=drop, seed=seed).generate(images, labels)
 
     many = np.resize(x, (max(256, 2**18 // x[0].size), *x.shape[1:]))  # a batch as the estimator makes it
     works: dict[str, Callable[[int], Any]] = {
@@ -173,7 +174,7 @@ def _standing(target: GraphClassifier, found: Floats, x: Floats, y: Any, norm: N
 def show(bench: Bench, names: Sequence[str], repeats: int) -> bool:
     """Prints the table of one network; whether all goals are met."""
     frozen = freeze(bench.model)
-    bare = CompiledClassifier(frozen)
+    bare = attacks.white_box(frozen)
     sides = Sides(KerasTarget(frozen), bare, _art(bench.model, bare), _art(frozen, bare))
     right = 100 * np.mean(bare.predict(bench.x).argmax(axis=1) == bench.y)
     radii = ", ".join(f"{norm} {radius:.4g}" for norm, radius in bench.radii.items())

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.attacks.repair import smoothed
 from tinyrobust.data.sources import load
 from tinyrobust.deploy import artefact
@@ -16,6 +15,7 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.data import Data
+from tinyrobust.robustness.targets import KerasTarget
 
 Floats = npt.NDArray[np.float32]
 
@@ -74,7 +74,7 @@ def test_a_float_file_has_the_networks_own_logits_and_gradients(digits_net, conv
     image = keras.Input((8, 8, 1))
     path = converted(keras.Model(image, keras.layers.Softmax()(digits_net.model(image))), None)
     x, y = digits_net.x[:50].astype(np.float32) / 255, digits_net.y[:50]
-    twin, source = CompiledClassifier(rebuild(path)), CompiledClassifier(digits_net.model)
+    twin, source = KerasTarget(rebuild(path)), KerasTarget(digits_net.model)
     np.testing.assert_allclose(twin.predict(x), source.predict(x), atol=1e-3)
     np.testing.assert_allclose(twin.loss_gradient(x, y), source.loss_gradient(x, y), atol=1e-3)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyrobust.attacks.pgd import ProjectedGradient
+from tinyrobust.attacks.specs import Pgd
 from tinyrobust.deploy.convert import convert
 from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.recipe.robustness import Robustness
@@ -83,7 +83,7 @@ def test_attacks_refuse_what_is_no_number(value: float, y: Any, digits_net: Any)
     x = np.zeros((2, 8, 8, 1), np.float32)
     x[1, 3, 3] = value
     with pytest.raises(DataError, match="Expected finite inputs"):
-        ProjectedGradient(KerasTarget(digits_net.model), epsilon=0.1).generate(x, y)
+        Pgd.of().build(KerasTarget(digits_net.model), 0.1).generate(x, y)
 
 
 def test_nothing_stays_nothing(target: Any) -> None:

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tinyrobust.attacks.norms import distance, project, radii
-from tinyrobust.attacks.pgd import ProjectedGradient
-from tinyrobust.attacks.sound import Shift, SquareInTime
+from tinyrobust.attacks.specs import Pgd, Shift, Square
 from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.sound import one_second, read_sound
@@ -182,9 +181,9 @@ def test_attacks_keep_to_the_ratio(clips: np.ndarray, hearing: Hearing, network:
     y = target.predict(x).argmax(axis=1)
     before = tf.nn.sparse_softmax_cross_entropy_with_logits(y, target.predict(x)).numpy()
     for attack in (
-        ProjectedGradient(target, norm="snr", epsilon=0.1, steps=5),
-        SquareInTime(target, norm="snr", epsilon=0.1, iterations=20),
-        SquareInTime(target, norm="linf", epsilon=0.002, iterations=20),
+        Pgd.of(norm="snr", steps=5).build(target, 0.1),
+        Square.of(norm="snr", iterations=20).build(target, 0.1),
+        Square.of(norm="linf", iterations=20).build(target, 0.002),
     ):
         found = attack.generate(x, y)
         far = distances(found, x, SOUND_NORMS)[attack.norm]
@@ -195,5 +194,5 @@ def test_attacks_keep_to_the_ratio(clips: np.ndarray, hearing: Hearing, network:
 
 def test_shift_returns_the_clip_shifted(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
     target, x = KerasTarget(hearing.before(network, (0.0, 1.0))), unit(clips)
-    found = Shift(target, epsilon=40, step=20, drop=False).generate(x, target.predict(x).argmax(axis=1))
+    found = Shift.of(step=20).build(target, 40, drop=False).generate(x, target.predict(x).argmax(axis=1))
     assert set(moved(found, x, 40).tolist()) <= {20, 40}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust.attacks.pgd import ProjectedGradient
+from tinyrobust.attacks.specs import Pgd
 from tinyrobust.errors import ModelFileError
 from tinyrobust.robustness.targets import KerasTarget, StochasticTarget, doubled, varies
 
@@ -107,7 +107,7 @@ def test_expectation_makes_a_stronger_attack(noisy, batch) -> None:
     left = []
     for passes in (1, 8):
         target = StochasticTarget(noisy, passes=passes, seed=1)
-        attack = ProjectedGradient(target, norm="linf", epsilon=0.15, steps=10, drop=False, seed=0)
+        attack = Pgd.of(steps=10).build(target, 0.15, drop=False)
         left.append(np.mean(judge.predict(attack.generate(x, y)).argmax(axis=1) == y))
     assert np.mean(judge.predict(x).argmax(axis=1) == y) > 0.8
     assert left[1] < left[0]

@@ -9,11 +9,11 @@ from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_n
 
 import tinyrobust
 from tinyrobust import recipe as recipes
-from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.data.arrays import scale
 from tinyrobust.errors import RecipeError
 from tinyrobust.graphs.freeze import freeze
 from tinyrobust.recipe import perturbation as tables
+from tinyrobust.robustness.targets import KerasTarget
 from tinyrobust.training import perturbations
 from tinyrobust.training.objectives import Batch
 from tinyrobust.training.perturbations import Perturbation
@@ -107,7 +107,7 @@ def test_it_withstands_an_attack_of_many_steps(trial, objective):
     objectives = {"clean": objective("cross-entropy"), "adversarial": objective("adversarial", perturbation=_FGSM)}
     for name, learned in objectives.items():
         run = trial(*settings, folder=name)
-        target = CompiledClassifier(freeze(run.train(learned)))
+        target = KerasTarget(freeze(run.train(learned)))
         x, y = scale(run.dataset.test.x), run.dataset.test.y
         assert (target.predict(x).argmax(axis=1) == y).mean() > 0.85
         pgd = ProjectedGradientDescentNumpy(target, eps=0.1, eps_step=0.0125, max_iter=20, batch_size=1024, verbose=False)

@@ -11,13 +11,14 @@ from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.footprint.footprint_record import FootprintRecord, TensorLifetime
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports import formats, svg
 from tinyrobust.reports.evidence import History
 from tinyrobust.reports.tables import attack_names, attack_rows, norm_name, worst_rows
-from tinyrobust.robustness.robustness_record import Norm, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
 
 _ROW = 19  # height of one horizontal bar
 _DASHED = (0, (4, 2))

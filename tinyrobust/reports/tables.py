@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.footprint.footprint_record import DeviceFootprint, Quantity
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
-from tinyrobust.robustness.robustness_record import Norm, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
 
 ALL = "all"  # the name of the worst case over targets in the record
 

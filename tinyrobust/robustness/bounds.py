@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.robustness.outcomes import SLACK, Floats, distances, moved, within
-from tinyrobust.robustness.robustness_record import Norm
 
 
 def inside(found: Floats, x: Floats, epsilon: float, norm: Norm, attack: str) -> Floats:

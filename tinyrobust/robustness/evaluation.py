@@ -8,13 +8,13 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from tinyrobust.attacks.specs import AttackSpec
 from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness import probes, shard_worker
-from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.lineup import Lineup
 from tinyrobust.robustness.outcomes import Ints, Subset, Tally, inputs, save
 from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
@@ -164,7 +164,7 @@ def _named(target: Any, x_test: Samples) -> Ints:
     return np.concatenate(parts)
 
 
-def _runnable(protocol: Protocol, lineup: Lineup, asked: Scope, lesson: bool) -> list[AttackKind]:
+def _runnable(protocol: Protocol, lineup: Lineup, asked: Scope, lesson: bool) -> list[AttackSpec]:
     for attack in protocol.attacks:
         if attack.norm not in asked.radii:
             other = "sound" if attack.norm in ("snr", "shift") else "images and features"
@@ -174,7 +174,7 @@ def _runnable(protocol: Protocol, lineup: Lineup, asked: Scope, lesson: bool) ->
                 hint="Sound has protocols of its own: `tinyrobust list attacks` shows them.",
             )
     able = [attack for attack in protocol.attacks if lesson or not attack.learns]
-    attacks = [cast(AttackKind, attack) for attack in able if lineup.judged(attack)]
+    attacks = [cast(AttackSpec, attack) for attack in able if lineup.judged(attack)]
     if not attacks:
         raise RecipeError(
             f"Expected an attack on {' or '.join(lineup.victims)} in protocol {protocol.name!r}. "
@@ -184,7 +184,7 @@ def _runnable(protocol: Protocol, lineup: Lineup, asked: Scope, lesson: bool) ->
     return attacks
 
 
-def _left_out(protocol: Protocol, lineup: Lineup, attacks: Sequence[AttackKind]) -> list[str]:
+def _left_out(protocol: Protocol, lineup: Lineup, attacks: Sequence[AttackSpec]) -> list[str]:
     run = {attack.name for attack in attacks}
     lacks = {
         attack.name: "other part of the data to learn on"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks.pgd import ProjectedGradient
+from tinyrobust.attacks.specs import Pgd
 from tinyrobust.robustness.outcomes import Bools, Floats, Ints
 from tinyrobust.robustness.targets import StochasticTarget, doubled
 
@@ -44,7 +44,7 @@ def passes_needed(network: keras.Model, x: Floats, y: Ints, epsilon: float, seed
     def accuracy(passes: int) -> float:
         target = StochasticTarget(network, passes=passes, seed=seed)
         # A sample that an unlucky draw gets wrong is not broken: no sample leaves before the end.
-        attack = ProjectedGradient(target, norm="linf", epsilon=epsilon, steps=10, seed=seed, drop=False)
+        attack = Pgd.of(steps=10).build(target, epsilon, seed=seed, drop=False)
         return float(np.mean(np.argmax(target.predict(attack.generate(x, y)), axis=1) == y))
 
     found = doubled(accuracy)

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.data.speech.units import MIDPOINT, STEPS
-from tinyrobust.robustness.robustness_record import Norm
 
 FloatArray = npt.NDArray[np.float32]
 

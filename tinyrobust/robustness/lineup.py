@@ -13,10 +13,10 @@ import keras
 import numpy as np
 
 from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed
+from tinyrobust.attacks.specs import AttackSpec
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.errors import ModelFileError
-from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.expectation import is_random, passes_needed
 from tinyrobust.robustness.outcomes import Floats, Ints
 from tinyrobust.robustness.targets import (
@@ -149,7 +149,7 @@ class Lineup:
             self._views[name] = View(name, self._made(name), home, exact)
         return self._views[name]
 
-    def judged(self, attack: AttackKind) -> tuple[str, ...]:
+    def judged(self, attack: AttackSpec) -> tuple[str, ...]:
         """Targets that an attack's examples are judged on, its home first; empty where it cannot be run."""
         made = attack.on in self._views
         if not made and (attack.on == "surrogate" or "keras" not in self._views):

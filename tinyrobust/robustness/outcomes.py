@@ -33,11 +33,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.units import MIDPOINT, samples, shifted, unit
 from tinyrobust.files import atomic_path
 from tinyrobust.recipe.frontend import SAMPLE_RATE
-from tinyrobust.robustness.robustness_record import Norm
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

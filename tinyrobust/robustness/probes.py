@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.robustness import checks
-from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.expectation import differs
 from tinyrobust.robustness.outcomes import Bools, Minimal, Outcome, within
 from tinyrobust.robustness.protocol import Protocol
-from tinyrobust.robustness.robustness_record import Check, Norm
+from tinyrobust.robustness.robustness_record import Check
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.scope import Scope
 from tinyrobust.robustness.targets import Int8Target
@@ -22,7 +22,7 @@ _FEW = 64  # samples that show whether answers are random
 
 
 def all_checks(
-    runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], protocol: Protocol, scope: Scope
+    runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], protocol: Protocol, scope: Scope
 ) -> list[Check]:
     """Every check that this evaluation allows.
 
@@ -53,7 +53,7 @@ def all_checks(
     ]
 
 
-def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], scope: Scope) -> Iterator[Check]:
+def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], scope: Scope) -> Iterator[Check]:
     """Runs them on what the strongest gradient attack of the protocol left standing, on the target that it knows.
 
     Their pieces are kept with the others. What they break counts for the checks, not for the figures.
@@ -97,7 +97,7 @@ def probes(runner: Runner, attacks: Sequence[AttackKind], outcomes: Sequence[Out
     runner.tell("checks: done", 3, 3)
 
 
-def gradients(runner: Runner, attacks: Sequence[AttackKind]) -> Check:
+def gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check:
     """The share of input gradients of the cross-entropy that are exactly zero, on every view that attacks used."""
     x, shares = runner.subset.x, {}
     for name in dict.fromkeys(attack.on for attack in attacks if attack.gradients and attack.on != "surrogate"):
@@ -139,8 +139,8 @@ def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
 
 
 def _strongest(
-    attacks: Sequence[AttackKind], outcomes: Sequence[Outcome], norm: Norm, headline: float
-) -> tuple[AttackKind, str] | None:
+    attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], norm: Norm, headline: float
+) -> tuple[AttackSpec, str] | None:
     """The attack on gradients that broke most at the headline, and the target that it knows; the first of equals."""
     kinds = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == norm and a.harder() is not None}
     found = [o for o in outcomes if o.attack in kinds and o.direct and o.epsilon == headline]
@@ -161,7 +161,7 @@ def _broken(outcomes: Sequence[Outcome], right: Bools) -> Bools:
     return np.logical_or.reduce([o.broken for o in outcomes]) if outcomes else np.zeros_like(right)
 
 
-def _run(runner: Runner, attack: AttackKind, target: str, epsilon: float, among: Bools) -> Bools:
+def _run(runner: Runner, attack: AttackSpec, target: str, epsilon: float, among: Bools) -> Bools:
     """Whether [n] the attack breaks samples `among` these on the target."""
     if not among.any():
         return among

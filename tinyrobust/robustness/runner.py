@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from tinyrobust.attacks.seeds import seeded
+from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.errors import RunFolderError
 from tinyrobust.progress import Progress, silent
-from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.bounds import inside
 from tinyrobust.robustness.grid import sampled, snap
 from tinyrobust.robustness.lineup import Lineup, View
 from tinyrobust.robustness.outcomes import Array, Bools, Floats, Ints, Minimal, Outcome, Subset, Tally, distances, moved, within
 from tinyrobust.robustness.pieces import Pieces
-from tinyrobust.robustness.robustness_record import Norm
 from tinyrobust.robustness.shards import Shards
 
 # Samples in a piece: what is lost at most when an evaluation is killed. Of large samples fewer, so many values or `_FEWEST`:
@@ -68,11 +67,11 @@ class Runner:
         self._kept: dict[tuple[str, float], list[str]] = {}
         self._step = (0, 1)
 
-    def epsilons(self, attack: AttackKind) -> tuple[float, ...]:
+    def epsilons(self, attack: AttackSpec) -> tuple[float, ...]:
         """The radii of an attack: its own, or those of its norm."""
         return attack.epsilons or self.radii[attack.norm]
 
-    def outcomes(self, attacks: Sequence[AttackKind]) -> Iterator[Outcome]:
+    def outcomes(self, attacks: Sequence[AttackSpec]) -> Iterator[Outcome]:
         """Runs all attacks in order; an outcome for every attack, epsilon and target."""
         # An attack that looks for the nearest example is run once, and its distances are compared with every radius.
         runs = [
@@ -91,7 +90,7 @@ class Runner:
         self._step = (len(runs), len(runs))
         self.tell("attack: done", *self._step)
 
-    def attacked(self, attack: AttackKind, epsilons: tuple[float, ...], among: Bools | None = None) -> list[Outcome]:
+    def attacked(self, attack: AttackSpec, epsilons: tuple[float, ...], among: Bools | None = None) -> list[Outcome]:
         """One run of an attack.
 
         Args:
@@ -127,7 +126,7 @@ class Runner:
         rows = np.flatnonzero(outcome.broken)
         return rows, found[rows]
 
-    def make(self, attack: AttackKind, epsilon: float, number: int, rows: Ints) -> dict[str, Array]:
+    def make(self, attack: AttackSpec, epsilon: float, number: int, rows: Ints) -> dict[str, Array]:
         """Makes and keeps one piece: what the attack does to these rows of the subset."""
         name = piece_name(attack, epsilon, number)
         view, victims = self.lineup.view(attack.on), self.lineup.judged(attack)
@@ -135,10 +134,10 @@ class Runner:
         self.pieces.put(name, piece)
         return piece
 
-    def _meant(self, attack: AttackKind) -> Bools:
+    def _meant(self, attack: AttackSpec) -> Bools:
         return np.arange(len(self._x)) < (attack.samples or len(self._x))
 
-    def _given(self, attack: AttackKind, epsilons: tuple[float, ...], meant: Bools) -> Bools:
+    def _given(self, attack: AttackSpec, epsilons: tuple[float, ...], meant: Bools) -> Bools:
         """Whether the attack gets samples [n]: those that stand on one of its targets, at the smallest radius."""
         standing = [self._standing(name, attack.norm, epsilons[:1])[0] for name in self.lineup.judged(attack)]
         return np.asarray(meant & np.logical_or.reduce(standing))
@@ -149,7 +148,7 @@ class Runner:
             return [self.subset.right(target)] * len(epsilons)
         return [self.minimal.survives(target, norm, epsilon) for epsilon in epsilons]
 
-    def _batches(self, attack: AttackKind, victims: Sequence[str], epsilon: float, rows: Ints) -> Iterator[dict[str, Array]]:
+    def _batches(self, attack: AttackSpec, victims: Sequence[str], epsilon: float, rows: Ints) -> Iterator[dict[str, Array]]:
         parts = self._parts(rows)
         self._want(attack, epsilon, parts)
         for number, part in enumerate(parts):
@@ -164,7 +163,7 @@ class Runner:
             self.golden.add(*(int(count) for count in piece["golden"]))
             yield piece
 
-    def _there(self, attack: AttackKind, epsilon: float, number: int, rows: Ints) -> dict[str, Array] | None:
+    def _there(self, attack: AttackSpec, epsilon: float, number: int, rows: Ints) -> dict[str, Array] | None:
         """A finished piece about these rows."""
         piece = self.pieces.get(piece_name(attack, epsilon, number))
         return piece if piece is not None and np.array_equal(piece["rows"], rows) else None
@@ -176,7 +175,7 @@ class Runner:
         # Of an odd number, one of two processes would make the last one while the other waits.
         return np.array_split(rows, count + (count > 1 and count % 2)) if count else []
 
-    def _want(self, attack: AttackKind, epsilon: float, parts: Sequence[Ints]) -> None:
+    def _want(self, attack: AttackSpec, epsilon: float, parts: Sequence[Ints]) -> None:
         """Has other processes make the pieces that are not there yet."""
         if self.shards is None:
             return
@@ -186,7 +185,7 @@ class Runner:
                 self.shards.want(piece_name(attack, epsilon, number), task)
 
     def _crafted(
-        self, attack: AttackKind, view: View, victims: Sequence[str], epsilon: float, rows: Ints, draw: int
+        self, attack: AttackSpec, view: View, victims: Sequence[str], epsilon: float, rows: Ints, draw: int
     ) -> dict[str, Array]:
         """One batch: the examples, whom they fool, how far they are and what they cost."""
         x, label = self._x[rows], self.subset.label[rows]
@@ -223,7 +222,7 @@ class Runner:
         piece["kept"], piece["adversarial"] = np.flatnonzero(fooled), found[fooled]
         return piece
 
-    def _built(self, attack: AttackKind, view: View, epsilon: float, *, seed: int, drop: bool) -> Any:
+    def _built(self, attack: AttackSpec, view: View, epsilon: float, *, seed: int, drop: bool) -> Any:
         """The attack, ready to run: one that learns has learned, once for all batches."""
         if not attack.learns:
             return attack.build(view.estimator, epsilon, seed=seed, drop=drop)
@@ -258,7 +257,7 @@ class Runner:
 
     def _outcome(
         self,
-        attack: AttackKind,
+        attack: AttackSpec,
         view: View,
         target: str,
         epsilon: float,
@@ -298,7 +297,7 @@ class Runner:
         )
 
 
-def piece_name(attack: AttackKind, epsilon: float, number: int) -> str:
+def piece_name(attack: AttackSpec, epsilon: float, number: int) -> str:
     """The name of a piece: attack, radius and batch."""
     return f"{attack.name}-{epsilon:.6g}-{number}"
 

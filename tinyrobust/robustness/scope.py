@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.errors import RecipeError
 from tinyrobust.recipe.robustness import Robustness, Waveform, noise_ratio
-from tinyrobust.robustness.robustness_record import Domain, Norm
+from tinyrobust.robustness.robustness_record import Domain
 
 
 @dataclass(frozen=True)

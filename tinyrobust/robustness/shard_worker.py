@@ -9,14 +9,13 @@ import keras
 import numpy as np
 from pydantic import TypeAdapter
 
+from tinyrobust.attacks.specs import Attack, AttackSpec
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.execution.executor import Channel
 from tinyrobust.quantizers import layers  # noqa: F401 - so that Keras knows them when it loads a network
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.records import Record
-from tinyrobust.robustness.attack_kind import AttackKind
-from tinyrobust.robustness.kinds import Attack
 from tinyrobust.robustness.lineup import Lineup
 from tinyrobust.robustness.outcomes import Subset, inputs
 from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
@@ -111,8 +110,8 @@ def _named(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> li
 def make(piece: Piece, channel: Channel) -> None:
     """Makes a piece."""
     del channel
-    kinds: TypeAdapter[AttackKind] = TypeAdapter(Attack)
-    attack = kinds.validate_python(piece.attack)
+    specs: TypeAdapter[AttackSpec] = TypeAdapter(Attack)
+    attack = specs.validate_python(piece.attack)
     _runner(piece.folder).make(attack, piece.epsilon, piece.number, np.asarray(piece.rows))
 
 

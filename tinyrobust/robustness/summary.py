@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.data.speech.units import samples
-from tinyrobust.robustness.attack_kind import AttackKind
 from tinyrobust.robustness.outcomes import Array, Bools, Minimal, Outcome, Tally, strongest, within
 from tinyrobust.robustness.robustness_record import (
     AttackResult,
@@ -14,7 +14,6 @@ from tinyrobust.robustness.robustness_record import (
     CleanAccuracy,
     Golden,
     MinimalDistance,
-    Norm,
     RobustnessRecord,
     WorstCase,
 )
@@ -43,7 +42,7 @@ class Clean:
 
 def record(
     runner: Runner,
-    attacks: Sequence[AttackKind],
+    attacks: Sequence[AttackSpec],
     outcomes: Sequence[Outcome],
     clean: Clean,
     checks: list[Check],
@@ -163,7 +162,7 @@ def pictures(runner: Runner, outcomes: Sequence[Outcome], scope: Scope) -> dict[
     }
 
 
-def _measured(runner: Runner, attacks: Sequence[AttackKind]) -> dict[Norm, list[float]]:
+def _measured(runner: Runner, attacks: Sequence[AttackSpec]) -> dict[Norm, list[float]]:
     """Radii by norm: those of the attacks in it; the recipe's in L-inf always, where every example has a distance too."""
     found: dict[Norm, set[float]] = {"linf": set(runner.radii["linf"])}
     for norm in runner.radii:
