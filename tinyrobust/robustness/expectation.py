@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tinyrobust.attacks.pgd import ProjectedGradient
-from tinyrobust.robustness.outcomes import Bools, Floats, Ints
+from tinyrobust.robustness.distance import Bools, Floats, Ints
 from tinyrobust.robustness.targets import StochasticTarget, doubled
 
 # Deterministic kernels repeat their answers bit for bit or, with threads, up to the last digits; intended noise is far larger.

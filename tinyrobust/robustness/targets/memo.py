@@ -59,5 +59,5 @@ class Memo:
 def _keys(rows: Array) -> list[bytes]:
     """The bytes of every row, in one call: a loop over rows costs as much as a small network."""
     flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
-    found: list[bytes] = flat.view(np.dtype((np.void, flat.itemsize * flat.shape[1])))[:, 0].tolist()
-    return found
+    keys: list[bytes] = flat.view(np.dtype((np.void, flat.itemsize * flat.shape[1])))[:, 0].tolist()
+    return keys
