@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyrobust import recipe
 from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.deploy.convert import convert
 from tinyrobust.errors import DataError, ModelFileError
+from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject, members_of
@@ -51,7 +51,7 @@ def test_a_test_set_that_does_not_fit_is_refused(x: Any, y: Any, digits_net: Any
             EvaluationJob(
                 Subject(members_of(digits_net.tflite, digits_net.model)),
                 EvaluationData("none", "", x, y),
-                AttackPlan(settings=recipe.Robustness(), protocol=protocol, seed=0),
+                AttackPlan(settings=Robustness(), protocol=protocol, seed=0),
                 Execution(tmp_path),
             )
         )

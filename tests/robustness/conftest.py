@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust import recipe
 from tinyrobust.progress import silent
+from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness import protocol
 from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.evaluation import evaluate
@@ -52,7 +52,7 @@ def evaluated() -> Callable[..., RobustnessRecord]:
             EvaluationJob(
                 Subject(members_of(net.tflite, *([net.model] if networks is None else networks)), **subject),
                 EvaluationData("digits", "abc", net.x if samples is None else samples, net.y if labels is None else labels),
-                AttackPlan(settings=recipe.Robustness(**values), protocol=chosen, seed=seed),
+                AttackPlan(settings=Robustness(**values), protocol=chosen, seed=seed),
                 Execution(output, progress=progress),
             )
         )

@@ -160,9 +160,9 @@ def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
     for clean in record.clean:
         yield clean.target, "no attack, whole test set", "", percent(clean.test)
     for row in record.attacks:
-        made = row.attack if row.crafted_on == row.target else f"{row.attack} on {row.crafted_on}"
+        name = row.attack if row.crafted_on == row.target else f"{row.attack} on {row.crafted_on}"
         grid = f", {row.on_grid.value:.1%} of the examples survive 8 bits" if row.on_grid else ""
-        yield row.target, made, radius(row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
+        yield row.target, name, radius(row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
     for worst in record.worst:
         trust = "" if record.reliable else ", unreliable"
         yield worst.target, f"worst case{trust}", radius(worst.norm, worst.epsilon), percent(worst.robust)

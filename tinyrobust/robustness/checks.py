@@ -78,10 +78,10 @@ def zero_gradients(shares: Mapping[str, float]) -> Check:
             "stand still there. What they leave standing is not robust: the loss has saturated (large logits, distillation).",
             **shares,
         )
-    said = f"Share of input gradients that are exactly zero: {listing}."
+    explanation = f"Share of input gradients that are exactly zero: {listing}."
     if max(shares.values()) > _SHARE:
-        said += f" The network masks its gradients; the attacks on {best} do not depend on the masked ones."
-    return check("zero-gradients", False, said, **shares)
+        explanation += f" The network masks its gradients; the attacks on {best} do not depend on the masked ones."
+    return check("zero-gradients", False, explanation, **shares)
 
 
 def softmax(scores: Mapping[str, Floats], attacked: set[str]) -> Check:
@@ -121,14 +121,14 @@ def saturated_scores(scores: Floats, y: Ints, white: bool) -> Check:
     highest = wrong.max(axis=1)
     wrong[np.arange(len(y)), y] = np.inf
     share = float(np.mean(highest == wrong.min(axis=1))) if scores.shape[1] > 2 else 0.0
-    said = f"On {share:.0%} of the images the int8 file gives all wrong classes the same score"
+    observed = f"on {share:.0%} of the images the int8 file gives all wrong classes the same score"
     if share <= _SHARE:
-        return check("saturated-scores", False, f"{said}.", share=share)
-    said = f"Saturated scores: {said[0].lower()}{said[1:]} (a softmax in 8 bits, or one scale for very large logits), so "
-    said += "score-based attacks are blind there: figures under Square are upper bounds."
+        return check("saturated-scores", False, f"{observed.capitalize()}.", share=share)
+    explanation = f"Saturated scores: {observed} (a softmax in 8 bits, or one scale for very large logits), so "
+    explanation += "score-based attacks are blind there: figures under Square are upper bounds."
     if white:
-        said += " Attacks through gradients, which do not see these scores, were tried too."
-    return check("saturated-scores", not white, said, share=share)
+        explanation += " Attacks through gradients, which do not see these scores, were tried too."
+    return check("saturated-scores", not white, explanation, share=share)
 
 
 def random_predictions(differing: float, passes: int) -> Check:
@@ -141,8 +141,8 @@ def random_predictions(differing: float, passes: int) -> Check:
     if differing == 0:
         return check("random-predictions", False, "The same image gets the same answer.", differing=0.0)
     if passes > 1:
-        said = f"Answers are random; attacks followed the mean of {passes} passes (EOT)."
-        return check("random-predictions", False, said, differing=differing, passes=passes)
+        explanation = f"Answers are random; attacks followed the mean of {passes} passes (EOT)."
+        return check("random-predictions", False, explanation, differing=differing, passes=passes)
     return check(
         "random-predictions",
         True,
@@ -164,12 +164,12 @@ def more_steps(name: str, epsilon: float, before: Bools, extra: Bools) -> Check:
     """
     n, count = len(before), int(extra.sum())
     raised = count > tolerance(n)
-    said = (
+    explanation = (
         f"{name} with five times the steps and one more restart breaks {count} of {int(before.sum())} samples that still stood"
     )
-    said += f" at epsilon {epsilon:.4g}"
-    said += ": it had not converged, the figures are too high." if raised else "."
-    return check("more-steps", raised, said, samples=count, standing=int(before.sum()))
+    explanation += f" at epsilon {epsilon:.4g}"
+    explanation += ": it had not converged, the figures are too high." if raised else "."
+    return check("more-steps", raised, explanation, samples=count, standing=int(before.sum()))
 
 
 def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, epsilon: float) -> Check:
@@ -187,18 +187,18 @@ def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, e
     """
     share = wilson(standing, n)
     raised = share.low > limit if limit else standing > 0
-    said = f"{attack} leaves {share.value:.1%} standing at epsilon {epsilon:g}"
+    explanation = f"{attack} leaves {share.value:.1%} standing at epsilon {epsilon:g}"
     if raised:
-        said += f", where at most {limit:.1%} can: the attack does not work on this network, so its figures say nothing."
+        explanation += f", where at most {limit:.1%} can: the attack does not work on this network, so its figures say nothing."
     else:
-        said += f"; at most {limit:.1%} is expected."
-    return check(name, raised, said, standing=share.value, limit=limit)
+        explanation += f"; at most {limit:.1%} is expected."
+    return check(name, raised, explanation, standing=share.value, limit=limit)
 
 
 def no_examples(looked_at: int, failing: int, why: str) -> Check:
     """Raised when examples that count as adversarial are none on a second look: outside of the ball, or classified rightly."""
     if failing:
-        said = f"{failing} of {looked_at} adversarial examples are none on a second look: {why}."
-        return check("no-examples", True, said, looked_at=looked_at, failing=failing)
-    said = f"{looked_at} examples were looked at again: in their ball, in [0, 1], and classified wrongly."
-    return check("no-examples", False, said, looked_at=looked_at, failing=0)
+        explanation = f"{failing} of {looked_at} adversarial examples are none on a second look: {why}."
+        return check("no-examples", True, explanation, looked_at=looked_at, failing=failing)
+    explanation = f"{looked_at} examples were looked at again: in their ball, in [0, 1], and classified wrongly."
+    return check("no-examples", False, explanation, looked_at=looked_at, failing=0)

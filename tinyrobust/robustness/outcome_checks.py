@@ -21,7 +21,7 @@ _LIMITED = ("fgsm", "noise", "shift", "universal")
 
 def black_box_wins(outcomes: Sequence[Outcome]) -> Check:
     """Raised when attacks that do not know the gradients break samples that those that do leave standing, at equal radius."""
-    worst, said = 0, ""
+    worst, explanation = 0, ""
     for target, norm, epsilon in dict.fromkeys((o.target, o.norm, o.epsilon) for o in outcomes):
         here = [o for o in outcomes if (o.target, o.norm, o.epsilon) == (target, norm, epsilon)]
         white = [o for o in here if o.direct and o.gradients]
@@ -36,12 +36,12 @@ def black_box_wins(outcomes: Sequence[Outcome]) -> Check:
         if extra > max(2 * tolerance(int(white[0].meant.sum())), worst):
             alone = {o.attack: int((o.broken & left).sum()) for o in black}
             worst, best = extra, max(alone, key=alone.__getitem__)
-            said = (
+            explanation = (
                 f"Gradient masking: at {norm} epsilon {epsilon:.4g} on {target}, attacks without its gradients ({best} "
                 f"most) break {extra} samples that every attack which knows the gradients leaves standing."
             )
     if worst:
-        return check("black-box-wins", True, said, samples=worst)
+        return check("black-box-wins", True, explanation, samples=worst)
     return check("black-box-wins", False, "Attacks that know the gradients find what the others find.", samples=0)
 
 

@@ -150,10 +150,10 @@ class EvaluationTargets:
 
     def judged_by(self, attack: AttackKind) -> tuple[str, ...]:
         """Targets that an attack's examples are judged on, its home first; empty where it cannot be run."""
-        made = attack.on in self._views
-        if not made and (attack.on == "surrogate" or "keras" not in self._views):
+        known = attack.on in self._views
+        if not known and (attack.on == "surrogate" or "keras" not in self._views):
             return ()
-        home = "int8" if attack.on == "bpda" else self._views[attack.on if made else "keras"].home
+        home = "int8" if attack.on == "bpda" else self._views[attack.on if known else "keras"].home
         others = [self.white if name == "keras" else name for name in attack.transfer_to]
         return tuple(dict.fromkeys(name for name in (home, *others) if name in self.judged))
 

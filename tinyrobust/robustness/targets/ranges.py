@@ -43,8 +43,8 @@ def check_channels(input_range: InputRange, channels: int) -> None:
     Raises:
         ModelFileError: It has neither one nor `channels`.
     """
-    given = {1 if isinstance(bound, int | float) else len(bound) for bound in input_range}
-    if not given <= {1, channels}:
+    lengths = {1 if isinstance(bound, int | float) else len(bound) for bound in input_range}
+    if not lengths <= {1, channels}:
         raise ModelFileError(f"Expected an input range of 1 or {channels} channels. Received: {input_range}")
 
 
