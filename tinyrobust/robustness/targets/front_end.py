@@ -2,21 +2,19 @@
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from tinyrobust.attacks.estimator import check_logits
+from tinyrobust.attacks.target import FloatArray, InputRange
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.units import samples
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.frontend import with_gradients
-from tinyrobust.robustness.targets.ranges import InputRange, in_units
-
-FloatArray = npt.NDArray[np.float32]
+from tinyrobust.robustness.targets.ranges import in_units
 
 
-class Hearing:
+class SoundFrontEnd:
     """The front end of a model, for inputs in [0, 1] that are sound (see `tinyrobust.data.speech.units`).
 
     Args:
@@ -66,7 +64,7 @@ class Hearing:
         sound = keras.Input(self.input_shape)
         return keras.Model(sound, model(in_units(layer(2 * sound - 1), model_range), training=False))
 
-    def check(self, shape: tuple[int | None, ...]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         """Whether a model takes what the front end gives.
 
         Raises:
