@@ -33,6 +33,7 @@ def evaluated() -> Callable[..., RobustnessRecord]:
         settings=None,
         cascade=False,
         expectation=True,
+        convergence=None,
         protocol_name=None,
         networks=None,
         samples=None,
@@ -44,7 +45,14 @@ def evaluated() -> Callable[..., RobustnessRecord]:
         if protocol_name:
             chosen = protocol.load(protocol_name)
         else:
-            chosen = protocol.Protocol(name="test", description="", attack=attacks, cascade=cascade, expectation=expectation)
+            chosen = protocol.Protocol(
+                name="test",
+                description="",
+                attack=attacks,
+                cascade=cascade,
+                expectation=expectation,
+                convergence=convergence,
+            )
         values = {"epsilons": EPSILONS, "headline": 0.1, "samples": 100, **(settings or {})}
         return evaluate(
             EvaluationJob(

@@ -153,23 +153,25 @@ def random_predictions(differing: float, passes: int) -> Check:
     )
 
 
-def more_steps(name: str, epsilon: float, before: Bools, extra: Bools) -> Check:
+def more_steps(name: str, epsilon: float, factor: int, before: Bools, extra: Bools) -> Check:
     """Raised when the strongest attack on gradients, run longer, breaks more than it and its peers did, by over a point.
 
     Args:
         name: Of that attack.
         epsilon: The radius.
+        factor: So many times the steps that the protocol lists.
         before: Samples [n] that it is about.
         extra: Those [n] of them that only the longer run breaks.
     """
     n, count = len(before), int(extra.sum())
     raised = count > tolerance(n)
+    standing = int(before.sum())
     explanation = (
-        f"{name} with five times the steps and one more restart breaks {count} of {int(before.sum())} samples that still stood"
+        f"{name} with {factor} times the steps and one more restart breaks {count} of {standing} samples that still stood at "
+        f"epsilon {epsilon:.4g}"
     )
-    explanation += f" at epsilon {epsilon:.4g}"
     explanation += ": it had not converged, the figures are too high." if raised else "."
-    return check("more-steps", raised, explanation, samples=count, standing=int(before.sum()))
+    return check("more-steps", raised, explanation, samples=count, standing=standing)
 
 
 def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, epsilon: float) -> Check:

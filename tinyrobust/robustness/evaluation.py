@@ -13,6 +13,7 @@ from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.errors import DataError, RecipeError
 from tinyrobust.progress import Progress
 from tinyrobust.robustness import job_files, probes
+from tinyrobust.robustness.convergence import run_on
 from tinyrobust.robustness.crafting import Crafter
 from tinyrobust.robustness.distance import Ints
 from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution
@@ -61,8 +62,10 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
     runner = Runner(Crafter(job, targets, subset))
     with _shards(runner) as runner.shards:
         outcomes = list(runner.outcomes(attacks))
-        checks = probes.all_checks(runner, attacks, outcomes)
-    record = summary(runner, attacks, outcomes, clean, checks)
+        converged = run_on(runner, attacks, outcomes)
+        checks = probes.all_checks(runner, attacks, outcomes, converged)
+    outcomes += converged.outcomes
+    record = summary(runner, attacks, outcomes, converged.rows, clean, checks)
     output, suffix = job.execution.output, plan.suffix
     save(output / f"per_sample{suffix}.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes))
     record.save(output / f"robustness{suffix}.json")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tinyrobust.attacks.estimator import GraphClassifier
 from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.robustness import checks, outcome_checks
+from tinyrobust.robustness.convergence import Converged, strongest_attack
 from tinyrobust.robustness.distance import Bools, within
 from tinyrobust.robustness.expectation import differs
 from tinyrobust.robustness.outcomes import Minimal, Outcome
@@ -20,15 +21,17 @@ _WIDE: dict[Norm, tuple[float, float]] = {"linf": (0.5, 1.0), "snr": (1.0, 100.0
 _FEW = 64  # samples that show whether answers are random
 
 
-def all_checks(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> list[Check]:
+def all_checks(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], converged: Converged) -> list[Check]:
     """Every check that this evaluation allows.
 
     Args:
         runner: After all attacks of the protocol.
         attacks: Those attacks.
         outcomes: What they found.
+        converged: What they found when they were run on.
     """
     targets = runner.targets
+    every = [*outcomes, *converged.outcomes]
     right = {name: runner.subset.right(name) for name in targets.judged}
     # What random targets answer must not depend on what an interrupted evaluation had asked before.
     targets.forget()
@@ -40,16 +43,16 @@ def all_checks(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence
         checks.softmax(scores, white & {"int8"}),
         checks.saturated_scores(scores["int8"], runner.subset.label, "int8" in white),
         random_answers(runner),
-        *probes(runner, attacks, outcomes),
-        outcome_checks.black_box_wins(outcomes),
-        outcome_checks.square_is_blind(outcomes, right),
+        *probes(runner, attacks, outcomes, converged),
+        outcome_checks.black_box_wins(every),
+        outcome_checks.square_is_blind(every, right),
         # In a cascade, rows say what stands after an attack and all before it.
         *([] if runner.cascade else [outcome_checks.rising(outcomes)]),
-        second_look(runner, outcomes),
+        second_look(runner, every),
     ]
 
 
-def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> Iterator[Check]:
+def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], converged: Converged) -> Iterator[Check]:
     """Runs them on what the strongest gradient attack of the protocol left standing, on the target that it knows.
 
     Their pieces are kept with the others. What they break counts for the checks, not for the figures.
@@ -58,13 +61,14 @@ def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
         runner: After all attacks of the protocol.
         attacks: Those attacks.
         outcomes: What they found.
+        converged: What they found when they were run on.
     """
     norm, headline = runner.job.plan.headline_norm, runner.job.plan.headline_epsilon
-    strongest = _strongest(attacks, outcomes, norm, headline)
+    strongest = strongest_attack(attacks, outcomes, norm, headline)
     if strongest is None:
         return
     attack, target = strongest
-    white = [o for o in outcomes if o.target == target and o.direct and o.gradients and o.norm == norm]
+    white = [o for o in (*outcomes, *converged.outcomes) if o.target == target and o.direct and o.gradients and o.norm == norm]
     right = runner.subset.right(target) & _changeable(runner, norm)
     before = runner.minimal
     try:
@@ -72,11 +76,14 @@ def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
         runner.tell(f"checks: more steps of {attack.name}", 0, 3)
         # In a cascade, what a smaller radius broke was not tried at the headline.
         broken = _broken([o for o in white if o.epsilon == headline or (runner.cascade and o.epsilon < headline)], right)
-        harder = attack.harder()
+        row = converged.row_at(norm, headline)
+        # Longer than it was run on, and at least five times as long as listed.
+        factor = max(5, 2 * row.runs[-1].steps) if row and row.runs else 5
+        harder = attack.harder(factor)
         if harder is not None:
             longer = harder.model_copy(update={"name": f"longer-{attack.name}"})
             extra = _run(runner, longer, target, headline, right & ~broken)
-            yield checks.more_steps(attack.name, headline, right & ~broken, extra)
+            yield checks.more_steps(attack.name, headline, factor, right & ~broken, extra)
         standing = right & ~_broken([o for o in white if o.epsilon <= _WIDE[norm][0]], right)
         # All images become one: what is named for it is right for as many as have that class.
         chance = float(np.bincount(runner.subset.label).max() / len(right))
@@ -132,18 +139,6 @@ def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
         if failing and not why:
             why = f"{target} classifies them rightly" if right.any() else "they are not where they were said to be"
     return checks.no_examples(looked_at, failing, why)
-
-
-def _strongest(
-    attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], norm: Norm, headline: float
-) -> tuple[AttackSpec, str] | None:
-    """The attack on gradients that broke most at the headline, and the target that it knows; the first of equals."""
-    kinds = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == norm and a.harder() is not None}
-    at_headline = [o for o in outcomes if o.attack in kinds and o.direct and o.epsilon == headline]
-    if not at_headline:
-        return None
-    best = max(at_headline, key=lambda o: int(o.broken.sum()))
-    return kinds[best.attack], best.target
 
 
 def _changeable(runner: Runner, norm: Norm) -> Bools:

@@ -9,6 +9,18 @@ from tinyrobust import assets, toml
 from tinyrobust.attacks.specs import Attack
 from tinyrobust.choices import no_such
 from tinyrobust.errors import RecipeError
+from tinyrobust.recipe.table import Table
+
+
+class Convergence(Table):
+    """When an attack has converged: fewer samples than this fall to a run of more steps from new starts.
+
+    At every epsilon of the headline's norm the strongest attack with gradients is run on: with 2, 4, 8 ... times its steps, all
+    its restarts from new random points, on the samples that still stand.
+    """
+
+    share: float = Field(0.01, gt=0, lt=1, description="Of all attacked samples: what a longer run breaks when it is the last.")
+    budget: int = Field(16, ge=2, description="No run has more than so many times the steps of the attack.")
 
 
 class Protocol(BaseModel):
@@ -17,6 +29,7 @@ class Protocol(BaseModel):
     Attributes:
         cascade: Whether an attack gets only what the ones before it left standing within its radius, as in AutoAttack (Croce
             and Hein 2020): a row then says what stands after it. Off: every attack gets every sample.
+        convergence: Whether the strongest attack is run on until it converges; absent: it is reported as it is listed.
         expectation: Whether a network that is random at inference is attacked through the mean of several passes (EOT, Athalye
             et al. 2018).
     """
@@ -26,6 +39,7 @@ class Protocol(BaseModel):
     description: str
     cascade: bool = False
     expectation: bool = True
+    convergence: Convergence | None = None
     attacks: tuple[Attack, ...] = Field(alias="attack", min_length=1)
 
     @model_validator(mode="after")

@@ -74,6 +74,42 @@ class AttackResult(Part):
     on_grid: Proportion | None = None
 
 
+class LongerRun(Part):
+    """One run of an attack that was run on.
+
+    Attributes:
+        steps: So many times those that the protocol lists.
+        standing: Samples that it was run on: those that still stood on its target.
+        broken: How many of them it broke.
+    """
+
+    steps: int
+    standing: int
+    broken: int
+
+
+class ConvergenceRow(Part):
+    """How far the strongest attack with gradients was run on at one epsilon.
+
+    Attributes:
+        target: Whose gradients it follows.
+        attack: Its name in the protocol.
+        norm: Of `epsilon`.
+        epsilon: The radius.
+        budget: The most steps of a run, as a multiple of those that the protocol lists.
+        runs: In order; none where nothing stood any more.
+        converged: Whether the last run broke less than the protocol's share of the samples.
+    """
+
+    target: str
+    attack: str
+    norm: Norm
+    epsilon: float
+    budget: int
+    runs: list[LongerRun]
+    converged: bool
+
+
 class WorstCase(Part):
     """Per-sample worst case at one epsilon: a sample counts only when no attack broke it within this radius."""
 
@@ -144,6 +180,7 @@ class RobustnessRecord(Record):
         headline: Worst case for all targets at `headline_epsilon`.
         confusion: Counts [true class][named class] of the flashed file on the whole test set, without attack; None in records
             from before it was kept.
+        convergence: How far attacks were run on beyond what the protocol lists; empty where it has no rule for that.
         checks: Everything that was looked for; a raised one makes the record unreliable.
         reliable: False when a check was raised: then the figures are not evidence of robustness.
         notes: What a reader must know that is no reason for mistrust.
@@ -171,6 +208,7 @@ class RobustnessRecord(Record):
     headline: Proportion
     golden: Golden
     confusion: list[list[int]] | None = None
+    convergence: list[ConvergenceRow] = Field(default_factory=list)
     checks: list[Check]
     reliable: bool
     notes: list[str]

@@ -65,7 +65,7 @@ class Runner:
         ]
         if self.shards and not self.cascade:  # where no attack depends on an earlier one
             for attack, epsilons in runs:
-                rows = np.flatnonzero(self._given(attack, epsilons, self._meant(attack)))
+                rows = np.flatnonzero(self._given(attack, epsilons, self._meant(attack), cascade=False))
                 self._want(attack, epsilons[-1], self._parts(rows))
         for done, (attack, epsilons) in enumerate(runs):
             self._step = (done, len(runs))
@@ -74,18 +74,22 @@ class Runner:
         self._step = (len(runs), len(runs))
         self.tell("attack: done", *self._step)
 
-    def attacked(self, attack: AttackSpec, epsilons: tuple[float, ...], among: Bools | None = None) -> list[Outcome]:
+    def attacked(
+        self, attack: AttackSpec, epsilons: tuple[float, ...], among: Bools | None = None, *, cascade: bool | None = None
+    ) -> list[Outcome]:
         """One run of an attack.
 
         Args:
             attack: Which.
             epsilons: The radius; several for an attack that looks for the nearest example.
             among: The samples [n] that count; all that the attack is meant for when absent.
+            cascade: Whether it gets only what still stands; as the protocol says when absent.
         """
         judged = self.targets.judged_by(attack)
         meant = self._meant(attack) if among is None else among
-        standing = {target: self._standing(target, attack.norm, epsilons) for target in judged}
-        given = self._given(attack, epsilons, meant)
+        cascade = self.cascade if cascade is None else cascade
+        standing = {target: self._standing(target, attack.norm, epsilons, cascade) for target in judged}
+        given = self._given(attack, epsilons, meant, cascade)
         pieces = list(self._pieces(attack, judged, epsilons[-1], np.flatnonzero(given)))
         for epsilon in epsilons:
             self._kept[attack.name, epsilon] = [piece_name(attack, epsilons[-1], number) for number in range(len(pieces))]
@@ -113,14 +117,14 @@ class Runner:
     def _meant(self, attack: AttackSpec) -> Bools:
         return np.arange(len(self.subset.label)) < (attack.samples or len(self.subset.label))
 
-    def _given(self, attack: AttackSpec, epsilons: tuple[float, ...], meant: Bools) -> Bools:
+    def _given(self, attack: AttackSpec, epsilons: tuple[float, ...], meant: Bools, cascade: bool) -> Bools:
         """Whether the attack gets samples [n]: those that stand on one of its targets, at the smallest radius."""
-        standing = [self._standing(target, attack.norm, epsilons[:1])[0] for target in self.targets.judged_by(attack)]
+        standing = [self._standing(target, attack.norm, epsilons[:1], cascade)[0] for target in self.targets.judged_by(attack)]
         return np.asarray(meant & np.logical_or.reduce(standing))
 
-    def _standing(self, target: str, norm: Norm, epsilons: tuple[float, ...]) -> list[Bools]:
+    def _standing(self, target: str, norm: Norm, epsilons: tuple[float, ...], cascade: bool) -> list[Bools]:
         """Whether samples [n] stand before the attack, at every radius."""
-        if not self.cascade:
+        if not cascade:
             return [self.subset.right(target)] * len(epsilons)
         return [self.minimal.survives(target, norm, epsilon) for epsilon in epsilons]
 

@@ -13,6 +13,7 @@ from tinyrobust.robustness.robustness_record import (
     AttackResult,
     Check,
     CleanAccuracy,
+    ConvergenceRow,
     Golden,
     MinimalDistance,
     RobustnessRecord,
@@ -41,14 +42,20 @@ class Clean:
 
 
 def summary(
-    runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], clean: Clean, checks: list[Check]
+    runner: Runner,
+    attacks: Sequence[AttackSpec],
+    outcomes: Sequence[Outcome],
+    convergence: Sequence[ConvergenceRow],
+    clean: Clean,
+    checks: list[Check],
 ) -> RobustnessRecord:
     """The record of an evaluation.
 
     Args:
         runner: After all attacks.
         attacks: Those attacks.
-        outcomes: What they found.
+        outcomes: What they found, and what they found when they were run on.
+        convergence: How far they were run on.
         clean: What the targets say without attack.
         checks: All of them.
     """
@@ -80,6 +87,7 @@ def summary(
             checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
         ),
         confusion=clean.confusion,
+        convergence=list(convergence),
         checks=checks,
         reliable=not any(check.raised for check in checks),
         notes=targets.notes,

@@ -70,8 +70,14 @@ class AttackSpec(Table):
         """Everything that decides what the attack does, for the record."""
         return self.model_dump(exclude=set(AttackSpec.model_fields), exclude_none=True)
 
-    def harder(self) -> Self | None:
-        """The same attack with five times the steps and one more restart; None where it has no steps."""
+    def longer(self, factor: int) -> Self | None:
+        """The same attack with `factor` times the steps; None where it has no steps."""
+        del factor
+        return None
+
+    def harder(self, factor: int = 5) -> Self | None:
+        """The same attack with `factor` times the steps and one more restart; None where it has no steps."""
+        del factor
         return None
 
     def build(

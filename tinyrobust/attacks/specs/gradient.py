@@ -40,9 +40,13 @@ class Pgd(GradientSpec):
         """Length of a step as a share of epsilon; by default 2.5 / steps, 1 at most (Madry et al. 2018, section 5)."""
         return min(1.0, 2.5 / self.steps) if self.relative_step is None else self.relative_step
 
-    def harder(self) -> Self:
+    def longer(self, factor: int) -> Self:
+        """More steps."""
+        return self.model_copy(update={"steps": factor * self.steps})
+
+    def harder(self, factor: int = 5) -> Self:
         """More steps and one more start."""
-        return self.model_copy(update={"steps": 5 * self.steps, "random_starts": self.random_starts + 1})
+        return self.longer(factor).model_copy(update={"random_starts": self.random_starts + 1})
 
 
 class StepwiseSpec(GradientSpec):
@@ -51,9 +55,13 @@ class StepwiseSpec(GradientSpec):
     steps: int = Field(100, ge=1, description="Steps a run.")
     restarts: int = Field(1, ge=1, description="Runs, each from a random point.")
 
-    def harder(self) -> Self:
+    def longer(self, factor: int) -> Self:
+        """More steps."""
+        return self.model_copy(update={"steps": factor * self.steps})
+
+    def harder(self, factor: int = 5) -> Self:
         """More steps and one more restart."""
-        return self.model_copy(update={"steps": 5 * self.steps, "restarts": self.restarts + 1})
+        return self.longer(factor).model_copy(update={"restarts": self.restarts + 1})
 
 
 class Apgd(StepwiseSpec):

@@ -1,0 +1,99 @@
+"""Attacks that have not converged are run on, not reported: more steps from new starts, until those break next to nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tinyrobust.attacks.specs import AttackSpec, Norm
+from tinyrobust.robustness.outcomes import Outcome
+from tinyrobust.robustness.protocol import Convergence
+from tinyrobust.robustness.robustness_record import ConvergenceRow, LongerRun
+from tinyrobust.robustness.runner import Runner
+
+_GROWTH = 2
+
+
+@dataclass(frozen=True)
+class Converged:
+    """What running on came to.
+
+    Attributes:
+        outcomes: A row for every longer run, on the samples that still stood: they count for the figures.
+        rows: What was spent at every epsilon, and whether it was enough.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    rows: tuple[ConvergenceRow, ...] = ()
+
+    def row_at(self, norm: Norm, epsilon: float) -> ConvergenceRow | None:
+        """What was spent at one epsilon; None where no attack was run on."""
+        return next((row for row in self.rows if (row.norm, row.epsilon) == (norm, epsilon)), None)
+
+
+def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> Converged:
+    """Runs the strongest gradient attack on, at every epsilon of the headline's norm, as the protocol's rule says.
+
+    Each run has twice the steps of the one before, all restarts from new random points, and only the samples that stand on the
+    attack's own target after everything so far. It ends when a run breaks less than the rule's share of all attacked samples.
+
+    Args:
+        runner: After all attacks of the protocol.
+        attacks: Those attacks.
+        outcomes: What they found.
+    """
+    rule = runner.job.plan.protocol.convergence
+    if rule is None:
+        return Converged()
+    norm = runner.job.plan.headline_norm
+    longer: list[Outcome] = []
+    rows = []
+    for epsilon in sorted({outcome.epsilon for outcome in outcomes if outcome.norm == norm and outcome.gradients}):
+        strongest = strongest_attack(attacks, outcomes, norm, epsilon)
+        if strongest is None:
+            continue
+        runs = list(_longer_runs(runner, *strongest, epsilon, rule))
+        longer += (outcome for outcome, _ in runs)
+        attack, target = strongest
+        rows.append(
+            ConvergenceRow(
+                target=target,
+                attack=attack.name,
+                norm=norm,
+                epsilon=epsilon,
+                budget=rule.budget,
+                runs=[run for _, run in runs],
+                converged=not runs or runs[-1][1].broken < rule.share * len(runner.subset.label),
+            )
+        )
+    return Converged(tuple(longer), tuple(rows))
+
+
+def strongest_attack(
+    attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], norm: Norm, epsilon: float
+) -> tuple[AttackSpec, str] | None:
+    """The attack with gradients and steps that broke most at an epsilon, and the target that it knows; the first of equals."""
+    able = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == norm and a.longer(_GROWTH) is not None}
+    direct = [o for o in outcomes if o.attack in able and o.direct and o.epsilon == epsilon]
+    if not direct:
+        return None
+    best = max(direct, key=lambda o: int(o.broken.sum()))
+    return able[best.attack], best.target
+
+
+def _longer_runs(
+    runner: Runner, attack: AttackSpec, target: str, epsilon: float, rule: Convergence
+) -> Iterator[tuple[Outcome, LongerRun]]:
+    factor = _GROWTH
+    while factor <= rule.budget:
+        standing = int(runner.minimal.survives(target, attack.norm, epsilon).sum())
+        longer = attack.longer(factor)
+        if not standing or longer is None:
+            return
+        # The name makes the draws: starts that no run before had.
+        alone = longer.model_copy(update={"name": f"{attack.name}-x{factor}", "transfer_to": (), "samples": None})
+        runner.tell(f"attack: {alone.name} at epsilon {epsilon:.4g}, until it converges", factor, rule.budget)
+        outcome = next(o for o in runner.attacked(alone, (epsilon,), cascade=True) if o.target == target)
+        broken = int(outcome.broken.sum())
+        yield outcome, LongerRun(steps=factor, standing=standing, broken=broken)
+        if broken < rule.share * len(runner.subset.label):
+            return
+        factor *= _GROWTH
