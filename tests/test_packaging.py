@@ -15,7 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 # What a copy of the checkout leaves out: what git ignores, and hidden files. A stale build/ would hide that a file is missing.
-_NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
+_NOT_SOURCE = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "model_data.*", "model_frontend*.h"
+)
 
 
 def _run(*command: str | Path, cwd: Path) -> str:

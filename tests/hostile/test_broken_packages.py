@@ -11,7 +11,7 @@ import pytest
 
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 
-_SAID = "tflite-micro is installed, but its import fails (ImportError: this yaml is broken)"
+_SAID = "tflite-micro is installed, but its import fails (ImportError in yaml: this yaml is broken)"
 
 
 @pytest.fixture(scope="module")

@@ -253,6 +253,7 @@ class _ForkServer:
         return ours
 
     def _imported(self) -> str:
+        """Waits for the first message: why the runtime cannot be imported, empty when it can."""
         try:
             self._control.settimeout(_IMPORT)
             failure = cast("Answer", receive(self._control, 0)[0]).get("error", "")

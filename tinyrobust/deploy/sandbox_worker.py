@@ -257,6 +257,15 @@ def _supervise(line: socket.socket, runtime: Runtime) -> None:
         send(line, Answer(ended=os.waitstatus_to_exitcode(status)))
 
 
+def _reason(error: Exception) -> str:
+    """What an import raised, in a line, and in which module."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "?") if trace is not None else "?"
+    return f"{type(error).__name__} in {module}: {' '.join(str(error).split())[:500]}"
+
+
 def main(descriptor: str, name: str) -> None:
     """The fork server: says whether the runtime can be imported, then forks a supervisor and a sandbox for every socket.
 
@@ -268,7 +277,7 @@ def main(descriptor: str, name: str) -> None:
     try:
         runtime = _RUNTIMES[name]()
     except Exception as error:  # an import runs anybody's code: it may raise anything
-        send(control, Answer(error=f"{type(error).__name__}: {error}"[:1000]))
+        send(control, Answer(error=_reason(error)))
         return
     send(control, Answer())
     while True:
