@@ -12,9 +12,11 @@ SETTINGS := pyproject.toml setup.cfg
 # For the tests that compile firmware and run it on an emulated board, and for those that have words spoken.
 APT_PACKAGES := g++ espeak-ng flite gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 
-# What a model of the zoo has beside its recipe: all of it from one run.
-ARTEFACTS := README.md model.tflite model_data.cc model_data.h frontend.json model_frontend.h model_frontend_vectors.h \
-	footprint.json parity.json robustness.json robustness-waveform.json detection.json
+# What a model of the zoo has beside its recipe: all of it from one run. What `tinyrobust export` makes of these files is not
+# kept; generated.sha256 has its hashes, so that a test can tell whether it still makes the same.
+ARTEFACTS := README.md model.tflite frontend.json footprint.json parity.json robustness.json robustness-waveform.json \
+	detection.json
+GENERATED := model_data.cc model_data.h model_frontend.h model_frontend_vectors.h
 
 export PIP_ROOT_USER_ACTION = ignore
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -39,7 +41,8 @@ test-slow: .venv/.dev ## Run the tests that train for minutes
 
 zoo: .venv/.run ## Train a model of models/ and put what it leaves beside its recipe; MODEL=kws-dscnn
 	run=$$($(BIN)/tinyrobust run $(MODEL) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["run"])') && \
-	for file in $(ARTEFACTS); do test ! -e $$run/$$file || cp $$run/$$file models/$(MODEL)/; done
+	for file in $(ARTEFACTS); do test ! -e $$run/$$file || cp $$run/$$file models/$(MODEL)/; done && \
+	(cd $$run && ls $(GENERATED) 2>/dev/null | xargs sha256sum) > models/$(MODEL)/generated.sha256
 
 lint: .venv/.dev ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .

@@ -26,23 +26,19 @@ import numpy.typing as npt
 from art.attacks import evasion as art
 from sklearn.datasets import load_digits
 
-from tinyrobust.attacks.apgd import AutoProjectedGradient
-from tinyrobust.attacks.boundary import Boundary
-from tinyrobust.attacks.cw import CarliniWagner
-from tinyrobust.attacks.deepfool import DeepFool
-from tinyrobust.attacks.estimator import CompiledClassifier
-from tinyrobust.attacks.hopskipjump import HopSkipJump
-from tinyrobust.attacks.norms import Norm, distance
-from tinyrobust.attacks.pgd import FastGradient, ProjectedGradient
+from tinyrobust.attacks import specs
+from tinyrobust.attacks.estimator import GraphClassifier
+from tinyrobust.attacks.norms import distance
 from tinyrobust.attacks.seeds import seeded
-from tinyrobust.attacks.square import Square
-from tinyrobust.attacks.zoo import ZeroOrder
+from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.recipe.train import Train
-from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.learner import compiled
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 POINT = 0.01
 CLASSES = 10
+_FGSM = {"kind": "adversarial", "perturbation": {"kind": "fgsm", "epsilon": 0.15}}
+ADVERSARIAL = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0, objective=(_FGSM,))
 ART_NORM = {"linf": math.inf, "l2": 2, "l1": 1}
 RADII: dict[Norm, tuple[float, ...]] = {"linf": (0.05, 0.1, 0.15), "l2": (0.4, 0.8), "l1": (1.5, 3.0), "l0": (2, 5, 10)}
 Make = Callable[..., Any]
@@ -102,8 +98,8 @@ def _ball(ours: Make, arts: Make, *norms: Norm, seeds: int = 1, share: float = 1
     return {norm: Pair(norm, ours, arts, RADII[norm], seeds=seeds, share=share, targeted=targeted) for norm in norms}
 
 
-def _pgd(target: Any, **settings: Any) -> Any:
-    return ProjectedGradient(target, steps=20, relative_step=1 / 8, drop=False, **settings)
+def _ours(spec: type[AttackSpec], *, drop: bool = False, **fields: object) -> Make:
+    return lambda target, *, norm, epsilon, **run: spec.of(norm=norm, **fields).build(target, epsilon, drop=drop, **run)
 
 
 def _art_pgd(target: Any, *, norm: Norm, epsilon: float, targeted: bool = False) -> Any:
@@ -117,20 +113,22 @@ def _apgd(loss: str, arts: str | None, steps: int) -> tuple[Make, Make]:
         settings = {"eps": epsilon, "eps_step": 2 * epsilon, "max_iter": steps, "nb_random_init": 1, "loss_type": arts}
         return art.AutoProjectedGradientDescent(target, norm=ART_NORM[norm], batch_size=1024, verbose=False, **settings)
 
-    return lambda target, **settings: AutoProjectedGradient(target, loss=loss, steps=steps, drop=False, **settings), theirs
+    return _ours(specs.Apgd, loss=loss, steps=steps), theirs
 
 
-def _nearest(kind: str, norm: Norm, ours: dict[str, Any], share: float = 1.0, seeds: int = 1, **arts: Any) -> Pair:
+def _nearest(
+    spec: type[AttackSpec],
+    theirs: Make,
+    norm: Norm,
+    ours: dict[str, Any],
+    arts: dict[str, Any],
+    share: float = 1.0,
+    seeds: int = 1,
+) -> Pair:
     """Attacks for the nearest example; their settings."""
-    mine = {"carlini": CarliniWagner, "deepfool": DeepFool, "boundary": Boundary, "hop": HopSkipJump, "zoo": ZeroOrder}[kind]
-    carlini = {"l2": art.CarliniL2Method, "linf": art.CarliniLInfMethod, "l0": art.CarliniL0Method}
-    other = {"deepfool": art.DeepFool, "boundary": art.BoundaryAttack, "hop": art.HopSkipJump, "zoo": art.ZooAttack}
-    theirs = carlini[norm] if kind == "carlini" else other[kind]
-    if kind == "hop":
-        arts["norm"] = ART_NORM[norm]
     return Pair(
         norm,
-        lambda target, norm, epsilon, seed: mine(target, norm=norm, seed=seed, **ours),  # noqa: ARG005 - one signature for all
+        _ours(spec, drop=True, **ours),
         lambda target, norm, epsilon: theirs(target, verbose=False, **arts),  # noqa: ARG005 - one signature for all
         {"linf": (0.05, 0.1, 0.2), "l2": (0.3, 0.5, 0.8, 1.2), "l1": (), "l0": (2.0, 5.0, 10.0)}[norm],
         nearest=True,
@@ -143,42 +141,51 @@ def _pairs() -> Iterator[tuple[str, dict[Norm, Pair]]]:
     yield (
         "fgm",
         _ball(
-            lambda target, **settings: FastGradient(target, drop=False, **settings),
+            _ours(specs.Fgsm),
             lambda target, *, norm, epsilon: art.FastGradientMethod(target, norm=ART_NORM[norm], eps=epsilon, batch_size=1024),
             *("linf", "l2", "l1"),
         ),
     )
     # Random starts: measured, one run on 300 digits has a standard deviation of half a point, on either side.
-    yield "pgd", _ball(_pgd, _art_pgd, "linf", "l2", "l1", seeds=10)
+    pgd = _ours(specs.Pgd, steps=20, relative_step=1 / 8)
+    yield "pgd", _ball(pgd, _art_pgd, "linf", "l2", "l1", seeds=10)
     towards = lambda make: lambda target, **settings: make(target, targeted=True, **settings)  # noqa: E731
-    yield "pgd-targeted", _ball(towards(_pgd), towards(_art_pgd), "linf", "l2", seeds=3, targeted=True)
+    yield "pgd-targeted", _ball(towards(pgd), towards(_art_pgd), "linf", "l2", seeds=3, targeted=True)
     yield "apgd-ce", _ball(*_apgd("ce", None, 40), "linf", "l2", "l1", seeds=2)
     yield "apgd-dlr", _ball(*_apgd("dlr", "difference_logits_ratio", 20), "linf", "l2", seeds=2)
-    square = lambda target, **settings: Square(target, iterations=200, **settings)  # noqa: E731
+    square = _ours(specs.Square, drop=True, iterations=200)
     art_square = lambda target, *, norm, epsilon: art.SquareAttack(  # noqa: E731
         target, norm=ART_NORM[norm], eps=epsilon, max_iter=200, nb_restarts=1, p_init=0.8, batch_size=1024, verbose=False
     )
     yield "square", _ball(square, art_square, "linf", "l2", seeds=2)
     # ART's attacks for the nearest example have their default budgets, which ours stay below: see the passes.
-    yield "deepfool", {"l2": _nearest("deepfool", "l2", {"steps": 50}, max_iter=50, batch_size=100)}
+    arts = {"max_iter": 50, "batch_size": 100}
+    yield "deepfool", {"l2": _nearest(specs.DeepFool, art.DeepFool, "l2", {"steps": 50}, arts)}
+    long, short, arts = {"steps": 20, "searches": 9}, {"steps": 10, "searches": 5}, {"batch_size": 100}
     yield (
         "carlini",
         {
-            "l2": _nearest("carlini", "l2", {"steps": 20, "searches": 9}, batch_size=100),
-            "linf": _nearest("carlini", "linf", {"steps": 10, "searches": 5}, share=0.1, batch_size=100),
-            "l0": _nearest("carlini", "l0", {"steps": 20, "searches": 9}, share=0.03, batch_size=100),
+            "l2": _nearest(specs.CarliniWagner, art.CarliniL2Method, "l2", long, arts),
+            "linf": _nearest(specs.CarliniWagner, art.CarliniLInfMethod, "linf", short, arts, share=0.1),
+            "l0": _nearest(specs.CarliniWagner, art.CarliniL0Method, "l0", long, arts, share=0.03),
         },
     )
     walk = {"max_iter": 60, "num_trial": 10, "sample_size": 10, "targeted": False}
-    boundary = {"steps": 60, "trials": 10, "samples": 10}
-    yield "boundary", {"l2": _nearest("boundary", "l2", boundary, share=0.2, seeds=3, **walk)}
+    boundary = {"steps": 60, "trials": 10, "directions": 10}
+    yield "boundary", {"l2": _nearest(specs.Boundary, art.BoundaryAttack, "l2", boundary, walk, share=0.2, seeds=3)}
     hop = {"steps": 6, "queries": 300, "first_queries": 50}
     arts = {"max_iter": 6, "max_eval": 300, "init_eval": 50}
-    yield "hop-skip-jump", {norm: _nearest("hop", norm, hop, share=0.2, **arts) for norm in ("l2", "linf")}
+    norms: tuple[Norm, ...] = ("l2", "linf")
+    hops = {
+        norm: _nearest(specs.HopSkipJump, art.HopSkipJump, norm, hop, {"norm": ART_NORM[norm], **arts}, share=0.2)
+        for norm in norms
+    }
+    yield "hop-skip-jump", hops
     zoo = {"steps": 40, "searches": 2, "coordinates": 64, "learning_rate": 0.1, "constant": 1.0}
     arts = {"max_iter": 40, "binary_search_steps": 2, "nb_parallel": 64, "learning_rate": 0.1, "initial_const": 1.0}
     # Without `abort_early`: ART's gives up when its loss has not fallen for a while, and leaves budget unspent.
-    yield "zoo", {"l2": _nearest("zoo", "l2", zoo, share=0.2, use_resize=False, abort_early=False, **arts)}
+    arts |= {"use_resize": False, "abort_early": False}
+    yield "zoo", {"l2": _nearest(specs.Zoo, art.ZooAttack, "l2", zoo, arts, share=0.2)}
 
 
 PAIRS: dict[str, Pair] = {f"{name}-{norm}": pair for name, pairs in _pairs() for norm, pair in pairs.items()}
@@ -189,7 +196,7 @@ def compare(pair: Pair, target: Any, x: npt.NDArray[np.float32], y: npt.NDArray[
 
     Args:
         pair: The two attacks.
-        target: The network; a `CompiledClassifier`.
+        target: The network, as `white_box` makes it.
         x: Images [n, ...] in [0, 1].
         y: Their classes [n].
     """
@@ -244,10 +251,16 @@ def digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     return images.astype(np.float32), known.target[order].astype(np.int64)
 
 
+def white_box(network: keras.Model) -> GraphClassifier:
+    """A network from images in [0, 1] to logits as a target without a memory of answers: every question counts."""
+    shape, classes = tuple(network.input_shape[1:]), int(network.output_shape[-1])
+    return GraphClassifier(lambda x: network(x, training=False), shape, classes)
+
+
 def networks(images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, keras.Model]:
     """Two networks of one architecture on 8x8 digits: undefended, and after fast adversarial training at epsilon 0.15."""
     made = {}
-    for name, objectives in (("undefended", []), ("adversarially trained", [FastAdversarial(0.15)])):
+    for name, settings in (("undefended", None), ("adversarially trained", ADVERSARIAL)):
         keras.utils.set_random_seed(0)
         layers = [
             keras.layers.Conv2D(12, 3, padding="same", activation="relu"),
@@ -257,8 +270,8 @@ def networks(images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> 
             keras.layers.Dense(CLASSES),
         ]
         network = keras.Sequential([keras.Input((8, 8, 1)), *layers])
-        if objectives:
-            settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0)
+        if settings:
+            objectives = build_objectives(settings.objectives, Supplies())
             compiled(network, objectives, settings, 15 * 19).fit(images, labels, batch_size=64, epochs=15, verbose=0)
         else:
             network.compile(keras.optimizers.Adam(5e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -299,7 +312,7 @@ def main() -> int:
     x, y = images[1200 : 1200 + options.samples], labels[1200 : 1200 + options.samples]
     good = True
     for name, network in networks(images[:1200], labels[:1200]).items():
-        target = CompiledClassifier(network)
+        target = white_box(network)
         print(f"\n## Digits, {name}: {100 * np.mean(target.predict(x).argmax(axis=1) == y):.1f} % right\n")
         chosen = options.attack or PAIRS
         good = show((attack, compare(PAIRS[attack], target, x, y)) for attack in chosen) and good

@@ -6,15 +6,8 @@ from typing import Any
 
 from art.attacks import evasion as art
 
-from tinyrobust.attacks.apgd import AutoProjectedGradient
-from tinyrobust.attacks.boundary import Boundary
-from tinyrobust.attacks.cw import CarliniWagner
-from tinyrobust.attacks.deepfool import DeepFool
-from tinyrobust.attacks.hopskipjump import HopSkipJump
-from tinyrobust.attacks.norms import Norm
-from tinyrobust.attacks.pgd import ProjectedGradient
-from tinyrobust.attacks.square import Square
-from tinyrobust.attacks.zoo import ZeroOrder
+from tinyrobust.attacks import specs
+from tinyrobust.attacks.specs import AttackSpec, Norm
 
 
 @dataclass(frozen=True)
@@ -22,8 +15,7 @@ class Case:
     """One attack of ours and ART's; both at a radius, or for the nearest example.
 
     Attributes:
-        norm: Of the radius.
-        ours: From target, radius and further settings to an attack.
+        ours: Its spec.
         arts: From classifier, radius and number of images to an attack.
         leaves: Whether broken samples leave on both sides: ART's Square sees to that itself.
         goals: How many times faster on digits and on CIFAR-10; None: not named.
@@ -31,13 +23,17 @@ class Case:
         gradients: Whether its rate is compared with that of raw gradients: it takes one a step, forward and back.
     """
 
-    norm: Norm
-    ours: Callable[..., Any]
+    ours: AttackSpec
     arts: Callable[..., Any]
     goals: tuple[float | None, float | None]
     images: tuple[int, int] = (64, 64)
     gradients: bool = False
     leaves: bool = False
+
+    @property
+    def norm(self) -> Norm:
+        """Of the radius."""
+        return self.ours.norm
 
 
 def _pgd(classifier: Any, epsilon: float, n: int) -> Any:
@@ -64,59 +60,51 @@ _CARLINI = {"max_iter": 100, "binary_search_steps": 3}
 
 CASES: dict[str, Case] = {
     "pgd-20": Case(
-        "linf",
-        lambda target, epsilon, **more: ProjectedGradient(target, epsilon=epsilon, steps=20, relative_step=1 / 8, **more),
+        specs.Pgd.of(steps=20, relative_step=1 / 8),
         _pgd,
         (12, 5),
         gradients=True,
     ),
     "apgd-ce-20": Case(
-        "linf",
-        lambda target, epsilon, **more: AutoProjectedGradient(target, epsilon=epsilon, steps=20, **more),
+        specs.Apgd.of(steps=20),
         _apgd,
         (12, 5),
         gradients=True,
     ),
     "carlini-l2": Case(
-        "l2",
-        lambda target, _, **more: CarliniWagner(target, steps=100, searches=3, **more),
+        specs.CarliniWagner.of(steps=100, searches=3),
         lambda classifier, _, n: art.CarliniL2Method(classifier, batch_size=n, verbose=False, **_CARLINI),
         (50, 20),
         (16, 2),
         gradients=True,
     ),
     "deepfool-50": Case(
-        "l2",
-        lambda target, _, **more: DeepFool(target, steps=50, **more),
+        specs.DeepFool.of(steps=50),
         lambda classifier, _, n: art.DeepFool(classifier, max_iter=50, batch_size=n, verbose=False),
         (10, 10),
         (64, 16),
     ),
     "square-200": Case(
-        "linf",
-        lambda target, epsilon, **more: Square(target, epsilon=epsilon, iterations=200, **more),
+        specs.Square.of(iterations=200),
         _art_square,
         (3, 3),
         (64, 32),
         leaves=True,
     ),
     "boundary-20": Case(
-        "l2",
-        lambda target, _, **more: Boundary(target, steps=20, trials=10, samples=10, **more),
+        specs.Boundary.of(steps=20, trials=10, directions=10),
         lambda classifier, _, n: art.BoundaryAttack(classifier, verbose=False, **_WALK),  # noqa: ARG005 - one signature for all
         (10, 10),
         (64, 24),
     ),
     "hop-skip-jump-6": Case(
-        "l2",
-        lambda target, _, **more: HopSkipJump(target, steps=6, queries=300, first_queries=50, **more),
+        specs.HopSkipJump.of(steps=6, queries=300, first_queries=50),
         lambda classifier, _, n: art.HopSkipJump(classifier, verbose=False, **_HOP),  # noqa: ARG005 - one signature for all
         (None, None),
         (64, 24),
     ),
     "zoo-10": Case(
-        "l2",
-        lambda target, _, **more: ZeroOrder(target, steps=10, searches=2, coordinates=64, **more),
+        specs.Zoo.of(steps=10, searches=2, coordinates=64),
         lambda classifier, _, n: art.ZooAttack(classifier, **_ZOO),  # noqa: ARG005 - one signature for all
         (10, 10),
         (64, 8),

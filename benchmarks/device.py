@@ -132,7 +132,7 @@ def trained(folder: Path) -> Path:
 
     settings = [
         "train.epochs=4",
-        "train.stochastic.starts=[0.0, 0.25, 0.5, 0.75]",
+        "precision.rule.-1.weights.starts=[0.0, 0.25, 0.5, 0.75]",
         "export.accuracy_drop=10",
         "export.agreement=0.8",
     ]

@@ -10,8 +10,9 @@ import argparse
 from pathlib import Path
 
 import tinyrobust
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.cli import console
-from tinyrobust.robustness.robustness_record import AttackResult, Norm, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import AttackResult, Proportion, RobustnessRecord
 
 PROTOCOLS = ("paper", "adaptive")
 _Row = tuple[str, str]

@@ -26,11 +26,12 @@ from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.networks.catalog import build
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.recipe.speech import SILENCE, UNKNOWN, Masks, Speech
 from tinyrobust.robustness.statistics import wilson
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
-from tinyrobust.training.objectives import CrossEntropy
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 FOLDS, COPIES = 2, 4
 _SPEAKERS = 4  # one in so many is held out
@@ -93,8 +94,8 @@ def trained(dataset: Dataset, resolved: Recipe, folder: Path, progress: Progress
     """The recipe's network in float, after its epochs on the labels."""
     seed_everything(resolved.seed)
     network = build(resolved, dataset.input_shape, len(dataset.classes))
-    objective = CrossEntropy(resolved.train.label_smoothing)
-    return fit(network, [objective], dataset, resolved, FitFiles.in_folder(folder, "train"), progress=progress)
+    objectives = build_objectives(LABELS, Supplies(resolved.seed, resolved.train.label_smoothing))
+    return fit(network, objectives, dataset, resolved, FitFiles.in_folder(folder, "train"), progress=progress)
 
 
 def noisy_copies(dataset: Dataset, resolved: Recipe, progress: Progress) -> np.ndarray:

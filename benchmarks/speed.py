@@ -36,19 +36,19 @@ from art.estimators.classification import TensorFlowV2Classifier
 from cases import CASES, Case
 from clock import Clock
 
-from tinyrobust.attacks.estimator import CompiledClassifier, GraphClassifier
-from tinyrobust.attacks.norms import Norm, distance
+from tinyrobust.attacks.estimator import GraphClassifier
+from tinyrobust.attacks.norms import distance
 from tinyrobust.attacks.seeds import seeded
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.data import load
 from tinyrobust.data.arrays import scale
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.pipeline.folder import read
-from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe.precision import Precision
-from tinyrobust.recipe.train import Train
 from tinyrobust.robustness.targets import KerasTarget
-from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.learner import compiled
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 RAW_SHARE = 0.9  # of the raw rate of compiled gradients, held on CIFAR-10: a prototype had 0.999
 ENOUGH = 15.0  # seconds of one side, after which it is not measured again
@@ -82,7 +82,7 @@ class Sides:
     """
 
     ours: KerasTarget
-    bare: CompiledClassifier
+    bare: GraphClassifier
     loaded: Any
     frozen: Any
 
@@ -95,7 +95,7 @@ def measured(bench: Bench, case: Case, sides: Sides, repeats: int) -> tuple[list
 
     def mine(drop: bool, seed: int, images: Floats = x, labels: Floats = label) -> Floats:
         sides.ours.forget()  # what was asked in an earlier turn would be answered from memory
-        return case.ours(sides.ours, radius, norm=case.norm, drop=drop, seed=seed).generate(images, labels)
+        return case.ours.build(sides.ours, radius, drop=drop, seed=seed).generate(images, labels)
 
     many = np.resize(x, (max(256, 2**18 // x[0].size), *x.shape[1:]))  # a batch as the estimator makes it
     works: dict[str, Callable[[int], Any]] = {
@@ -174,7 +174,7 @@ def _standing(target: GraphClassifier, found: Floats, x: Floats, y: Any, norm: N
 def show(bench: Bench, names: Sequence[str], repeats: int) -> bool:
     """Prints the table of one network; whether all goals are met."""
     frozen = freeze(bench.model)
-    bare = CompiledClassifier(frozen)
+    bare = attacks.white_box(frozen)
     sides = Sides(KerasTarget(frozen), bare, _art(bench.model, bare), _art(frozen, bare))
     right = 100 * np.mean(bare.predict(bench.x).argmax(axis=1) == bench.y)
     radii = ", ".join(f"{norm} {radius:.4g}" for norm, radius in bench.radii.items())
@@ -221,8 +221,8 @@ def digits() -> Bench:
     x = layers.relu("conv2")(layers.norm("conv2")(layers.conv("conv2", 24, 3, strides=2)(x)))
     x = layers.relu("dense")(layers.norm("dense")(layers.dense("dense", 32)(keras.layers.Flatten()(x))))
     network = keras.Model(image, layers.dense("logits", attacks.CLASSES, bias=True)(x))
-    settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0)
-    learner = compiled(network, [FastAdversarial(0.15)], settings, 15 * 19)
+    settings = attacks.ADVERSARIAL
+    learner = compiled(network, build_objectives(settings.objectives, Supplies()), settings, 15 * 19)
     learner.fit(images[:1200], labels[:1200], batch_size=64, epochs=15, verbose=0)
     return Bench("Digits, ternary, adversarially trained", 0, network, images[1200:], labels[1200:], {"linf": 0.1, "l2": 0.8})
 

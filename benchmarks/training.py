@@ -33,13 +33,14 @@ from tinyrobust import recipe as recipes
 from tinyrobust.data import Split, load
 from tinyrobust.data.batches import Batches
 from tinyrobust.networks.catalog import build
-from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_fraction
+from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_declared
 from tinyrobust.quantizers.weights import StochasticTernary
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.training.fit import seed_everything
 from tinyrobust.training.learner import compiled
-from tinyrobust.training.objectives import CrossEntropy
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 STOCK = {QuantConv2D: qkeras.QConv2D, QuantDepthwiseConv2D: qkeras.QDepthwiseConv2D, QuantDense: qkeras.QDense}
 GOALS = (
@@ -88,7 +89,7 @@ def measure(recipe: Recipe, images: Split, rounds: int) -> dict[str, Best]:
     batches = Batches(images, recipe.data.augment, recipe.train.batch_size, recipe.seed)
     shape, classes = images.x.shape[1:], int(images.y.max()) + 1
     ours = build(recipe, shape, classes)
-    set_fraction(ours, 0.5)
+    set_declared(ours, "quantized_fraction", 0.5)
     networks = {
         "float": build(recipe.model_copy(update={"precision": FLOAT}), shape, classes),
         "stochastic ternary": ours,
@@ -111,7 +112,8 @@ def measure(recipe: Recipe, images: Split, rounds: int) -> dict[str, Best]:
 def _step(network: keras.Model, recipe: Recipe, x: Any, y: Any) -> Callable[[], Any]:
     """One optimizer step on the batch; traced and warm."""
     seed_everything(recipe.seed)
-    learner = compiled(network, [CrossEntropy(recipe.train.label_smoothing)], recipe.train, 10_000)
+    objectives = build_objectives(LABELS, Supplies(recipe.seed, recipe.train.label_smoothing))
+    learner = compiled(network, objectives, recipe.train, 10_000)
     for _ in range(2):
         learner.train_on_batch(x, y)
     return lambda: learner.train_on_batch(x, y)

@@ -2,17 +2,16 @@
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from tinyrobust.workers import THREADS
+from tinyrobust.execution.processor import THREADS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Sums split among another number of threads train another network: with one, machines differ less.
@@ -84,7 +83,7 @@ class DigitsNet:
 
 
 @pytest.fixture(scope="session")
-def digits_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
+def digits_net(converted: Callable[..., Path]) -> DigitsNet:
     """Undefended, about 97 % right; outputs logits; trained in two seconds."""
     import keras
 
@@ -93,29 +92,30 @@ def digits_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(5e-3), loss)
     model.fit(x[:1200], y[:1200], epochs=12, batch_size=64, verbose=0)
-    return DigitsNet(model, _int8(model, x, tmp_path_factory), images[1200:], y[1200:])
+    return DigitsNet(model, converted(model, x[:100], name="digits"), images[1200:], y[1200:])
 
 
 @pytest.fixture(scope="session")
-def robust_net(digits_net: DigitsNet, tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
+def robust_net(digits_net: DigitsNet, converted: Callable[..., Path]) -> DigitsNet:
     """The architecture of `digits_net` after fast adversarial training at epsilon 0.15: about 98 % right; three seconds."""
     import keras
 
     from tinyrobust.recipe.train import Train
-    from tinyrobust.training.adversarial import FastAdversarial
     from tinyrobust.training.learner import compiled
+    from tinyrobust.training.objectives import Supplies, build_objectives
 
     x, y, images = _digits()
     keras.utils.set_random_seed(0)
     model = keras.models.clone_model(digits_net.model)
-    settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0)
-    learner = compiled(model, [FastAdversarial(0.15)], settings, 15 * 19)
+    objective = {"kind": "adversarial", "perturbation": {"kind": "fgsm", "epsilon": 0.15}}
+    settings = Train(epochs=15, learning_rate=5e-3, weight_decay=0.0, objective=(objective,))
+    learner = compiled(model, build_objectives(settings.objectives, Supplies()), settings, 15 * 19)
     learner.fit(x[:1200], y[:1200], batch_size=64, epochs=15, verbose=0)
-    return DigitsNet(model, _int8(model, x, tmp_path_factory), images[1200:], y[1200:])
+    return DigitsNet(model, converted(model, x[:100], name="digits"), images[1200:], y[1200:])
 
 
 @pytest.fixture(scope="session")
-def distilled_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
+def distilled_net(converted: Callable[..., Path]) -> DigitsNet:
     """Defensively distilled at T = 50 (Papernot et al. 2016), with ReLU6: undefended in truth, but its gradients vanish."""
     import keras
 
@@ -129,7 +129,7 @@ def distilled_net(tmp_path_factory: pytest.TempPathFactory) -> DigitsNet:
 
     teacher = fitted(np.eye(10)[y[:1200]])
     model = fitted(keras.ops.convert_to_numpy(keras.ops.softmax(teacher(x[:1200]) / 50)))
-    return DigitsNet(model, _int8(model, x, tmp_path_factory), images[1200:], y[1200:])
+    return DigitsNet(model, converted(model, x[:100], name="digits"), images[1200:], y[1200:])
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -156,30 +156,58 @@ def _digits_network(activation: str) -> Any:
     return keras.Sequential([keras.Input((8, 8, 1)), *layers])
 
 
-def _int8(model: Any, x: np.ndarray, folders: pytest.TempPathFactory) -> Path:
-    import keras
-    import tensorflow as tf
-
-    single = keras.Input((8, 8, 1), batch_size=1)
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, model(single)))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([x[i : i + 1]] for i in range(100))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    path = folders.mktemp("digits-net") / "digits.tflite"
-    path.write_bytes(converter.convert())
-    return path
+Scheme = Literal["int8", "uint8", "per tensor", "int16 activations", "float16", "dynamic range"]
 
 
 @pytest.fixture(scope="session")
-def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`converted(model, images)`: a Keras model as a `.tflite`, int8 and calibrated on these images; float without images.
+
+    `batch` is what the file takes at a time, None what the model says. A `scheme` is another kind of quantization.
+    """
+    import keras
+    import tensorflow as tf
+
+    def convert(
+        model: Any,
+        images: np.ndarray | None = None,
+        *,
+        batch: int | None = 1,
+        scheme: Scheme | None = None,
+        name: str = "model",
+    ) -> Path:
+        if batch is not None and model.input_shape[0] != batch:
+            source = keras.Input(model.input_shape[1:], batch_size=batch)
+            model = keras.Model(source, model(source))
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if images is not None:
+            scheme = scheme or "int8"
+            converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images.astype(np.float32))
+        if scheme is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if scheme in ("int8", "uint8", "per tensor"):
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.uint8 if scheme == "uint8" else tf.int8
+            converter._experimental_disable_per_channel = scheme == "per tensor"
+        elif scheme == "int16 activations":
+            mixed = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            converter.target_spec.supported_ops = [mixed]
+        elif scheme == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        path = Path(tmp_path_factory.mktemp("converted")) / f"{name}.tflite"
+        path.write_bytes(converter.convert())
+        return path
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def small_tflite(converted: Callable[..., Path]) -> Path:
     """A real int8 .tflite of 8x8 gray images and three classes, made by code; its pointwise convolution is ternary.
 
     CONV_2D, DEPTHWISE_CONV_2D, CONV_2D (ternary), ADD, MEAN, FULLY_CONNECTED. Its weights mean nothing.
     """
     import keras
-    import numpy as np
-    import tensorflow as tf
 
     random = np.random.default_rng(0)
     keras.utils.set_random_seed(0)
@@ -191,16 +219,7 @@ def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = keras.Model(image, keras.layers.Dense(3, name="logits")(pooled))
     ternary = np.array([[1, 0, -1, 1], [0, 1, 1, -1], [-1, -1, 0, 0], [1, 1, 1, 1]], np.float32) * [0.2, 0.3, 0.4, 0.5]
     model.get_layer("pointwise").set_weights([ternary[np.newaxis, np.newaxis], random.normal(size=4)])
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([random.random((1, 8, 8, 1), dtype=np.float32)] for _ in range(8))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    path = tmp_path_factory.mktemp("small") / "small.tflite"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they come from the data set, not from a flag
-        path.write_bytes(converter.convert())
-    return path
+    return converted(model, random.random((8, 8, 8, 1), dtype=np.float32), name="small")
 
 
 _TINY = """
@@ -217,14 +236,13 @@ layers = "stem|logits"
 weights = "fixed-point"
 [[precision.rule]]
 layers = ".*"
-weights = "stochastic-ternary"
+weights = { kind = "stochastic-ternary", starts = [0.0, 0.2, 0.4, 0.6] }
 [train]
 epochs = 6
 batch_size = 32
 learning_rate = 1e-2
-[train.stochastic]
-starts = [0.0, 0.2, 0.4, 0.6]
-[train.distillation]
+[[train.objective]]
+kind = "distillation"
 temperature = 2
 teacher_epochs = 4
 [export]

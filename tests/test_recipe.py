@@ -34,7 +34,8 @@ weights = "ternary"
 [train]
 epochs = 5
 learning_rate = 1e-3
-[train.distillation]
+[[train.objective]]
+kind = "distillation"
 temperature = 20
 """
 
@@ -90,18 +91,21 @@ def test_extends_a_path_beside_it(small):
 
 def test_tables_are_merged_and_arrays_replaced(small):
     rule = '[[precision.rule]]\nlayers = ".*"\nweights = "binary"\n'
-    text = f'extends = "recipe.toml"\n[train.distillation]\nteacher_epochs = 9\n{rule}'
+    text = f'extends = "recipe.toml"\n[train]\nepochs = 9\n[data.augment]\nflip = true\n{rule}'
     child = recipe.load(_write(small.parent / "child.toml", text))
-    assert (child.train.distillation.temperature, child.train.distillation.teacher_epochs) == (20, 9)
+    assert (child.train.epochs, child.train.learning_rate, child.data.augment.flip) == (9, 1e-3, True)
+    assert child.train.objectives == recipe.load(small).train.objectives
     assert child.precision.formats == ("binary",)
 
 
 def test_what_a_child_does_without(small):
-    text = 'extends = "recipe.toml"\nwithout = ["train.distillation", "seed"]\n'
+    text = 'extends = "recipe.toml"\nwithout = ["train.objective", "seed"]\n'
     child, parent = recipe.load(_write(small.parent / "child.toml", text)), recipe.load(small)
     assert (parent.train.distillation.temperature, child.train.distillation) == (20, None)
     assert (parent.seed, child.seed) == (3, 7)
-    anew = recipe.load(_write(small.parent / "anew.toml", text + "[train.distillation]\ntemperature = 5\n"))
+    anew = recipe.load(
+        _write(small.parent / "anew.toml", text + '[[train.objective]]\nkind = "distillation"\ntemperature = 5\n')
+    )
     assert anew.train.distillation.temperature == 5
 
 
@@ -109,8 +113,8 @@ def test_what_a_child_does_without(small):
     ("text", "message"),
     [
         (
-            'extends = "recipe.toml"\nwithout = ["train.distilation"]',
-            "keys of the recipe that it extends. Received: 'train.dis",
+            'extends = "recipe.toml"\nwithout = ["train.objectve"]',
+            "keys of the recipe that it extends. Received: 'train.obj",
         ),
         ('extends = "recipe.toml"\nwithout = ["seed.x"]', "keys of the recipe that it extends. Received: 'seed.x'"),
         ('extends = "recipe.toml"\nwithout = "seed"', "Expected without = .*Received: 'seed'"),
@@ -153,7 +157,11 @@ def test_a_parent_that_is_not_there(tmp_path):
         pytest.param(
             "precision.rule.-1.weights=binary", lambda r: r.precision.rules[1].weights.kind == "binary", id="index-from-the-end"
         ),
-        pytest.param("train.stochastic.fractions=[0.25, 0.5, 0.75, 1]", lambda r: r.train.stochastic.fractions[0] == 0.25),
+        pytest.param(
+            'precision.rule.1.weights={kind="stochastic-ternary", fractions=[0.25, 0.5, 0.75, 1]}',
+            lambda r: r.precision.phases[0] == (0.0, 0.25),
+            id="table",
+        ),
         pytest.param("export.agreement=0.5", lambda r: r.export.agreement == 0.5, id="table-the-file-lacks"),
     ],
 )
@@ -195,7 +203,7 @@ def test_an_override_that_does_not_fit(small, override, message):
         pytest.param("[data.augment]\ncrop", "[data.augment]\ncorp", "data.augment.corp: .*Did you mean 'crop'", id="nested"),
         pytest.param('weights = "ternary"', 'wieghts = "ternary"', "rule.1.wieghts: .*Did you mean 'weights'", id="rule"),
         pytest.param(
-            "temperature = 20", "temprature = 20", "train.distillation.temprature: .*mean 'temperature'", id="distillation"
+            "temperature = 20", "temprature = 20", "objective.0.distillation.temprature: .*mean 'temperature'", id="objective"
         ),
         pytest.param("epochs = 5", 'epochs = "5"', "train.epochs: .*valid integer. Received: '5'", id="text-for-number"),
         pytest.param("epochs = 5", "epochs = true", "train.epochs: .*valid integer. Received: True", id="boolean-for-number"),
@@ -210,17 +218,20 @@ def test_an_override_that_does_not_fit(small, override, message):
         pytest.param("seed = 3", 'seed = 3\nname = "x"', "'name' is not a key of a recipe: its folder names it", id="name"),
         pytest.param("seed = 3", "seed 3", "recipe.toml cannot be read as TOML: .*line 2", id="not-toml"),
         pytest.param(
-            "epochs = 5", "epochs = 5\nstochastic.starts = [0.0, 0.5]", "as many starts as fractions", id="too-few-starts"
+            '"ternary"',
+            '{kind = "stochastic-ternary", starts = [0.0, 0.5]}',
+            "as many starts as fractions",
+            id="too-few-starts",
         ),
         pytest.param(
-            "epochs = 5",
-            "epochs = 5\nstochastic.starts = [0.0, 0.5, 0.5, 0.8]",
+            '"ternary"',
+            '{kind = "stochastic-ternary", starts = [0.0, 0.5, 0.5, 0.8]}',
             "starts that rise from 0",
             id="starts-that-do-not-rise",
         ),
         pytest.param(
-            "epochs = 5",
-            "epochs = 5\nstochastic.fractions = [0.0, 0.5, 0.6, 0.8]",
+            '"ternary"',
+            '{kind = "stochastic-ternary", fractions = [0.0, 0.5, 0.6, 0.8]}',
             "fractions that rise to 1",
             id="fractions-that-end-early",
         ),
@@ -322,10 +333,11 @@ def test_name_and_description_do_not_change_the_hash(small):
         "precision.rule.1.weights=binary",
         "train.epochs=6",
         "train.ema=0.5",
-        "train.distillation.temperature=21",
-        "train.distillation.teacher_width=2.0",
-        "train.distillation.teachers=2",
-        "train.stochastic.starts=[0.0, 0.1, 0.2, 0.3]",
+        "train.objective.0.temperature=21",
+        "train.objective.0.teacher_width=2.0",
+        "train.objective.0.teachers=2",
+        "train.objective.0.weight=2.0",
+        "precision.rule.1.weights={kind='stochastic-ternary', starts=[0.0, 0.1, 0.2, 0.3]}",
         "export.agreement=0.9",
         "robustness.samples=201",
         "footprint.boards=['nucleo']",

@@ -85,10 +85,12 @@ def test_every_setting_changes_the_hash(spoken: Path) -> None:
 
 def test_learning_on_attacked_sound_has_keys_of_its_own() -> None:
     """In a union of two tables, the nearest key is one of the table that was meant."""
-    with pytest.raises(RecipeError, match=r"adversarial\.waveform\.snr: there is no such key\. Did you mean 'snr_db'"):
-        recipe.load("kws-stq", ["train.adversarial.domain=waveform", "train.adversarial.snr=20"])
+    with pytest.raises(RecipeError, match=r"perturbation\.snr\.snr: there is no such key\. Did you mean 'snr_db'"):
+        recipe.load("kws-stq-robust", ["train.objective.0.perturbation.snr=20"])
     with pytest.raises(RecipeError, match=r"epsilonn: there is no such key\. Did you mean 'epsilon'"):
-        recipe.load("digits-stq-adversarial", ["train.adversarial.epsilonn=0.1"])
+        recipe.load("digits-stq-adversarial", ["train.objective.0.perturbation.epsilonn=0.1"])
+    with pytest.raises(RecipeError, match="where sound is attacked or learned from"):
+        recipe.load("digits-stq-adversarial", ['train.objective.0.perturbation={kind="snr"}'])
     with pytest.raises(RecipeError, match="where sound is attacked"):
         recipe.load("digits-stq", ["robustness.waveform.samples=20"])
     with pytest.raises(RecipeError, match="it has no gradients"):

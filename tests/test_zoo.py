@@ -9,9 +9,11 @@ import pytest
 from tinyrobust import assets, data, recipe
 from tinyrobust.cli.tables import kib, percent
 from tinyrobust.data.arrays import scale
+from tinyrobust.deploy.frontend_header import VECTORS
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.files import sha256
 from tinyrobust.footprint.footprint_record import FootprintRecord
+from tinyrobust.pipeline.c_array import write_array
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 TRAINED = [name for name, path in assets.recipes().items() if path.with_name("model.tflite").is_file()]
@@ -35,11 +37,42 @@ def test_all_of_a_folder_is_of_one_run_of_its_recipe(model: Path) -> None:
     digest = sha256(model / "model.tflite")
     assert RobustnessRecord.load(model / "robustness.json").model_sha256 == digest
     assert FootprintRecord.load(model / "footprint.json").sha256 == digest
-    array = re.search(r"\{(.*?)\}", (model / "model_data.cc").read_text(), re.DOTALL)
-    assert array is not None
-    written = bytes(int(one, 16) for one in array.group(1).replace("\n", "").split(",") if one.strip())
-    assert written == (model / "model.tflite").read_bytes()
     assert f"recipe hash {recipe.load(model.name).hash[:8]}" in (model / "README.md").read_text()
+
+
+@pytest.fixture
+def without_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder without data sets, and no other is looked in."""
+    for variable in ("TINYROBUST_DATA", "TFDS_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "nothing"))
+    return tmp_path / "nothing"
+
+
+def test_what_is_made_of_a_file_is_what_its_run_made(model: Path, without_data: Path, tmp_path: Path) -> None:
+    """The C array, its header and the front end's header follow from what the folder holds: no data, no other package."""
+    written = write_array(model, tmp_path, data_dir=without_data)
+    expected = _generated(model)
+    vectors = expected.pop(VECTORS, None)
+    assert {path.name: sha256(path) for path in written.files} == expected
+    assert bool(written.left_out) == (vectors is not None)
+    array = re.search(r"\{(.*?)\}", (tmp_path / "model_data.cc").read_text(), re.DOTALL)
+    assert array is not None
+    content = bytes(int(one, 16) for one in array.group(1).replace("\n", "").split(",") if one.strip())
+    assert content == (model / "model.tflite").read_bytes()
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name.startswith("kws-")])
+def test_the_test_vectors_are_those_of_the_run(name: str, tmp_path: Path, shared: Path) -> None:
+    model = assets.recipes()[name].parent
+    written = write_array(model, tmp_path, data_dir=shared / "data")
+    assert written.left_out == ""
+    assert {path.name: sha256(path) for path in written.files} == _generated(model)
+
+
+def _generated(model: Path) -> dict[str, str]:
+    """The SHA-256 of the files that the run of a zoo model made of its `.tflite`, by name: `sha256sum` wrote them."""
+    rows = (line.split() for line in (model / "generated.sha256").read_text().splitlines())
+    return {name: digest for digest, name in rows}
 
 
 def test_the_paper_network_takes_less_than_its_budget() -> None:

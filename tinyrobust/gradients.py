@@ -1,17 +1,20 @@
-"""The one backend seam: gradients with respect to inputs, under TensorFlow and JAX.
+"""Gradients with respect to inputs, under TensorFlow and JAX.
 
-Everything else is written in `keras.ops`; only differentiation has no name there.
+Networks, quantizers and training are written in `keras.ops`, so they run on both: differentiation has no name there, and is
+here. Attacks, evaluation targets and export are written for TensorFlow alone.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
 from tinyrobust.errors import MissingToolError
 
+Tensor: TypeAlias = Any  # of TensorFlow or JAX, or a NumPy array: what `keras.ops` takes; they have no type in common
 
-def value_and_gradient(function: Callable[[Any], Any], x: Any) -> tuple[Any, Any]:
+
+def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """The value of a scalar function at `x`, and its gradient with respect to `x`.
 
     Usable eagerly and inside `tf.function` or `jax.jit`. A sum over a batch gives every sample its own gradient.

@@ -1,45 +1,50 @@
 """What attacks meet in the field: images at the edge of the box, tiny and huge radii, two classes, flat and infinite logits."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust.attacks.apgd import AutoProjectedGradient, TargetedAutoProjectedGradient
-from tinyrobust.attacks.cw import CarliniWagner
-from tinyrobust.attacks.deepfool import DeepFool
-from tinyrobust.attacks.estimator import CompiledClassifier, GraphClassifier
-from tinyrobust.attacks.fab import FastAdaptiveBoundary
-from tinyrobust.attacks.noise import Noise
+from tinyrobust.attacks.base import BatchedAttack
+from tinyrobust.attacks.estimator import GraphClassifier
 from tinyrobust.attacks.norms import distance
-from tinyrobust.attacks.pgd import FastGradient, ProjectedGradient
-from tinyrobust.attacks.square import Square
+from tinyrobust.attacks.specs import (
+    Apgd,
+    ApgdT,
+    AttackSpec,
+    CarliniWagner,
+    DeepFool,
+    Fab,
+    Fgsm,
+    Noise,
+    Pgd,
+    Square,
+)
 from tinyrobust.errors import DataError, RecipeError
 
 _SHAPE = (4, 4, 1)
 
 
-def _ball(kind: Callable[..., Any], *norms: str, **settings: Any) -> dict[str, Callable[..., Any]]:
-    return {norm: lambda target, norm=norm, **more: kind(target, norm=norm, **settings, **more) for norm in norms}
+def _ball(spec: type[AttackSpec], *norms: str, **fields: object) -> dict[str, AttackSpec]:
+    return {norm: spec.of(norm=norm, **fields) for norm in norms}
 
 
 _KINDS = {
-    "fgsm": _ball(FastGradient, "linf", "l2", "l1"),
-    "pgd": _ball(ProjectedGradient, "linf", "l2", "l1", steps=10),
-    "apgd-ce": _ball(AutoProjectedGradient, "linf", "l2", "l1", steps=15),
-    "apgd-dlr": _ball(AutoProjectedGradient, "linf", loss="dlr", steps=15),
-    "apgd-t": _ball(TargetedAutoProjectedGradient, "linf", "l1", steps=15),
-    "fab": _ball(FastAdaptiveBoundary, "linf", "l2", "l1", steps=10, restarts=2),
-    "fab-t": _ball(FastAdaptiveBoundary, "l2", targets=9, steps=10),
+    "fgsm": _ball(Fgsm, "linf", "l2", "l1"),
+    "pgd": _ball(Pgd, "linf", "l2", "l1", steps=10),
+    "apgd-ce": _ball(Apgd, "linf", "l2", "l1", steps=15),
+    "apgd-dlr": _ball(Apgd, "linf", loss="dlr", steps=15),
+    "apgd-t": _ball(ApgdT, "linf", "l1", steps=15),
+    "fab": _ball(Fab, "linf", "l2", "l1", steps=10, restarts=2),
+    "fab-t": _ball(Fab, "l2", targets=9, steps=10),
     "cw": _ball(CarliniWagner, "l2", "linf", "l0", steps=10, searches=4),
     "deepfool": _ball(DeepFool, "l2", "linf", steps=10),
     "square": _ball(Square, "linf", "l2", iterations=30),
     "noise": _ball(Noise, "linf", "l2", "l1", draws=3),
 }
-_ATTACKS = {f"{name}-{norm}": made for name, kinds in _KINDS.items() for norm, made in kinds.items()}
+_ATTACKS = {f"{name}-{norm}": spec for name, kinds in _KINDS.items() for norm, spec in kinds.items()}
 
 
 def _images() -> np.ndarray:
@@ -56,23 +61,23 @@ def _linear(classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def linear() -> dict[int, CompiledClassifier]:
+def linear(white_box) -> dict[int, GraphClassifier]:
     """Linear networks of two and three classes."""
-    made = {}
+    networks = {}
     for classes in (2, 3):
         network = keras.Sequential([keras.Input(_SHAPE), keras.layers.Flatten(), keras.layers.Dense(classes)])
         network.layers[-1].set_weights(_linear(classes))
-        made[classes] = CompiledClassifier(network)
-    return made
+        networks[classes] = white_box(network)
+    return networks
 
 
-def _checked(attack: Any, x: np.ndarray, y: np.ndarray, norm: str, epsilon: float) -> np.ndarray:
+def _checked(attack: BatchedAttack[AttackSpec], x: np.ndarray, y: np.ndarray, norm: str, epsilon: float) -> np.ndarray:
     found = attack.generate(x, y)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
     assert found.min() >= 0
     assert found.max() <= 1
-    if not attack.minimal:
+    if not attack.spec.minimal:
         assert distance(found - x, norm).max() <= epsilon * (1 + 1e-5) + 1e-7
     return found
 
@@ -86,9 +91,9 @@ def test_images_at_the_edge_at_any_radius_with_few_classes(name, classes, linear
     y = target.predict(x).argmax(axis=1)
     for epsilon in (1e-7, 1.0, 20.0):
         for drop in (True, False):
-            attack = _ATTACKS[name](target, epsilon=epsilon, drop=drop)
+            attack = _ATTACKS[name].build(target, epsilon, drop=drop)
             found = _checked(attack, x, y, norm, epsilon)
-            one = _ATTACKS[name](target, epsilon=epsilon, drop=drop).generate(x[3:], y[3:])
+            one = _ATTACKS[name].build(target, epsilon, drop=drop).generate(x[3:], y[3:])
             # A walk may take another path for a rounding of the last bit, in another batch: not in the norm it reaches.
             np.testing.assert_allclose(distance(one - x[3:], norm), distance(found[3:] - x[3:], norm), rtol=0.05, atol=1e-3)
         broken = target.predict(found).argmax(axis=1) != y
@@ -98,7 +103,7 @@ def test_images_at_the_edge_at_any_radius_with_few_classes(name, classes, linear
 
 @pytest.mark.parametrize("name", _ATTACKS)
 def test_empty_batches_stay_empty(name, linear) -> None:
-    found = _ATTACKS[name](linear[3], epsilon=0.1).generate(_images()[:0], np.zeros(0, np.int64))
+    found = _ATTACKS[name].build(linear[3], 0.1).generate(_images()[:0], np.zeros(0, np.int64))
     assert found.shape == (0, *_SHAPE)
 
 
@@ -141,7 +146,7 @@ def test_whatever_the_logits_are_examples_are_images_within_bounds(name, hostile
     x = np.concatenate([_images(), np.random.default_rng(1).uniform(0, 0.9, (4, *_SHAPE)).astype(np.float32)])
     for target in hostile.values():
         y = target.predict(x).argmax(axis=1)
-        _checked(_ATTACKS[name](target, epsilon=0.5, drop=False), x, y, name.rsplit("-", 1)[1], 0.5)
+        _checked(_ATTACKS[name].build(target, 0.5, drop=False), x, y, name.rsplit("-", 1)[1], 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -154,28 +159,28 @@ def scaled() -> list[GraphClassifier]:
 def test_the_scale_of_the_logits_does_not_matter(name, scaled) -> None:
     x = np.random.default_rng(1).uniform(0.2, 0.8, (10, *_SHAPE)).astype(np.float32)
     y, norm = scaled[0].predict(x).argmax(axis=1), name.rsplit("-", 1)[1]
-    found = [_ATTACKS[name](target, epsilon=0.3).generate(x, y) for target in scaled]
+    found = [_ATTACKS[name].build(target, 0.3).generate(x, y) for target in scaled]
     broken = [np.mean(target.predict(images).argmax(axis=1) != y) for target, images in zip(scaled, found, strict=True)]
     away = [distance(images - x, norm).mean() for images in found]
     np.testing.assert_allclose(broken, broken[0], atol=0.11)
     np.testing.assert_allclose(away, away[0], rtol=0.05)
 
 
-@pytest.mark.parametrize("kind", [FastGradient, ProjectedGradient, AutoProjectedGradient])
-def test_what_names_a_class_for_numpy_names_it_for_attacks(kind) -> None:
+@pytest.mark.parametrize("spec", [Fgsm, Pgd, Apgd])
+def test_what_names_a_class_for_numpy_names_it_for_attacks(spec) -> None:
     # Beyond a brightness, the last logit is no number: NumPy, the judge, then says class 4.
     target = _logits(lambda bright, logits: tf.concat([logits[:, :4], tf.math.log(0.55 - bright)], axis=1))
     x = np.full((1, *_SHAPE), 0.5, np.float32)
     label = target.predict(x).argmax(axis=1)
-    found = Noise(target, kind="uniform", epsilon=0.3, draws=40).generate(x, label)
+    found = Noise.of(noise="uniform", draws=40).build(target, 0.3).generate(x, label)
     assert (target.predict(found).argmax(axis=1) != label).all()
-    attack = kind(target, epsilon=0.3)
+    attack = spec.of().build(target, 0.3)
     walked = attack._is_broken(tf.constant(target.predict(found)), tf.constant(label))
     np.testing.assert_array_equal(walked, target.predict(found).argmax(axis=1) != label)
 
 
 def test_unbounded_balls_and_unknown_classes_are_refused(linear) -> None:
     with pytest.raises(RecipeError, match="Expected epsilon > 0"):
-        ProjectedGradient(linear[3], epsilon=np.inf)
+        Pgd.of().build(linear[3])
     with pytest.raises(DataError, match=r"Expected labels from 0 to 2\. Received: 0 to 3"):
-        FastGradient(linear[3], epsilon=0.1).generate(_images(), np.array([0, 1, 2, 3]))
+        Fgsm.of().build(linear[3], 0.1).generate(_images(), np.array([0, 1, 2, 3]))

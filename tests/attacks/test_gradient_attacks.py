@@ -1,35 +1,33 @@
 """PGD, APGD and FAB: what all of them promise, and exact answers on linear networks."""
 
-from collections.abc import Callable
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
-from art.estimators.classification import BlackBoxClassifierNeuralNetwork, TensorFlowV2Classifier
+import tensorflow as tf
+from art.estimators.classification import TensorFlowV2Classifier
 
-from tinyrobust.attacks.apgd import AutoProjectedGradient, TargetedAutoProjectedGradient, _checkpoints
-from tinyrobust.attacks.estimator import CompiledClassifier
-from tinyrobust.attacks.fab import FastAdaptiveBoundary
+from tinyrobust.attacks.apgd import _checkpoints
+from tinyrobust.attacks.estimator import GraphClassifier
 from tinyrobust.attacks.norms import distance
-from tinyrobust.attacks.pgd import FastGradient, ProjectedGradient
-from tinyrobust.errors import DataError, ModelFileError, RecipeError
+from tinyrobust.attacks.specs import Apgd, ApgdT, Fab, Fgsm, Pgd
+from tinyrobust.errors import DataError
+from tinyrobust.robustness.targets import KerasTarget
 
 _EPSILON = {"linf": 0.15, "l2": 0.8, "l1": 3.0}
-_ATTACKS: dict[str, Callable[..., Any]] = {
-    "fgsm": FastGradient,
-    "pgd": lambda target, **settings: ProjectedGradient(target, steps=15, restarts=2, **settings),
-    "apgd-ce": lambda target, **settings: AutoProjectedGradient(target, steps=30, **settings),
-    "apgd-dlr": lambda target, **settings: AutoProjectedGradient(target, loss="dlr", steps=30, **settings),
-    "apgd-t": lambda target, **settings: TargetedAutoProjectedGradient(target, steps=20, targets=3, **settings),
-    "fab": lambda target, **settings: FastAdaptiveBoundary(target, steps=20, restarts=2, **settings),
-    "fab-t": lambda target, **settings: FastAdaptiveBoundary(target, steps=20, targets=3, **settings),
+_ATTACKS = {
+    "fgsm": (Fgsm, {}),
+    "pgd": (Pgd, {"steps": 15, "random_starts": 2}),
+    "apgd-ce": (Apgd, {"steps": 30}),
+    "apgd-dlr": (Apgd, {"loss": "dlr", "steps": 30}),
+    "apgd-t": (ApgdT, {"steps": 20, "targets": 3}),
+    "fab": (Fab, {"steps": 20, "restarts": 2}),
+    "fab-t": (Fab, {"steps": 20, "targets": 3}),
 }
 
 
 @pytest.fixture(scope="module")
-def target(digits_net) -> CompiledClassifier:
-    return CompiledClassifier(digits_net.model)
+def target(targets) -> GraphClassifier:
+    return targets["undefended"]
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +45,12 @@ _EVERY = [
 
 @pytest.mark.parametrize(("name", "norm"), _EVERY)
 def test_examples_keep_their_bounds_and_break_the_network(name, norm, target, few) -> None:
-    x, y = few
-    attack = _ATTACKS[name](target, norm=norm, epsilon=_EPSILON[norm])
-    found = attack.generate(x, y)
+    (x, y), (spec, fields) = few, _ATTACKS[name]
+    found = spec.of(norm=norm, **fields).build(target, _EPSILON[norm]).generate(x, y)
     away, wrong = distance(found - x, norm), target.predict(found).argmax(1) != y
     assert found.min() >= 0
     assert found.max() <= 1
-    if attack.minimal:
+    if spec.minimal:
         assert wrong.mean() > 0.95
     else:
         assert away.max() <= _EPSILON[norm] + 1e-5
@@ -63,20 +60,21 @@ def test_examples_keep_their_bounds_and_break_the_network(name, norm, target, fe
 
 @pytest.mark.parametrize("name", _ATTACKS)
 def test_a_seed_fixes_the_examples_whatever_the_batches_are(name, target, few) -> None:
-    x, y = few
-    found = _ATTACKS[name](target, epsilon=0.15, seed=3).generate(x, y)
-    again = _ATTACKS[name](target, epsilon=0.15, seed=3, batch_size=16).generate(x[::-1], np.eye(10)[y[::-1]])[::-1]
+    (x, y), (spec, fields) = few, _ATTACKS[name]
+    found = spec.of(**fields).build(target, 0.15, seed=3).generate(x, y)
+    again = spec.of(**fields).build(target, 0.15, seed=3, batch_size=16).generate(x[::-1], np.eye(10)[y[::-1]])[::-1]
     # The same walk but for rounding: kernels of other batch sizes add in another order.
     assert np.mean(np.abs(found - again).reshape(len(x), -1).max(axis=1) < 1e-3) > 0.9
 
 
 @pytest.mark.parametrize("name", ["pgd", "apgd-ce", "apgd-t"])
 def test_leaving_broken_samples_alone_changes_no_verdict_and_saves_work(name, target, few) -> None:
-    x, y = few
+    (x, y), (spec, fields) = few, _ATTACKS[name]
     verdicts, work = [], []
     for drop in (True, False):
         before = target.backward_passes
-        verdicts.append(target.predict(_ATTACKS[name](target, epsilon=0.15, drop=drop).generate(x, y)).argmax(1) != y)
+        found = spec.of(**fields).build(target, 0.15, drop=drop).generate(x, y)
+        verdicts.append(target.predict(found).argmax(1) != y)
         work.append(target.backward_passes - before)
     np.testing.assert_array_equal(verdicts[0], verdicts[1])
     assert work[0] < work[1]
@@ -85,30 +83,29 @@ def test_leaving_broken_samples_alone_changes_no_verdict_and_saves_work(name, ta
 def test_passes_are_counted(target, few) -> None:
     x, y = few
     before = target.forward_passes, target.backward_passes
-    ProjectedGradient(target, epsilon=0.1, steps=7, drop=False).generate(x, y)
+    Pgd.of(steps=7).build(target, 0.1, drop=False).generate(x, y)
     assert (target.forward_passes - before[0], target.backward_passes - before[1]) == (8 * len(x), 7 * len(x))
 
 
 def test_another_epsilon_and_batch_is_not_traced_again(digits_net, few) -> None:
     traces = []
 
-    class Counting(CompiledClassifier):
-        def logits(self, x: Any) -> Any:
-            traces.append(1)
-            return super().logits(x)
+    def network(x: tf.Tensor) -> tf.Tensor:
+        traces.append(1)
+        return digits_net.model(x, training=False)
 
-    target = Counting(digits_net.model)
-    AutoProjectedGradient(target, epsilon=0.1, steps=10).generate(*few)
+    target = GraphClassifier(network, (8, 8, 1), 10)
+    Apgd.of(steps=10).build(target, 0.1).generate(*few)
     first = len(traces)
-    AutoProjectedGradient(target, epsilon=0.2, steps=10).generate(few[0][:13], few[1][:13])
+    Apgd.of(steps=10).build(target, 0.2).generate(few[0][:13], few[1][:13])
     assert len(traces) == first
 
 
 def test_targeted_attacks_reach_the_class(target, few) -> None:
     x, y = few
     wanted = (y + 1) % 10
-    for attack in (ProjectedGradient, AutoProjectedGradient):
-        found = attack(target, epsilon=0.4, steps=40, targeted=True).generate(x, wanted)
+    for spec in (Pgd, Apgd):
+        found = spec.of(steps=40).build(target, 0.4, targeted=True).generate(x, wanted)
         assert np.mean(target.predict(found).argmax(1) == wanted) > 0.7
 
 
@@ -116,47 +113,17 @@ def test_classifiers_that_are_called_from_python_are_attacked_eagerly(digits_net
     x, y = few[0][:8], few[1][:8]
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     plain = TensorFlowV2Classifier(digits_net.model, 10, (8, 8, 1), loss_object=loss, clip_values=(0, 1))
-    slow = ProjectedGradient(plain, epsilon=0.15, steps=3).generate(x, y)
-    np.testing.assert_allclose(slow, ProjectedGradient(target, epsilon=0.15, steps=3).generate(x, y), atol=1e-4)
+    slow = Pgd.of(steps=3).build(plain, 0.15).generate(x, y)
+    np.testing.assert_allclose(slow, Pgd.of(steps=3).build(target, 0.15).generate(x, y), atol=1e-4)
 
 
 def test_labels_are_the_predictions_when_absent(target, few) -> None:
     x = few[0]
     predicted = target.predict(x).argmax(1)
-    attack = FastGradient(target, epsilon=0.1)
+    attack = Fgsm.of().build(target, 0.1)
     np.testing.assert_array_equal(attack.generate(x), attack.generate(x, predicted))
     with pytest.raises(DataError, match="the attack is targeted"):
-        FastGradient(target, epsilon=0.1, targeted=True).generate(x)
-
-
-@pytest.mark.parametrize(
-    ("attack", "settings", "message"),
-    [
-        (ProjectedGradient, {"norm": "l0"}, "Expected norm to be one of linf, l2, l1, snr. Received: 'l0'"),
-        (ProjectedGradient, {"epsilon": 0}, "Expected epsilon > 0"),
-        (ProjectedGradient, {"steps": 0}, "Received: steps=0"),
-        (AutoProjectedGradient, {"loss": "targeted-dlr"}, "loss='targeted-dlr'"),
-        (TargetedAutoProjectedGradient, {"targeted": True}, "true classes"),
-        (FastAdaptiveBoundary, {"targets": 0}, "self.targets=0"),
-    ],
-)
-def test_parameters_out_of_range_are_refused(attack, settings, message, target) -> None:
-    with pytest.raises(RecipeError, match=message):
-        attack(target, **{"epsilon": 0.1, **settings})
-
-
-def test_parameters_can_be_set_as_arts(target) -> None:
-    attack = ProjectedGradient(target, epsilon=0.1)
-    attack.set_params(epsilon=0.2, steps=5)
-    assert (attack.epsilon, attack.steps) == (0.2, 5)
-    with pytest.raises(RecipeError):
-        attack.set_params(epsilon=-1)
-
-
-def test_a_black_box_is_refused() -> None:
-    black = BlackBoxClassifierNeuralNetwork(lambda x: x, (4,), 4, clip_values=(0, 1))
-    with pytest.raises(ModelFileError, match=r"Expected a target with gradients\. Received: BlackBox"):
-        ProjectedGradient(black, epsilon=0.1)
+        Fgsm.of().build(target, 0.1, targeted=True).generate(x)
 
 
 def test_the_checkpoints_are_those_of_the_paper() -> None:
@@ -165,14 +132,14 @@ def test_the_checkpoints_are_those_of_the_paper() -> None:
     assert (np.flatnonzero(_checkpoints("l1", 100)) + 1).tolist() == list(range(4, 101, 4))
 
 
-def _linear(classes: int, size: int = 30) -> tuple[CompiledClassifier, np.ndarray, np.ndarray, np.ndarray]:
+def _linear(classes: int, size: int = 30) -> tuple[KerasTarget, np.ndarray, np.ndarray, np.ndarray]:
     """A linear network with inputs that are right and far from the box; and its weights."""
     random = np.random.default_rng(classes)
     weights = random.normal(size=(size, classes)).astype(np.float32)
     model = keras.Sequential([keras.Input((size,)), keras.layers.Dense(classes)])
     x = random.uniform(0.4, 0.6, (30, size)).astype(np.float32)
     model.layers[0].set_weights([weights, -(x.mean(0) @ weights)])
-    target = CompiledClassifier(model)
+    target = KerasTarget(model)
     return target, x, target.predict(x).argmax(1), weights
 
 
@@ -183,7 +150,7 @@ _DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 @pytest.mark.parametrize(("classes", "targets"), [(2, None), (6, None), (6, 9)])
 def test_fab_finds_the_distance_to_the_boundary_of_a_linear_network(classes, norm, targets) -> None:
     target, x, y, weights = _linear(classes)
-    found = FastAdaptiveBoundary(target, norm=norm, epsilon=1e-6, targets=targets, steps=60).generate(x, y)
+    found = Fab.of(norm=norm, targets=targets, steps=60).build(target, 1e-6).generate(x, y)
     assert (target.predict(found).argmax(1) != y).all()
     logits = target.predict(x)
     exact = [
@@ -224,27 +191,27 @@ def _most(weights: np.ndarray, x: np.ndarray, epsilon: float, norm: str) -> np.n
 # near to where the whole budget points along the gradient, and FGM, as published, is cut at the box. In L1, what is left of the
 # random start is shifted away a little with every step.
 _REACHED = {
-    ("inside", "linf"): {FastGradient: 1, ProjectedGradient: 1, AutoProjectedGradient: 1},
-    ("inside", "l2"): {FastGradient: 1, ProjectedGradient: 0.97, AutoProjectedGradient: 0.999},
-    ("inside", "l1"): {FastGradient: 1, ProjectedGradient: 0.999, AutoProjectedGradient: 0.999},
-    ("edge", "linf"): {FastGradient: 1, ProjectedGradient: 1, AutoProjectedGradient: 1},
-    ("edge", "l2"): {FastGradient: 0.5, ProjectedGradient: 0.97, AutoProjectedGradient: 0.98},
-    ("edge", "l1"): {FastGradient: 1, ProjectedGradient: 0.98, AutoProjectedGradient: 0.95},
+    ("inside", "linf"): {Fgsm: 1, Pgd: 1, Apgd: 1},
+    ("inside", "l2"): {Fgsm: 1, Pgd: 0.97, Apgd: 0.999},
+    ("inside", "l1"): {Fgsm: 1, Pgd: 0.999, Apgd: 0.999},
+    ("edge", "linf"): {Fgsm: 1, Pgd: 1, Apgd: 1},
+    ("edge", "l2"): {Fgsm: 0.5, Pgd: 0.97, Apgd: 0.98},
+    ("edge", "l1"): {Fgsm: 1, Pgd: 0.98, Apgd: 0.95},
 }
 
 
-@pytest.mark.parametrize("attack", [FastGradient, ProjectedGradient, AutoProjectedGradient])
+@pytest.mark.parametrize("spec", [Fgsm, Pgd, Apgd])
 @pytest.mark.parametrize(("place", "norm"), _REACHED)
-def test_the_highest_margin_of_a_linear_network_is_reached(place, norm, attack) -> None:
+def test_the_highest_margin_of_a_linear_network_is_reached(place, norm, spec) -> None:
     target, x, y, weights = _linear(2)
     x, y, epsilon = x[:10], y[:10], 0.2
     if place == "edge":  # a third of the entries is black, a third white, and the ball is larger than what is left
         x, epsilon = np.clip((x - 0.5) * 20, 0, 1), {"linf": 0.3, "l2": 2.0, "l1": 6.0}[norm]
         y = target.predict(x).argmax(1)
-    budget = {} if attack is FastGradient else {"steps": 100}
-    found = attack(target, norm=norm, epsilon=epsilon, loss="margin", drop=False, **budget).generate(x, y)
+    budget = {} if spec is Fgsm else {"steps": 100}
+    found = spec.of(norm=norm, loss="margin", **budget).build(target, epsilon, drop=False).generate(x, y)
     side = np.where(y == 0, 1, -1)
     gained = np.diff(target.predict(found) - target.predict(x), axis=1).ravel() * side
     most = _most((weights[:, 1] - weights[:, 0]) * side[:, np.newaxis], x, epsilon, norm)
     assert (gained / most).max() < 1 + 1e-4
-    assert (gained / most).min() > _REACHED[place, norm][attack] - 1e-4
+    assert (gained / most).min() > _REACHED[place, norm][spec] - 1e-4

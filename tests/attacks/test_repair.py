@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust.attacks.estimator import CompiledClassifier
-from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed, with_value
+from tinyrobust.attacks.specs import Pgd
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.catalog import build
-from tinyrobust.quantizers.activations import OnGrid, QuantizedReLU
-from tinyrobust.quantizers.layers import freeze
+from tinyrobust.quantizers.activations import OnGrid, Pact, QuantizedReLU6
 from tinyrobust.recipe import Recipe
+from tinyrobust.robustness.targets import KerasTarget
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +19,18 @@ def batch(distilled_net) -> tuple[np.ndarray, np.ndarray]:
     return distilled_net.x[:200].astype(np.float32) / 255, distilled_net.y[:200]
 
 
-def _vanished(estimator: CompiledClassifier, x: np.ndarray, y: np.ndarray) -> float:
+def _vanished(estimator: KerasTarget, x: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean(~estimator.loss_gradient(x, y).reshape(len(x), -1).any(axis=1)))
 
 
-def _left_by_pgd(estimator: CompiledClassifier, judge: CompiledClassifier, x: np.ndarray, y: np.ndarray) -> float:
-    attack = ProjectedGradient(estimator, norm="linf", epsilon=0.3, steps=20, seed=1)
+def _left_by_pgd(estimator: KerasTarget, judge: KerasTarget, x: np.ndarray, y: np.ndarray) -> float:
+    attack = Pgd.of(steps=20).build(estimator, 0.3, seed=1)
     return float(np.mean(judge.predict(attack.generate(x, y)).argmax(axis=1) == y))
 
 
 def test_a_distilled_net_looks_robust_and_is_not(distilled_net, batch) -> None:
-    plain = CompiledClassifier(distilled_net.model)
-    mended = CompiledClassifier(smoothed(distilled_net.model), transform=UnitMargin())
+    plain = KerasTarget(distilled_net.model)
+    mended = KerasTarget(smoothed(distilled_net.model), transform=UnitMargin())
     assert np.mean(plain.predict(batch[0]).argmax(axis=1) == batch[1]) > 0.9
     assert _vanished(plain, *batch) > 0.7
     assert _vanished(mended, *batch) == 0
@@ -39,17 +39,17 @@ def test_a_distilled_net_looks_robust_and_is_not(distilled_net, batch) -> None:
 
 
 def test_neither_half_of_the_repair_does_it_alone(distilled_net, batch) -> None:
-    plain = CompiledClassifier(distilled_net.model)
+    plain = KerasTarget(distilled_net.model)
     for half in (
-        CompiledClassifier(smoothed(distilled_net.model)),
-        CompiledClassifier(distilled_net.model, transform=UnitMargin()),
+        KerasTarget(smoothed(distilled_net.model)),
+        KerasTarget(distilled_net.model, transform=UnitMargin()),
     ):
         assert _left_by_pgd(half, plain, *batch) > 0.1
 
 
 @pytest.mark.parametrize("transform", [Temperature(50.0), UnitMargin()])
 def test_a_transform_keeps_every_class(transform, distilled_net, batch) -> None:
-    plain, mended = (CompiledClassifier(distilled_net.model, transform=t) for t in (None, transform))
+    plain, mended = (KerasTarget(distilled_net.model, transform=t) for t in (None, transform))
     np.testing.assert_array_equal(plain.predict(batch[0]).argmax(axis=1), mended.predict(batch[0]).argmax(axis=1))
 
 
@@ -92,8 +92,8 @@ _ACTIVATIONS = {
     "relu": (lambda: keras.layers.ReLU(), [0.1, 1, 1, 1]),
     "relu6": (lambda: keras.layers.ReLU(6.0), [0.1, 1, 1, 0.1]),
     "fused": (lambda: keras.layers.Activation("relu6"), [0.1, 1, 1, 0.1]),
-    "quantized": (lambda: QuantizedReLU("relu6"), [0.1, 1, 1, 0.1]),
-    "learned": (lambda: QuantizedReLU("pact"), [0.1, 1, 1, 0.1]),
+    "quantized": (QuantizedReLU6, [0.1, 1, 1, 0.1]),
+    "learned": (Pact, [0.1, 1, 1, 0.1]),
     "grid": (lambda: OnGrid(0.1, -1.0, 6.0), [0.1, 1, 1, 0.1]),
 }
 
@@ -115,9 +115,9 @@ def test_a_frozen_network_of_ours_keeps_its_outputs_bit_for_bit() -> None:
     recipe = Recipe(
         name="tiny",
         data={"name": "digits"},
-        network={"name": "stqnet", "width": 0.25},
+        network={"kind": "stqnet", "width": 0.25},
         train={"epochs": 1},
-        precision=[{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}],
+        precision={"rule": [{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}]},
     )
     keras.utils.set_random_seed(0)
     model = freeze(build(recipe, (8, 8, 1), 10))

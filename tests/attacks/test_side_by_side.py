@@ -5,27 +5,26 @@ import numpy as np
 import pytest
 
 from tinyrobust.attacks import black_box
-from tinyrobust.attacks.boundary import Boundary, _Walks
-from tinyrobust.attacks.estimator import CompiledClassifier, FloatArray
-from tinyrobust.attacks.hopskipjump import HopSkipJump
+from tinyrobust.attacks.boundary import _Walks
+from tinyrobust.attacks.estimator import FloatArray, GraphClassifier
 from tinyrobust.attacks.norms import distance
-from tinyrobust.attacks.zoo import ZeroOrder
+from tinyrobust.attacks.specs import Boundary, HopSkipJump, Zoo
 
 _LONG = {
-    "boundary": (Boundary, {"steps": 250, "samples": 10, "trials": 10}, "l2"),
-    "hop-skip-jump-l2": (HopSkipJump, {"steps": 15, "queries": 300}, "l2"),
-    "hop-skip-jump-linf": (HopSkipJump, {"steps": 15, "queries": 300, "norm": "linf"}, "linf"),
-    "zoo": (ZeroOrder, {"steps": 150, "searches": 6, "learning_rate": 0.01}, "l2"),
+    "boundary": Boundary.of(steps=250, directions=10, trials=10),
+    "hop-skip-jump-l2": HopSkipJump.of(steps=15, queries=300),
+    "hop-skip-jump-linf": HopSkipJump.of(steps=15, queries=300, norm="linf"),
+    "zoo": Zoo.of(steps=150, searches=6, learning_rate=0.01),
 }
 _SHORT = {
-    "boundary": (Boundary, {"steps": 3, "samples": 5, "trials": 4}),
-    "hop-skip-jump-l2": (HopSkipJump, {"steps": 2, "queries": 60}),
-    "hop-skip-jump-linf": (HopSkipJump, {"steps": 2, "queries": 60, "norm": "linf"}),
-    "zoo": (ZeroOrder, {"steps": 4, "searches": 2, "coordinates": 8}),
+    "boundary": Boundary.of(steps=3, directions=5, trials=4),
+    "hop-skip-jump-l2": HopSkipJump.of(steps=2, queries=60),
+    "hop-skip-jump-linf": HopSkipJump.of(steps=2, queries=60, norm="linf"),
+    "zoo": Zoo.of(steps=4, searches=2, coordinates=8),
 }
 
 
-class _Asked(CompiledClassifier):
+class _Asked(GraphClassifier):
     """Notes how many images every question holds."""
 
     def predict(self, x, batch_size=128, training_mode=False, **kwargs) -> FloatArray:  # noqa: ARG002 - ART's signature
@@ -34,21 +33,21 @@ class _Asked(CompiledClassifier):
 
 
 @pytest.fixture(scope="module")
-def linear() -> tuple[CompiledClassifier, np.ndarray, np.ndarray]:
+def linear(white_box) -> tuple[GraphClassifier, np.ndarray, np.ndarray]:
     """Two classes apart by one hyperplane through the middle of the box; points near it, and its normal."""
     random = np.random.default_rng(1)
     normal = random.normal(size=8).astype(np.float32)
     network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
     weights = np.stack([normal, -normal], axis=1)
     network.set_weights([weights, -0.5 * weights.sum(axis=0)])
-    return CompiledClassifier(network), random.uniform(0.4, 0.6, (6, 8)).astype(np.float32), normal
+    return white_box(network), random.uniform(0.4, 0.6, (6, 8)).astype(np.float32), normal
 
 
 @pytest.mark.parametrize("name", _LONG)
 def test_on_a_linear_network_the_nearest_example_is_found(name, linear) -> None:
-    kind, settings, norm = _LONG[name]
+    spec, norm = _LONG[name], _LONG[name].norm
     target, x, normal = linear
-    found = kind(target, **settings).generate(x)
+    found = spec.build(target).generate(x)
     assert (target.predict(found).argmax(axis=1) != target.predict(x).argmax(axis=1)).all()
     nearest = np.abs((x - 0.5) @ normal) / np.linalg.norm(normal, 2 if norm == "l2" else 1)
     far = distance(found - x, norm)
@@ -59,7 +58,7 @@ def test_on_a_linear_network_the_nearest_example_is_found(name, linear) -> None:
 
 def test_boundary_walks_start_with_room_around_them(linear) -> None:
     target, x, normal = linear
-    attack, y = Boundary(target), target.predict(x).argmax(axis=1)
+    attack, y = Boundary.of().build(target), target.predict(x).argmax(axis=1)
     nearest = x - ((x - 0.5) @ normal / (normal @ normal))[:, np.newaxis] * normal
     start = (x + 1.001 * (nearest - x)).astype(np.float32)
     beyond = attack._beyond(x, y, start)
@@ -69,13 +68,12 @@ def test_boundary_walks_start_with_room_around_them(linear) -> None:
 
 
 @pytest.mark.parametrize("name", _SHORT)
-def test_one_question_holds_the_tries_of_all_samples(name, digits_net, images) -> None:
-    kind, settings = _SHORT[name]
-    target = _Asked(digits_net.model)
+def test_one_question_holds_the_tries_of_all_samples(name, digits_net, images, white_box) -> None:
+    target = white_box(digits_net.model, _Asked)
     asked = []
     for count in (3, 30):
         target.questions = []
-        kind(target, **settings, drop=False).generate(images[0][:count], images[1][:count])
+        _SHORT[name].build(target, drop=False).generate(images[0][:count], images[1][:count])
         asked.append(target.questions)
     few, many = asked
     # Only the slowest of the samples asks for more: of 30 it is slower than of 3.
@@ -84,11 +82,10 @@ def test_one_question_holds_the_tries_of_all_samples(name, digits_net, images) -
 
 
 @pytest.mark.parametrize("name", _SHORT)
-def test_what_is_laid_out_at_once_is_bounded_and_changes_nothing(name, digits_net, images, monkeypatch) -> None:
-    kind, settings = _SHORT[name]
-    target, (x, y) = _Asked(digits_net.model), (array[:12] for array in images)
+def test_what_is_laid_out_at_once_is_bounded_and_changes_nothing(name, digits_net, images, monkeypatch, white_box) -> None:
+    target, (x, y) = white_box(digits_net.model, _Asked), (array[:12] for array in images)
     target.questions = []
-    attack = kind(target, **settings, seed=2, drop=False)
+    attack = _SHORT[name].build(target, seed=2, drop=False)
     whole = attack.generate(x, y)
     largest = max(target.questions)
     target.questions = []

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tinyrobust.cli.app import app
+from tinyrobust.files import sha256
 
 COMMANDS = ("run", "train", "export", "attack", "footprint", "emulate", "listen", "report", "list", "doctor", "sweep")
 
@@ -134,10 +135,12 @@ def test_export_with_look_up_tables(tiny_run: Any) -> None:
     )
 
 
-def test_a_model_has_no_recipe_to_export_from(tiny_run: Any) -> None:
-    answer = _shell("export", str(tiny_run.path))
-    assert answer.returncode == 1
-    assert "which is a model already" in " ".join(answer.stderr.replace("│", " ").split())
+def test_exporting_a_run_again_changes_nothing_in_it(tiny_run: Any) -> None:
+    answer = _type("export", str(tiny_run.path))
+    assert answer.exit_code == 0
+    assert "model_data.h" in answer.output.replace("\n", "")
+    digests = tiny_run.record.stages["export"].files
+    assert {name: sha256(tiny_run.path / name) for name in digests} == digests
 
 
 def test_footprint_of_a_file(tiny_run: Any) -> None:

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from tinyrobust.deploy.convert import convert
 from tinyrobust.networks.catalog import build
-from tinyrobust.quantizers.layers import set_fraction
+from tinyrobust.quantizers.layers import set_declared
 from tinyrobust.recipe import Recipe
 
 TRAINED = 1300
@@ -40,9 +40,9 @@ def recipe(weights: str, activations: str) -> Recipe:
     return Recipe(
         name="tiny",
         data={"name": "digits"},
-        network={"name": "stqnet", "width": 0.25},
+        network={"kind": "stqnet", "width": 0.25},
         train={"epochs": 1},
-        precision=[{**rule, "activations": activations} for rule in rules],
+        precision={"rule": [{**rule, "activations": activations} for rule in rules]},
     )
 
 
@@ -54,7 +54,7 @@ def ternary(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     model = build(recipe("stochastic-ternary", "relu6"), (8, 8, 1), 10)
     model.compile(keras.optimizers.Adam(6e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     for fraction in (0.5, 1.0):
-        set_fraction(model, fraction)
+        set_declared(model, "quantized_fraction", fraction)
         model.fit(x[:TRAINED] / np.float32(255), y[:TRAINED], epochs=4, batch_size=64, verbose=0)
     return _exported(model, tmp_path_factory)
 

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from tinyrobust.deploy import artefact
-from tinyrobust.deploy.carray import allowance, identifier, write_c_array
+from tinyrobust.deploy.c_literals import identifier
+from tinyrobust.deploy.carray import Arena, allowance, write_c_array
 from tinyrobust.errors import ModelFileError
 from tinyrobust.footprint.measure import arena_head
 
@@ -41,7 +42,7 @@ def test_the_compiled_array_is_the_file(ternary, tmp_path) -> None:
     if compiler is None:
         pytest.skip("g++ is not installed")
     file = artefact.read(ternary.tflite)
-    source, _ = write_c_array(file, "digits-stq", tmp_path, arena_bytes=2304, classes=CLASSES)
+    source, _ = write_c_array(file, "digits-stq", tmp_path, arena=Arena(2304), classes=CLASSES)
     main, program = tmp_path / "main.cc", tmp_path / "program"
     main.write_text(MAIN)
     strict = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
@@ -58,7 +59,7 @@ def test_the_compiled_array_is_the_file(ternary, tmp_path) -> None:
 
 
 def test_the_header_lists_the_operators_for_the_resolver(ternary, tmp_path) -> None:
-    _, header = write_c_array(artefact.read(ternary.tflite), "x", tmp_path, arena_bytes=1)
+    _, header = write_c_array(artefact.read(ternary.tflite), "x", tmp_path, arena=Arena(1))
     text = header.read_text()
     assert "MicroMutableOpResolver<6> resolver;" in text
     for method in ("Add", "AveragePool2D", "Conv2D", "DepthwiseConv2D", "FullyConnected", "Reshape"):
@@ -77,7 +78,7 @@ def test_the_recommended_arena_is_enough_for_tensorflow_lite_micro(ternary, smal
 
 
 def test_a_measured_arena_is_recommended_as_it_is(small_tflite, tmp_path) -> None:
-    _, header = write_c_array(artefact.read(small_tflite), "x", tmp_path, arena_bytes=1040, measured_arena=4_096)
+    _, header = write_c_array(artefact.read(small_tflite), "x", tmp_path, arena=Arena(1040, 4_096))
     text = header.read_text()
     assert "g_x_arena_size = 4096;" in text
     assert "measured" in text
@@ -92,13 +93,10 @@ def test_names_become_identifiers(name, expected) -> None:
     assert identifier(name) == expected
 
 
-def test_a_float_file_is_refused(tmp_path) -> None:
+def test_a_float_file_is_refused(converted, tmp_path) -> None:
     import keras
-    import tensorflow as tf
 
-    image = keras.Input((4,), batch_size=1)
-    path = tmp_path / "float.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, keras.layers.Dense(2)(image))).convert())
+    path = converted(keras.Sequential([keras.Input((4,), batch_size=1), keras.layers.Dense(2)]))
     with pytest.raises(ModelFileError, match="a file with a quantized input"):
-        write_c_array(artefact.read(path), "x", tmp_path, arena_bytes=1)
+        write_c_array(artefact.read(path), "x", tmp_path, arena=Arena(1))
     assert not (tmp_path / "model_data.cc").exists()

@@ -8,8 +8,8 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import bias, kernel_error, match
 from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError
-from tinyrobust.quantizers.activations import QuantizedReLU
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS
+from tinyrobust.graphs.folding import WEIGHT_LAYERS
+from tinyrobust.quantizers.activations import ActivationQuantizer, Pact, QuantizedReLU6
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, weight_layers
 from tinyrobust.quantizers.weights import Ternary
 
@@ -41,7 +41,7 @@ def test_an_input_is_the_pixel_minus_128(ternary) -> None:
 def test_activations_have_the_grid_they_were_trained_with(activations, exported) -> None:
     net = exported("stochastic-ternary", activations)
     file, matches = matched(net)
-    rounded = [layer for layer in net.model.layers if isinstance(layer, QuantizedReLU)]
+    rounded = [layer for layer in net.model.layers if isinstance(layer, ActivationQuantizer)]
     assert len(rounded) == 10
     for layer in rounded:
         tensor = file.tensors[matches[layer.name].tensor]
@@ -124,13 +124,13 @@ def _sequential(*layers):
 
 def _two_readers(x):
     """Two convolutions of the same shape read the same tensor: only their kernels tell them apart."""
-    x = QuantizedReLU(name="relu")(PLAIN.Conv2D(4, 3, name="stem")(x))
+    x = QuantizedReLU6(name="relu")(PLAIN.Conv2D(4, 3, name="stem")(x))
     return _logits(PLAIN.Add()([PLAIN.Conv2D(4, 1, name="left")(x), PLAIN.Conv2D(4, 1, name="right")(x)]))
 
 
-def _concatenated(*bounds):
+def _concatenated(*activations):
     def build(x):
-        branches = [QuantizedReLU(bound)(PLAIN.Conv2D(3, 3)(x)) for bound in bounds]
+        branches = [activation()(PLAIN.Conv2D(3, 3)(x)) for activation in activations]
         return _logits(PLAIN.Concatenate()(branches))
 
     return build
@@ -141,7 +141,7 @@ def _logits(x):
 
 
 def _lone_activation(x):
-    return _logits(QuantizedReLU()(PLAIN.AveragePooling2D(2)(PLAIN.Conv2D(3, 3)(x))))
+    return _logits(QuantizedReLU6()(PLAIN.AveragePooling2D(2)(PLAIN.Conv2D(3, 3)(x))))
 
 
 def _net(build) -> keras.Model:
@@ -158,13 +158,13 @@ def _pixels(n: int = 50) -> np.ndarray:
     "build",
     [
         _two_readers,
-        _concatenated("relu6", "relu6"),
+        _concatenated(QuantizedReLU6, QuantizedReLU6),
         _lone_activation,
         _sequential(QuantConv2D(4, 3), PLAIN.BatchNormalization(), PLAIN.ReLU(6), PLAIN.MaxPooling2D(), _logits),
-        _sequential(PLAIN.ZeroPadding2D(), PLAIN.Conv2D(4, 3, strides=2), QuantizedReLU(), PLAIN.Dropout(0.5), _logits),
+        _sequential(PLAIN.ZeroPadding2D(), PLAIN.Conv2D(4, 3, strides=2), QuantizedReLU6(), PLAIN.Dropout(0.5), _logits),
         _sequential(PLAIN.Conv2D(4, 3), PLAIN.GlobalAveragePooling2D(), PLAIN.Dense(3)),
         _sequential(PLAIN.Conv2D(4, 3), PLAIN.Reshape((18, 8)), PLAIN.Flatten(), PLAIN.Dense(3), PLAIN.Softmax()),
-        _sequential(PLAIN.DepthwiseConv2D(3, depth_multiplier=2), QuantizedReLU("pact", rounding=False), _logits),
+        _sequential(PLAIN.DepthwiseConv2D(3, depth_multiplier=2), Pact(rounding=False), _logits),
     ],
     ids=["two readers", "concatenate", "lone activation", "max pool", "padding", "mean", "softmax", "multiplier"],
 )
@@ -178,7 +178,7 @@ def test_graphs_of_other_layers(build, tmp_path) -> None:
 
 
 def test_a_learned_bound_saturates(tmp_path) -> None:
-    model = _net(_sequential(PLAIN.Conv2D(4, 3), QuantizedReLU("pact", name="relu"), PLAIN.GlobalAveragePooling2D()))
+    model = _net(_sequential(PLAIN.Conv2D(4, 3), Pact(name="relu"), PLAIN.GlobalAveragePooling2D()))
     model.get_layer("relu").alpha.assign(0.3)
     path = tmp_path / "model.tflite"
     path.write_bytes(convert(model, _pixels()))
@@ -195,10 +195,10 @@ def test_a_channel_of_nearly_no_weights_keeps_its_bias(gamma, tmp_path) -> None:
     model = _net(
         _sequential(
             PLAIN.Conv2D(4, 3),
-            QuantizedReLU("pact", name="relu"),
+            Pact(name="relu"),
             QuantConv2D(4, 3, use_bias=False, kernel_quantizer=Ternary(), name="conv"),
             PLAIN.BatchNormalization(name="norm"),
-            QuantizedReLU(),
+            QuantizedReLU6(),
             PLAIN.GlobalAveragePooling2D(),
         )
     )
@@ -223,7 +223,7 @@ def test_a_channel_of_nearly_no_weights_keeps_its_bias(gamma, tmp_path) -> None:
         ),
         (_sequential(PLAIN.Conv2D(3, 3), PLAIN.Cropping2D()), "Received: STRIDED_SLICE"),
         (_sequential(PLAIN.Conv2D(3, 3), PLAIN.LayerNormalization()), "Expected a file of int8 operators"),
-        (_concatenated("relu6", "pact"), "CONCATENATION to read one int8 grid. Received: 2"),
+        (_concatenated(QuantizedReLU6, Pact), "CONCATENATION to read one int8 grid. Received: 2"),
     ],
     ids=["unknown layer", "unknown operator", "many operators", "two grids"],
 )
@@ -242,12 +242,8 @@ def test_other_calibration_images_are_refused(images, ternary) -> None:
         convert(ternary.model, images)
 
 
-def test_a_float_file_is_refused(tmp_path) -> None:
-    import tensorflow as tf
-
-    image = keras.Input((8, 8, 2), batch_size=1)
-    path = tmp_path / "float.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, PLAIN.Conv2D(2, 3)(image))).convert())
+def test_a_float_file_is_refused(converted) -> None:
+    path = converted(keras.Sequential([keras.Input((8, 8, 2), batch_size=1), PLAIN.Conv2D(2, 3)]))
     with pytest.raises(ModelFileError, match="outputs that are not int8: CONV_2D"):
         check_integer(artefact.read(path))
 

@@ -65,26 +65,16 @@ def test_a_broken_file_is_refused(content, digits_net, tmp_path) -> None:
         Int8Model(path)
 
 
-def test_a_float_file_runs_too(digits_net, tmp_path) -> None:
-    import keras
-    import tensorflow as tf
-
-    single = keras.Input((8, 8, 1), batch_size=1)
-    path = tmp_path / "float.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, digits_net.model(single))).convert())
+def test_a_float_file_runs_too(digits_net, converted) -> None:
+    path = converted(digits_net.model)
     x = digits_net.x[:20].astype(np.float32) / 255
     model = Int8Model(path)
     assert model.input_range is None
     np.testing.assert_allclose(model.predict(x), digits_net.model(x), rtol=1e-4, atol=1e-4)
 
 
-def test_a_batch_in_the_file_is_refused(digits_net, tmp_path) -> None:
-    import keras
-    import tensorflow as tf
-
-    pair = keras.Input((8, 8, 1), batch_size=2)
-    path = tmp_path / "pair.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(pair, digits_net.model(pair))).convert())
+def test_a_batch_in_the_file_is_refused(digits_net, converted) -> None:
+    path = converted(digits_net.model, batch=2)
     with pytest.raises(ModelFileError, match="one image at a time"):
         Int8Model(path)
 

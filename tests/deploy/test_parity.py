@@ -4,7 +4,7 @@ import pytest
 from tinyrobust.deploy import artefact, grids
 from tinyrobust.deploy.deploy_records import ParityRecord, TernaryKernel
 from tinyrobust.deploy.matching import match
-from tinyrobust.deploy.parity import check, layer_errors, measure
+from tinyrobust.deploy.parity import Samples, check, layer_errors, measure
 from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError, ParityError
 from tinyrobust.recipe.export import Export
@@ -12,7 +12,7 @@ from tinyrobust.recipe.export import Export
 
 def measured(net, path=None) -> ParityRecord:
     settings = Export(accuracy_drop=1, agreement=0.97)
-    return measure(net.model, path or net.tflite, net.x, net.y, settings, source="digits", arena_bytes=100)
+    return measure(net.model, path or net.tflite, Samples(net.x, net.y, "digits"), settings, arena_bytes=100)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_the_record_survives_its_file(record, tmp_path) -> None:
 
 def test_no_images_are_refused(ternary) -> None:
     with pytest.raises(ModelFileError, match="Expected images to measure parity on"):
-        measure(ternary.model, ternary.tflite, ternary.x[:0], ternary.y[:0], Export(), source="", arena_bytes=0)
+        measure(ternary.model, ternary.tflite, Samples(ternary.x[:0], ternary.y[:0], ""), Export(), arena_bytes=0)
 
 
 def test_trained_grids_come_closer_than_calibrated_ones(ternary, tmp_path) -> None:

@@ -1,6 +1,5 @@
 """The twin of a file: it answers like the file, and it has the gradients of the network that the file was made from."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorflow as tf
 
-from tinyrobust.attacks.estimator import CompiledClassifier
 from tinyrobust.attacks.repair import smoothed
 from tinyrobust.data.sources import load
 from tinyrobust.deploy import artefact
@@ -18,6 +15,7 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.data import Data
+from tinyrobust.robustness.targets import KerasTarget
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,7 +74,7 @@ def test_a_float_file_has_the_networks_own_logits_and_gradients(digits_net, conv
     image = keras.Input((8, 8, 1))
     path = converted(keras.Model(image, keras.layers.Softmax()(digits_net.model(image))), None)
     x, y = digits_net.x[:50].astype(np.float32) / 255, digits_net.y[:50]
-    twin, source = CompiledClassifier(rebuild(path)), CompiledClassifier(digits_net.model)
+    twin, source = KerasTarget(rebuild(path)), KerasTarget(digits_net.model)
     np.testing.assert_allclose(twin.predict(x), source.predict(x), atol=1e-3)
     np.testing.assert_allclose(twin.loss_gradient(x, y), source.loss_gradient(x, y), atol=1e-3)
 
@@ -148,24 +146,9 @@ def test_an_operator_without_a_twin_is_named(activation, operator, converted) ->
 
 
 @pytest.mark.parametrize("scheme", ["dynamic range", "float16", "int16 activations", "uint8", "per tensor"])
-def test_other_schemes_of_quantization(scheme, digits_net, tmp_path) -> None:
-    image = keras.Input((8, 8, 1), batch_size=1)
+def test_other_schemes_of_quantization(scheme, digits_net, converted) -> None:
     x = digits_net.x[:60].astype(np.float32) / 255
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, digits_net.model(image)))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if scheme == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    elif scheme == "int16 activations":
-        converter.representative_dataset = lambda: ([row[np.newaxis]] for row in x)
-        mixed = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        converter.target_spec.supported_ops = [mixed]
-    elif scheme != "dynamic range":
-        converter.representative_dataset = lambda: ([row[np.newaxis]] for row in x)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.uint8 if scheme == "uint8" else tf.int8
-        converter._experimental_disable_per_channel = scheme == "per tensor"
-    path = tmp_path / "model.tflite"
-    path.write_bytes(converter.convert())
+    path = converted(digits_net.model, None if scheme in ("dynamic range", "float16") else x, scheme=scheme)
     theirs, ours = Int8Model(path).predict(x), np.asarray(rebuild(path)(x, training=False))
     assert np.mean(theirs.argmax(axis=1) == ours.argmax(axis=1)) >= 0.98
     assert np.abs(theirs - ours).max() <= 0.02 * np.abs(theirs).max()
@@ -201,25 +184,6 @@ def test_the_dilation_of_a_single_tap_changes_nothing(small_tflite, changed, tmp
     np.testing.assert_array_equal(spread(images), plain(images))
     # TensorFlow would make 65,536 pieces of the image, 65,536 times its size.
     assert all(layer.dilation_rate == (1, 1) for layer in spread.layers if hasattr(layer, "dilation_rate"))
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Converts a model at batch 1: int8 calibrated on images, float without."""
-
-    def make(model: keras.Model, calibration: Floats | None) -> Path:
-        single = keras.Input(model.input_shape[1:], batch_size=1)
-        converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, model(single)))
-        if calibration is not None:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([row[np.newaxis]] for row in calibration)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        path = tmp_path_factory.mktemp("converted") / "model.tflite"
-        path.write_bytes(converter.convert())
-        return path
-
-    return make
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import pytest
 
 from tinyrobust.deploy.twin import build_twin, source_layers
 from tinyrobust.errors import ModelFileError
-from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, without_rounding
+from tinyrobust.graphs.freeze import without_rounding
+from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tinyrobust.quantizers.weights import Ternary
 
 PLAIN = keras.layers

@@ -18,13 +18,16 @@ from tinyrobust.footprint.measure import footprint
         ("ram = 64k", Budget(None, 65_536)),
         ("flash=1MiB, ram=20480", Budget(2**20, 20_480)),
         ("flash=2MB", Budget(2**21)),
+        ("flash=1.5M,ram=1G", Budget(3 * 2**19, 2**30)),
     ],
 )
 def test_units(text, budget):
     assert parse(text) == budget
 
 
-@pytest.mark.parametrize("text", ["", "256K", "flash", "flash=", "flash=-1", "flash=1.5M", "rom=1K", "ram=1K,ram=2K", "ram=1G"])
+@pytest.mark.parametrize(
+    "text", ["", "256K", "flash", "flash=", "flash=-1", "flash=1e5", "flash=1Q", "rom=1K", "ram=1K,ram=2K", "ram=K"]
+)
 def test_what_is_no_budget_is_refused(text):
     with pytest.raises(TinyRobustError, match=r"flash=256K,ram=64K.*Received"):
         parse(text)

@@ -1,6 +1,5 @@
 """The arena plan: no two live buffers overlap, and it is the one that TensorFlow Lite Micro makes."""
 
-import warnings
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -126,20 +125,9 @@ def _transposed() -> Any:
 
 
 @pytest.mark.parametrize("net", [_branches, _scratch_binds, _transposed])
-def test_other_graphs_are_planned_as_tflm_does(tmp_path, recorded_head, net):
-    import tensorflow as tf
-
+def test_other_graphs_are_planned_as_tflm_does(converted, recorded_head, net):
     model = net()
-    random = np.random.default_rng(0)
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([random.random(model.input_shape, dtype=np.float32)] for _ in range(2))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    path = tmp_path / "net.tflite"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they come from the data set, not from a flag
-        path.write_bytes(converter.convert())
+    path = converted(model, np.random.default_rng(0).random((2, *model.input_shape[1:]), dtype=np.float32))
     assert arena_head(path) == recorded_head(path)
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tinyrobust.deploy import artefact, tflm
-from tinyrobust.deploy.cell import Cell, Limits, Refused
 from tinyrobust.deploy.cgen.generate import generate
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.rebuild import rebuild
+from tinyrobust.deploy.sandbox import Limits, Refused, Sandbox
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.footprint.measure import footprint
 
@@ -88,13 +88,9 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 
 @pytest.fixture(scope="session")
-def sources(small_tflite: Path, digits_net: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def sources(small_tflite: Path, digits_net: Any, converted: Callable[..., Path]) -> list[Path]:
     """Small honest files: integer, with a branch and without, and float."""
-    import tensorflow as tf
-
-    path = tmp_path_factory.mktemp("float") / "float.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(digits_net.model).convert())
-    return [small_tflite, digits_net.tflite, path]
+    return [small_tflite, digits_net.tflite, converted(digits_net.model, batch=None)]
 
 
 def test_two_thousand_hostile_files(hostile, sources, door) -> None:
@@ -108,7 +104,7 @@ def test_two_thousand_hostile_files(hostile, sources, door) -> None:
 
 def _verified(content: bytes) -> bool:
     try:
-        Cell("litert", content, _LIMITS)
+        Sandbox("litert", content, _LIMITS)
     except Refused as error:
         return _NOT_VERIFIED not in str(error)
     return True

@@ -1,8 +1,9 @@
 """A keyword spotter of tones: features of the house's front end, a small Keras network, its int8 file."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,9 @@ class ToneSpotter:
 
 
 @pytest.fixture(scope="session")
-def tone_spotter(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> ToneSpotter:
+def tone_spotter(tones: Path, converted: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> ToneSpotter:
     """Hears "low" and "high" among other tones and noise; trained in seconds."""
     import keras
-    import tensorflow as tf
 
     from tinyrobust.data.speech.load import load
 
@@ -50,22 +50,8 @@ def tone_spotter(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> ToneS
     model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x = scale(np.concatenate([data.train.x, *data.copies]))
     model.fit(x, np.tile(data.train.y, 1 + len(data.copies)), epochs=12, batch_size=64, verbose=0)
-    (folder / "model.tflite").write_bytes(_int8(model, x, tf))
+    # The whole range first, so that a step of the input is one of the grid: 1 / 255.
+    shutil.copy(converted(model, np.concatenate([np.zeros_like(x[:1]), np.ones_like(x[:1]), x[:50]])), folder / "model.tflite")
     assert data.speech is not None
     data.speech.record.save(folder / FRONTEND)
     return ToneSpotter(folder / "model.tflite", data)
-
-
-def _int8(model: Any, x: np.ndarray, tf: Any) -> bytes:
-    import keras
-
-    single = keras.Input(x.shape[1:], batch_size=1)
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, model(single)))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    # The whole range first, so that a step of the input is one of the grid: 1 / 255.
-    whole = [np.zeros_like(x[:1]), np.ones_like(x[:1])]
-    converter.representative_dataset = lambda: ([image] for image in (*whole, *(x[i : i + 1] for i in range(50))))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    content: bytes = converter.convert()
-    return content

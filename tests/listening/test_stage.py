@@ -10,8 +10,9 @@ from tinyrobust import recipe as recipes
 from tinyrobust.data.speech.frontend_record import FRONTEND
 from tinyrobust.errors import RecipeError
 from tinyrobust.listening.detection_record import DetectionRecord
+from tinyrobust.pipeline import plan
 from tinyrobust.pipeline.folder import begun
-from tinyrobust.pipeline.stages import STAGES, Context
+from tinyrobust.pipeline.stages import Context
 from tinyrobust.sweep.expand import Job
 from tinyrobust.sweep.schedule import prepare
 
@@ -52,9 +53,9 @@ def test_a_run_that_listens_leaves_its_record(tone_spotter: Any, recipe_file: Pa
     folder = begun(tmp_path / "run", recipe, tone_spotter.data)
     for name in ("model.tflite", FRONTEND):
         shutil.copy(tone_spotter.path.parent / name, folder.path / name)
-    stage = next(stage for stage in STAGES if stage.name == "listen")
+    stage = plan.named("listen")
     told: list[str] = []
-    with folder.stage(stage.name, stage.left(recipe)):
+    with folder.stage(stage):
         stage.run(Context(folder, tone_spotter.data, lambda label, *_: told.append(label)))
     assert folder.is_complete("listen")
     record = DetectionRecord.load(folder.path / "detection.json")
@@ -65,7 +66,7 @@ def test_a_run_that_listens_leaves_its_record(tone_spotter: Any, recipe_file: Pa
 
 
 def test_only_a_recipe_that_asks_for_it_listens(recipe_file: Path, tmp_path: Path) -> None:
-    stage = next(stage for stage in STAGES if stage.name == "listen")
+    stage = plan.named("listen")
     silent = recipes.load(recipe_file)
     asking = _listens(recipe_file)
     assert (stage.needed(silent), stage.needed(asking)) == (False, True)

@@ -6,7 +6,7 @@ import pytest
 from tinyrobust import recipe
 from tinyrobust.errors import RecipeError
 from tinyrobust.networks.catalog import build
-from tinyrobust.quantizers.activations import QuantizedReLU
+from tinyrobust.quantizers.activations import ActivationQuantizer, Pact, QuantizedReLU6
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.precision import Precision
 
@@ -17,8 +17,7 @@ def _network(*rules: dict[str, object], seed: int = 7) -> keras.Model:
 
 
 def _formats(network: keras.Model) -> dict[str, str]:
-    quantizers = {layer.name: layer.weight_quantizer for layer in weight_layers(network)}
-    return {name: quantizer.format if quantizer else "float" for name, quantizer in quantizers.items()}
+    return {layer.name: type(layer.weight_quantizer).__name__ for layer in weight_layers(network)}
 
 
 def test_the_first_match_wins():
@@ -32,17 +31,17 @@ def test_the_first_match_wins():
         )
     )
     assert formats == {
-        "stem": "fixed-point",
-        "block1": "ternary",
-        "block2": "ternary",
-        "block3-depthwise": "binary",
-        "block3-pointwise": "binary",
-        "block4": "stochastic-ternary",
-        "block5": "stochastic-ternary",
-        "block6": "stochastic-ternary",
-        "dense1": "float",
-        "dense2": "stochastic-ternary",
-        "logits": "fixed-point",
+        "stem": "FixedPoint",
+        "block1": "Ternary",
+        "block2": "Ternary",
+        "block3-depthwise": "Binary",
+        "block3-pointwise": "Binary",
+        "block4": "StochasticTernary",
+        "block5": "StochasticTernary",
+        "block6": "StochasticTernary",
+        "dense1": "NoneType",
+        "dense2": "StochasticTernary",
+        "logits": "FixedPoint",
     }
 
 
@@ -69,10 +68,11 @@ def test_activations_follow_the_rule_of_their_layer():
         {"layers": "block2", "weights": "ternary", "activations": "float"},
         {"layers": ".*", "weights": "ternary"},
     )
-    relus = {layer.name: (layer.bound, layer.rounding) for layer in network.layers if isinstance(layer, QuantizedReLU)}
-    assert relus.pop("block1-relu") == ("pact", True)
-    assert relus.pop("block2-relu") == ("relu6", False)
-    assert set(relus.values()) == {("relu6", True)}
+    layers = [layer for layer in network.layers if isinstance(layer, ActivationQuantizer)]
+    relus = {layer.name: (type(layer), layer.rounding) for layer in layers}
+    assert relus.pop("block1-relu") == (Pact, True)
+    assert relus.pop("block2-relu") == (QuantizedReLU6, False)
+    assert set(relus.values()) == {(QuantizedReLU6, True)}
     assert "logits-relu" not in relus
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyrobust import recipe, workers
+from tinyrobust import recipe
 from tinyrobust.data.arrays import Dataset, Split
 from tinyrobust.errors import RunFolderError
-from tinyrobust.pipeline import folder
+from tinyrobust.execution import processor
+from tinyrobust.pipeline import folder, plan
 
 _HOLD = """
 import sys, time, pathlib
-from tinyrobust.pipeline import folder
+from tinyrobust.execution import processor
+from tinyrobust.pipeline import folder, plan
 with folder.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -32,9 +34,12 @@ def run(tmp_path: Path, dataset: Dataset) -> folder.RunFolder:
     return folder.begun(tmp_path, recipe.load("digits-stq"), dataset)
 
 
-def _leave(run: folder.RunFolder, stage: str, text: str) -> None:
-    with run.stage(stage, [f"{stage}.txt"]):
-        (run.path / f"{stage}.txt").write_text(text)
+def _leave(run: folder.RunFolder, name: str, text: str) -> None:
+    """Does a stage: each of its files says `text`."""
+    stage = plan.named(name)
+    with run.stage(stage):
+        for file in stage.left(run.recipe):
+            (run.path / file).write_text(f'{{"epoch": 1, "seconds": 0.0, "says": "{text}"}}')
 
 
 def test_a_stage_is_complete_when_its_record_and_files_are_there(run: folder.RunFolder) -> None:
@@ -46,35 +51,45 @@ def test_a_stage_is_complete_when_its_record_and_files_are_there(run: folder.Run
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_text("other")], ids=["missing", "changed"])
 def test_a_stage_with_a_damaged_file_is_not_complete(run: folder.RunFolder, damage: object) -> None:
     _leave(run, "train", "weights")
-    damage(run.path / "train.txt")  # type: ignore[operator]
+    damage(run.path / "model.keras")  # type: ignore[operator]
     assert not run.is_complete("train")
 
 
+def _history(run: folder.RunFolder, name: str, *seconds: float) -> None:
+    rows = "".join(f'{{"epoch": {number}, "seconds": {one}}}\n' for number, one in enumerate(seconds, 1))
+    with run.stage(plan.named(name)):
+        for file in plan.named(name).left(run.recipe):
+            (run.path / file).write_text(rows if file.endswith(".jsonl") else name)
+
+
 def test_a_training_took_as_long_as_its_epochs_those_before_an_interruption_too(run: folder.RunFolder) -> None:
-    with run.stage("train", ["history.jsonl"]):
-        (run.path / "history.jsonl").write_text('{"epoch": 1, "seconds": 1000.5}\n{"epoch": 2, "seconds": 2000.0}\n')
+    _history(run, "train", 1000.5, 2000.0)
     assert folder.read(run.path)[1].stages["train"].seconds == 3000.5
 
 
 def test_a_history_that_is_copied_is_not_learned_twice(run: folder.RunFolder) -> None:
-    for stage, file in (("float", "float_history.jsonl"), ("train", "history.jsonl")):
-        with run.stage(stage, [file]):
-            (run.path / file).write_text('{"epoch": 1, "seconds": 1000.5}\n')
+    _history(run, "float", 1000.5)
+    _history(run, "train", 1000.5)
     stages = folder.read(run.path)[1].stages
     assert stages["float"].seconds == 1000.5
     assert stages["train"].seconds < 60
 
 
 def test_a_stage_that_fails_leaves_no_record(run: folder.RunFolder) -> None:
-    with pytest.raises(ZeroDivisionError), run.stage("train", []):
+    _leave(run, "train", "weights")
+    with pytest.raises(ZeroDivisionError), run.stage(plan.named("train")):
         raise ZeroDivisionError
     assert "train" not in folder.read(run.path)[1].stages
 
 
-def test_later_stages_are_stale_when_an_earlier_one_runs_again(run: folder.RunFolder) -> None:
-    for stage in ("train", "export", "attack"):
+def test_stages_that_read_what_has_changed_are_stale(run: folder.RunFolder) -> None:
+    for stage in ("train", "export", "footprint", "attack"):
         _leave(run, stage, stage)
-    _leave(run, "export", "again")
+    _leave(run, "export", "export")
+    assert list(folder.read(run.path)[1].stages) == ["train", "export", "footprint", "attack"], "the same files as before"
+    _leave(run, "footprint", "another")
+    assert list(folder.read(run.path)[1].stages) == ["train", "export", "footprint", "attack"], "nobody reads them"
+    _leave(run, "export", "another")
     assert list(folder.read(run.path)[1].stages) == ["train", "export"]
 
 
@@ -86,7 +101,7 @@ def test_a_run_is_read_back(run: folder.RunFolder) -> None:
     assert record.versions["keras"]
 
 
-@pytest.mark.parametrize(("told", "threads"), [("3", 3), ("", len(workers.cores())), ("0", len(workers.cores()))])
+@pytest.mark.parametrize(("told", "threads"), [("3", 3), ("", len(processor.cores())), ("0", len(processor.cores()))])
 def test_the_record_says_among_how_many_threads_sums_are_split(
     told: str, threads: int, tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import tinyrobust
 from tinyrobust.errors import ParityError, RecipeError, RunFolderError
-from tinyrobust.pipeline.stages import STAGES
+from tinyrobust.pipeline import plan
 
 # An accelerator machine has JAX and no TensorFlow.
 _WITHOUT_TENSORFLOW = """
@@ -33,7 +33,7 @@ exec {python} -m tinyrobust.cli.app run {recipe} --runs-dir {folder}/runs
 
 def test_every_stage_leaves_its_files_and_its_record(tiny_run: Any) -> None:
     record = tiny_run.record
-    needed = [stage for stage in STAGES if stage.needed(tiny_run.recipe)]
+    needed = plan.until("report", tiny_run.recipe)
     assert list(record.stages) == [stage.name for stage in needed]
     for stage in needed:
         assert set(record.stages[stage.name].files) == set(stage.files)
@@ -95,7 +95,7 @@ def test_the_test_set_is_not_looked_at_before_the_attack_stage(tiny_run: Any) ->
 
 
 def test_broken_parity_refuses_the_export(tiny_recipe: Path, tmp_path: Path) -> None:
-    overrides = ["export.agreement=1.0", "export.accuracy_drop=0.0", "train.epochs=1", "train.distillation.teacher_epochs=1"]
+    overrides = ["export.agreement=1.0", "export.accuracy_drop=0.0", "train.epochs=1", "train.objective.0.teacher_epochs=1"]
     overrides.append("train.learning_rate=1e-5")  # as good as untrained: rounding decides many images
     with pytest.raises(ParityError):
         tinyrobust.export(tiny_recipe, overrides=overrides, runs_dir=tmp_path)

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tinyrobust
 from tinyrobust.data.sources import load
@@ -109,13 +109,12 @@ def test_a_file_that_takes_no_images_is_refused(shared: Path, tmp_path: Path) ->
         tinyrobust.attack(shared / "peers" / "mlperf-tiny-kws.tflite", data="digits", output=tmp_path)
 
 
-def test_a_file_without_a_twin_is_attacked_as_a_black_box(tmp_path: Path) -> None:
+def test_a_file_without_a_twin_is_attacked_as_a_black_box(converted: Callable[..., Path], tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 1), batch_size=1)
     bent = keras.layers.Conv2D(4, 3, activation="exponential")(image)
     scores = keras.layers.Dense(10)(keras.layers.Flatten()(bent))
-    path = tmp_path / "bent.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, scores)).convert())
+    path = converted(keras.Model(image, scores))
     record = tinyrobust.attack(path, data="digits", protocol="quick", samples=10, epsilons=[0.1], output=tmp_path / "out")
     assert set(_left(record)) == {"square-int8"}
     assert any("EXP" in note for note in record.notes)

@@ -17,10 +17,10 @@ from tinyrobust.pipeline.teachers import teach
 from tinyrobust.recipe import Recipe
 
 _SETTINGS = (
-    "train.distillation.teacher_epochs=2",
-    "train.distillation.teachers=2",
-    "train.distillation.teacher_width=0.5",
-    "train.distillation.teacher_temperature=1",
+    "train.objective.0.teacher_epochs=2",
+    "train.objective.0.teachers=2",
+    "train.objective.0.teacher_width=0.5",
+    "train.objective.0.teacher_temperature=1",
 )
 
 
@@ -93,7 +93,7 @@ def test_one_teacher_is_what_it_was(lesson: Any, tmp_path: Path) -> None:
 
 def test_the_temperature_that_teachers_are_trained_at(lesson: Any, tmp_path: Path) -> None:
     """Logits grow with it: the default is the student's, as defensive distillation wants it."""
-    hot = (*_SETTINGS[:1], "train.distillation.temperature=20")
+    hot = (*_SETTINGS[:1], "train.objective.0.temperature=20")
     spread = [
         np.ptp(lesson(tmp_path / name, settings=more)["logits"])
         for name, more in (("hot", hot), ("cold", (*hot, _SETTINGS[3])))

@@ -276,8 +276,9 @@ def test_protocols_of_images_do_not_fit_sound(folder: Path, spotter: Any) -> Non
 
 def test_it_learns_on_attacked_sound(folder: Path) -> None:
     changes = ["train.epochs=2", "data.speech.augment.copies=1", "data.speech.augment.shift_ms=20"]
-    sound = ["train.adversarial.domain=waveform", "train.adversarial.snr_db=[20, 30]", "train.adversarial.steps=2"]
+    perturbation = '{kind="snr", snr_db=[20, 30], steps=2}'
+    sound = [f'train.objective=[{{kind="adversarial", perturbation={perturbation}}}]']
     run = tinyrobust.train(folder / "spotter.toml", overrides=[*changes, *sound], runs_dir=folder / "runs")
     assert [row["epoch"] for row in run.history] == [1, 2]
-    assert {"sound_adversarial", "val_accuracy"} <= set(run.history[0])
-    assert run.history[1]["sound_adversarial"] < run.history[0]["sound_adversarial"]
+    assert {"adversarial", "val_accuracy"} <= set(run.history[0])
+    assert run.history[1]["adversarial"] < run.history[0]["adversarial"]

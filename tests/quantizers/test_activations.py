@@ -5,43 +5,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust.quantizers.activations import OnGrid, QuantizedReLU
+from tinyrobust.deploy import grids
+from tinyrobust.quantizers.activations import OnGrid, Pact, QuantizedReLU6
 
 _X = np.linspace(-3, 9, 24_001).astype(np.float32)
 
 
-@pytest.mark.parametrize(("bound", "upper"), [("relu6", 6.0), ("pact", 6.0), ("pact", 2.5)])
-def test_values_are_the_256_levels_of_the_grid(bound, upper):
-    layer = QuantizedReLU(bound)
+@pytest.mark.parametrize("bits", [8, 4, 1])
+@pytest.mark.parametrize(("kind", "upper"), [(QuantizedReLU6, 6.0), (Pact, 6.0), (Pact, 2.5)])
+def test_values_are_the_levels_of_the_grid(kind, upper, bits):
+    layer, steps = kind(bits), 2**bits - 1
     layer.build((None,))
-    if bound == "pact":
+    if kind is Pact:
         layer.alpha.assign(upper)
     assert layer.upper == upper
     y = layer(_X).numpy()
-    assert len(np.unique(y)) == 256
-    np.testing.assert_allclose(y, np.rint(np.clip(_X, 0, upper) * 255 / upper) * upper / 255, atol=upper / 255 * 1.001)
-    steps = y / (upper / 255)
-    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
+    assert len(np.unique(y)) == steps + 1
+    np.testing.assert_allclose(y, np.rint(np.clip(_X, 0, upper) * steps / upper) * upper / steps, atol=upper / steps * 1.001)
+    levels = y / (upper / steps)
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
     assert y.min() == 0
     assert y.max() == pytest.approx(upper, rel=1e-6)
-
-
-def test_without_rounding_it_is_relu6():
-    np.testing.assert_array_equal(QuantizedReLU(rounding=False)(_X), np.clip(_X, 0, 6))
-
-
-@pytest.mark.parametrize("rounding", [True, False])
-def test_gradients_are_those_of_the_rectifier(rounding):
-    x = tf.constant([-1.0, 0.5, 3.013, 5.99, 6.5])
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = QuantizedReLU(rounding=rounding)(x)
-    np.testing.assert_array_equal(tape.gradient(y, x), [0, 1, 1, 1, 0])
+    assert grids.trained(keras.Sequential([keras.Input((1,)), layer])) == {layer.name: grids.Grid(upper / steps, -128)}
 
 
 @pytest.mark.parametrize("rounding", [True, False])
 def test_the_gradient_to_the_learned_bound_counts_what_is_above_it(rounding):
-    layer = QuantizedReLU("pact", rounding)
+    layer = Pact(rounding=rounding)
     x, factors = tf.constant([-1.0, 0.5, 2.9, 3.1, 8.0]), tf.constant([1.0, 2.0, 4.0, 8.0, 16.0])
     layer.build(x.shape)
     layer.alpha.assign(3.0)
@@ -51,7 +41,7 @@ def test_the_gradient_to_the_learned_bound_counts_what_is_above_it(rounding):
 
 
 def test_the_learned_bound_is_penalised_and_trained():
-    network = keras.Sequential([keras.Input((4,)), QuantizedReLU("pact", name="relu")])
+    network = keras.Sequential([keras.Input((4,)), Pact(name="relu")])
     assert float(sum(network.losses)) == pytest.approx(36e-4)
     network.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
     x = np.full((8, 4), 7.0, np.float32)
@@ -60,16 +50,17 @@ def test_the_learned_bound_is_penalised_and_trained():
 
 
 def test_a_bound_that_was_driven_to_nothing_stays_finite():
-    layer = QuantizedReLU("pact")
+    layer = Pact()
     layer.build((None,))
     layer.alpha.assign(-1.0)
     assert layer(_X).numpy().max() == pytest.approx(layer.upper)
     assert layer.upper > 0
 
 
-def test_another_bound_is_refused():
-    with pytest.raises(ValueError, match=r"Expected bound 'relu6' or 'pact'. Received: bound='relu'"):
-        QuantizedReLU("relu")
+@pytest.mark.parametrize("bits", [0, 9])
+def test_bits_that_no_file_has_are_refused(bits):
+    with pytest.raises(ValueError, match=f"Expected bits from 1 to 8. Received: bits={bits}"):
+        QuantizedReLU6(bits)
 
 
 def test_a_grid_rounds_clips_and_lets_gradients_through():

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from keras import ops
 
 from tinyrobust.networks.precision import LayerFactory
-from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_fraction
+from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_declared
 from tinyrobust.quantizers.weights import StochasticTernary, relative_error, twn
 from tinyrobust.recipe.precision import Precision
 
@@ -48,7 +47,7 @@ def _compiled_step(network: keras.Model) -> float:
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.875])
 def test_the_same_batch_gives_another_loss_at_every_step(fraction):
     network = _compiled(_network())
-    set_fraction(network, fraction)
+    set_declared(network, "quantized_fraction", fraction)
     losses = _losses(network)
     # Of the depthwise layer's 8 channels at 0.875, one is left out: by chance, two steps may be alike.
     assert len(set(losses)) >= 7
@@ -57,24 +56,24 @@ def test_the_same_batch_gives_another_loss_at_every_step(fraction):
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_nothing_is_left_to_chance_when_all_or_no_channels_are_quantized(fraction):
     network = _compiled(_network())
-    set_fraction(network, fraction)
+    set_declared(network, "quantized_fraction", fraction)
     assert len(set(_losses(network))) == 1
 
 
 def test_fit_samples_too():
     network = _compiled(_network())
-    set_fraction(network, 0.5)
+    set_declared(network, "quantized_fraction", 0.5)
     history = network.fit(_X, _Y, batch_size=16, epochs=6, shuffle=False, verbose=0).history["loss"]
     assert len(set(history)) == 6
 
 
 def test_inference_is_deterministic_and_quantizes_everything():
     network = _compiled(_network())
-    set_fraction(network, 0.5)
+    set_declared(network, "quantized_fraction", 0.5)
     _losses(network, 3)
     first = network.predict(_X, verbose=0)
     np.testing.assert_array_equal(network.predict(_X, verbose=0), first)
-    set_fraction(network, 1.0)
+    set_declared(network, "quantized_fraction", 1.0)
     np.testing.assert_array_equal(network.predict(_X, verbose=0), first)
     assert network.evaluate(_X, _Y, verbose=0) == pytest.approx(_losses(network, 1)[0], rel=1e-5)
 
@@ -82,25 +81,10 @@ def test_inference_is_deterministic_and_quantizes_everything():
 def test_the_same_seed_gives_the_same_draws_and_another_seed_others():
     networks = [_compiled(_network(seed)) for seed in (5, 5, 6)]
     for network in networks:
-        set_fraction(network, 0.5)
+        set_declared(network, "quantized_fraction", 0.5)
     first, second, other = (_losses(network) for network in networks)
     assert first == second
     assert not set(first) & set(other)
-
-
-@pytest.mark.parametrize("way", ["keras-file", "weights-file"])
-def test_saved_and_loaded_it_goes_on_drawing_where_it_was(tmp_path: Path, way):
-    network = _compiled(_network())
-    set_fraction(network, 0.5)
-    _losses(network, 3)
-    if way == "keras-file":
-        network.save(tmp_path / "model.keras")
-        again = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    else:
-        network.save_weights(tmp_path / "model.weights.h5")
-        again = _network()
-        again.load_weights(tmp_path / "model.weights.h5")
-    assert _losses(_compiled(again)) == _losses(network)
 
 
 # Which channels are drawn. A layer that is fed one-hot inputs puts out its own kernel; the loss below tells which channels
@@ -118,9 +102,9 @@ def _probe(make: Callable[[], keras.Layer], inputs: np.ndarray, fraction: float)
         return ops.sum(bits) + 0 * ops.sum(used)
 
     network.compile(keras.optimizers.SGD(0.0), drawn, jit_compile=keras.backend.backend() == "jax")
-    set_fraction(network, 0.0)
+    set_declared(network, "quantized_fraction", 0.0)
     latent = ops.convert_to_numpy(network(inputs, training=True))
-    set_fraction(network, fraction)
+    set_declared(network, "quantized_fraction", fraction)
     return network, inputs, latent
 
 
@@ -205,6 +189,6 @@ def test_layers_draw_independently():
 
 def test_channels_that_are_exactly_ternary_share_the_probability():
     quantizer = StochasticTernary(seed=3)
-    quantizer.attach(keras.random.SeedGenerator(3), keras.Variable(0.5, trainable=False))
+    quantizer.state = {"seed_state": keras.random.SeedGenerator(3), "quantized_fraction": keras.Variable(0.5, trainable=False)}
     draws = {tuple(ops.convert_to_numpy(quantizer.chosen(ops.zeros(4))).nonzero()[0].tolist()) for _ in range(60)}
     assert len(draws) == 6

@@ -72,6 +72,6 @@ def _wait_for_the_workers_to_end() -> None:
 def _orphan(stat: Path) -> bool:
     try:
         parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        return parent == 1 and b"tinyrobust.robustness.shard_worker" in (stat.parent / "cmdline").read_bytes()
+        return parent == 1 and b"tinyrobust.execution.worker" in (stat.parent / "cmdline").read_bytes()
     except OSError:  # it has just ended
         return False

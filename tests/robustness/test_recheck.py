@@ -1,5 +1,6 @@
 """A file that TensorFlow Lite Micro cannot run is still attacked."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -19,10 +20,8 @@ def test_a_verdict_that_it_cannot_check_stands(unsupported) -> None:
 
 
 @pytest.fixture(scope="module")
-def unsupported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unsupported(converted: Callable[..., Path]) -> Path:
     """A float file with TOPK_V2, for which TensorFlow Lite Micro has no kernel."""
     image = keras.Input((8, 8, 1), batch_size=1)
     flat = keras.layers.Flatten()(keras.layers.Conv2D(3, 3, activation=tf.sort)(image))
-    path = tmp_path_factory.mktemp("unsupported") / "sorted.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, keras.layers.Dense(3)(flat))).convert())
-    return path
+    return converted(keras.Model(image, keras.layers.Dense(3)(flat)))

@@ -148,7 +148,7 @@ def test_two_processes_find_the_same_in_a_cascade(setting, tmp_path) -> None:
 def _workers() -> list[int]:
     """The processes of this one that make pieces."""
     children = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [pid for pid in children if b"shard_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children if b"tinyrobust.execution.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_a_finished_evaluation_is_not_done_again(setting, copy) -> None:

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tinyrobust.attacks.norms import distance, project, radii
-from tinyrobust.attacks.pgd import ProjectedGradient
-from tinyrobust.attacks.sound import Shift, SquareInTime
+from tinyrobust.attacks.specs import Pgd, Shift, Square
 from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.sound import one_second, read_sound
@@ -17,9 +16,9 @@ from tinyrobust.data.speech.units import amplitudes, samples, shifted, unit
 from tinyrobust.errors import ModelFileError, TinyRobustError
 from tinyrobust.recipe.frontend import Mfcc, Micro
 from tinyrobust.robustness.bounds import inside
+from tinyrobust.robustness.distance import SOUND_NORMS, distances, moved
 from tinyrobust.robustness.grid import sampled
-from tinyrobust.robustness.outcomes import SOUND_NORMS, distances, moved
-from tinyrobust.robustness.targets import Hearing, KerasTarget
+from tinyrobust.robustness.targets import KerasTarget, SoundFrontEnd
 
 MFCC = front_end(Mfcc(kind="mfcc"))
 
@@ -45,8 +44,8 @@ def _record(settings: Mfcc | Micro, grid: Grid, shape: tuple[int, int]) -> Front
 
 
 @pytest.fixture(scope="module")
-def hearing(clips: np.ndarray) -> Hearing:
-    return Hearing(_record(MFCC.settings, MFCC.grid(MFCC.features(clips)), (49, 10)))
+def sound_front_end(clips: np.ndarray) -> SoundFrontEnd:
+    return SoundFrontEnd(_record(MFCC.settings, MFCC.grid(MFCC.features(clips)), (49, 10)))
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,10 @@ def test_every_sample_is_exact_in_single_precision() -> None:
     assert samples(np.array([0.0, 1.0])).tolist() == [-32768, 32767]
 
 
-def test_the_network_hears_what_the_real_front_end_hears(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
+def test_the_network_sees_the_real_front_end(clips: np.ndarray, sound_front_end: SoundFrontEnd, network: keras.Model) -> None:
     """Up to coefficients that lie on the edge between two steps of the grid."""
-    real = hearing.features(unit(clips))
-    whole = hearing.before(network, (0.0, 1.0))
+    real = sound_front_end.features(unit(clips))
+    whole = sound_front_end.before(network, (0.0, 1.0))
     np.testing.assert_allclose(whole(unit(clips)), network(real), atol=0.02)
     grid = MFCC.grid(MFCC.features(clips))
     rounded = np.asarray(MFCC.layer(grid, rounded=True)(clips.astype(np.float32) / 32768))
@@ -105,12 +104,14 @@ def test_the_gradient_of_the_whole_white_box(clips: np.ndarray, network: keras.M
         np.testing.assert_allclose(there, slope, rtol=0.05)
 
 
-def test_the_gradient_goes_straight_through_the_grid(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
+def test_the_gradient_goes_straight_through_the_grid(
+    clips: np.ndarray, sound_front_end: SoundFrontEnd, network: keras.Model
+) -> None:
     """It is the front end's slope, by finite differences of the real one, times the network's at the rounded features."""
     grid = MFCC.grid(MFCC.features(clips))
     x, y = unit(clips), np.array([0, 1, 2, 3])
-    gradient = KerasTarget(hearing.before(network, (0.0, 1.0))).loss_gradient(x, y).astype(np.float64)
-    of_network = KerasTarget(network).loss_gradient(hearing.features(x), y)[..., 0].astype(np.float64)
+    gradient = KerasTarget(sound_front_end.before(network, (0.0, 1.0))).loss_gradient(x, y).astype(np.float64)
+    of_network = KerasTarget(network).loss_gradient(sound_front_end.features(x), y)[..., 0].astype(np.float64)
     step = 2e-5 * gradient / np.abs(gradient).max(axis=1, keepdims=True)  # in amplitude; a 16-bit step is 3e-5
     up, down = (_coefficients(amplitudes(clips) + sign * step) for sign in (1, -1))
     rise = (of_network * (up - down) / (grid.high - grid.low)).sum(axis=(1, 2))
@@ -125,7 +126,7 @@ def _coefficients(sound: np.ndarray) -> np.ndarray:
 
 
 def test_micro_has_no_gradients(network: keras.Model) -> None:
-    micro = Hearing(_record(Micro(kind="micro"), Grid(np.zeros(40), np.ones(40)), (49, 40)))
+    micro = SoundFrontEnd(_record(Micro(kind="micro"), Grid(np.zeros(40), np.ones(40)), (49, 40)))
     assert not micro.differentiable
     with pytest.raises(ModelFileError, match="Expected the front end mfcc"):
         micro.before(network, (0.0, 1.0))
@@ -177,14 +178,14 @@ def test_shifts_are_measured_in_milliseconds(clips: np.ndarray) -> None:
     assert np.isinf(moved(unit(later), unit(clips), 60)).all()
 
 
-def test_attacks_keep_to_the_ratio(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
-    target, x = KerasTarget(hearing.before(network, (0.0, 1.0))), unit(clips)
+def test_attacks_keep_to_the_ratio(clips: np.ndarray, sound_front_end: SoundFrontEnd, network: keras.Model) -> None:
+    target, x = KerasTarget(sound_front_end.before(network, (0.0, 1.0))), unit(clips)
     y = target.predict(x).argmax(axis=1)
     before = tf.nn.sparse_softmax_cross_entropy_with_logits(y, target.predict(x)).numpy()
     for attack in (
-        ProjectedGradient(target, norm="snr", epsilon=0.1, steps=5),
-        SquareInTime(target, norm="snr", epsilon=0.1, iterations=20),
-        SquareInTime(target, norm="linf", epsilon=0.002, iterations=20),
+        Pgd.of(norm="snr", steps=5).build(target, 0.1),
+        Square.of(norm="snr", iterations=20).build(target, 0.1),
+        Square.of(norm="linf", iterations=20).build(target, 0.002),
     ):
         found = attack.generate(x, y)
         far = distances(found, x, SOUND_NORMS)[attack.norm]
@@ -193,7 +194,7 @@ def test_attacks_keep_to_the_ratio(clips: np.ndarray, hearing: Hearing, network:
         assert after.mean() > before.mean()
 
 
-def test_shift_returns_the_clip_shifted(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
-    target, x = KerasTarget(hearing.before(network, (0.0, 1.0))), unit(clips)
-    found = Shift(target, epsilon=40, step=20, drop=False).generate(x, target.predict(x).argmax(axis=1))
+def test_shift_returns_the_clip_shifted(clips: np.ndarray, sound_front_end: SoundFrontEnd, network: keras.Model) -> None:
+    target, x = KerasTarget(sound_front_end.before(network, (0.0, 1.0))), unit(clips)
+    found = Shift.of(step=20).build(target, 40, drop=False).generate(x, target.predict(x).argmax(axis=1))
     assert set(moved(found, x, 40).tolist()) <= {20, 40}

@@ -12,12 +12,11 @@ from typer.testing import CliRunner
 from tinyrobust import assets
 from tinyrobust.cli.app import app
 from tinyrobust.errors import RecipeError
-from tinyrobust.pipeline import stages
+from tinyrobust.pipeline import plan
 from tinyrobust.recipe.data import Fold
 from tinyrobust.sweep.columns import COLUMNS, Value, value
 from tinyrobust.sweep.expand import Job, expand, rows
-from tinyrobust.sweep.share import keys
-from tinyrobust.sweep.spec import STAGES, load
+from tinyrobust.sweep.spec import load
 
 _TWO_AXES = """
 base = "digits-stq"
@@ -114,6 +113,7 @@ def test_the_stq_papers_table_has_its_rows() -> None:
             ("seeds = [1, 2]", 'until = "export"'),
             "columns of the stages until 'export'. Received: accuracy, robust, packed, file",
         ),
+        (("seeds = [1, 2]", 'until = "atack"'), "There is no stage 'atack'. Did you mean 'attack'"),
         (("train.ema=0.9", "train.emma=0.9"), "train.emma: there is no such key. Did you mean 'ema'"),
         (('"digits-stq"', '"digit-stq"'), "Did you mean 'digits-stq'"),
         (("seeds = [1, 2]", 'reference = [{row = {weights = "gold"}, figures = {}}]'), "weights = 'gold'"),
@@ -132,20 +132,23 @@ def test_an_unknown_sweep_names_the_nearest() -> None:
         load("sqt")
 
 
-def test_the_stages_are_the_pipelines() -> None:
-    assert tuple(stage.name for stage in stages.STAGES) == STAGES
+def _shared(jobs: list[Job]) -> set[str]:
+    """The stages that two jobs have in common."""
+    one, other = (plan.signatures(job.recipe) for job in jobs)
+    return {stage for stage in one if one[stage] == other.get(stage)}
 
 
 @pytest.mark.parametrize(
     ("settings", "shared"),
     [
-        ([], {"teacher", "train", "export"}),
-        (["robustness.samples=5", "footprint.boards=[]"], {"teacher", "train", "export"}),
+        ([], {"teacher", "train", "export", "footprint", "attack"}),
+        (["robustness.samples=5", "footprint.boards=[]"], {"teacher", "train", "export", "footprint"}),
+        (["footprint.boards=['apollo4p-evb']"], {"teacher", "train", "export", "attack"}),
         (["export.calibration_samples=9"], {"teacher", "train"}),
         (['precision.rule=[{layers=".*", weights="binary"}]'], {"teacher"}),
         (["train.epochs=9"], {"teacher"}),
-        (["train.distillation.teacher_epochs=9"], set()),
-        (["train.distillation.temperature=3"], set()),
+        (["train.objective.0.teacher_epochs=9"], set()),
+        (["train.objective.0.temperature=3"], set()),
         (["data.train_samples=400"], set()),
         (["network.width=0.5"], set()),
     ],
@@ -153,8 +156,7 @@ def test_the_stages_are_the_pipelines() -> None:
 def test_what_two_recipes_share(tmp_path: Path, tiny_recipe: Path, settings: list[str], shared: set[str]) -> None:
     (tmp_path / "tiny.toml").write_text(tiny_recipe.read_text())
     points = f"[[axis.point]]\nlabel = 'x'\n[[axis.point]]\nlabel = 'y'\nset = {settings}\n"
-    one, other = (keys(job.recipe) for job in jobs_of(tmp_path, f"base = 'tiny.toml'\n[[axis]]\nname = 'a'\n{points}"))
-    assert {stage for stage in one if one[stage] == other[stage]} == shared
+    assert _shared(jobs_of(tmp_path, f"base = 'tiny.toml'\n[[axis]]\nname = 'a'\n{points}")) == shared
 
 
 def test_students_of_any_width_share_a_teacher_that_has_its_own(tmp_path: Path, tiny_recipe: Path) -> None:
@@ -162,13 +164,12 @@ def test_students_of_any_width_share_a_teacher_that_has_its_own(tmp_path: Path, 
         tiny_recipe.read_text().replace("teacher_epochs", "teacher_width = 0.5\nteacher_epochs")
     )
     widths = "[[axis]]\nname = 'width'\nkey = 'network.width'\nvalues = [0.25, 0.5]\n"
-    one, other = (keys(job.recipe) for job in jobs_of(tmp_path, f"base = 'tiny.toml'\n{widths}"))
-    assert {stage for stage in one if one[stage] == other[stage]} == {"teacher"}
+    assert _shared(jobs_of(tmp_path, f"base = 'tiny.toml'\n{widths}")) == {"teacher"}
 
 
 def test_a_recipe_that_is_not_distilled_has_no_teacher(tmp_path: Path) -> None:
     (job,) = jobs_of(tmp_path, 'base = "digits-stq"\n')
-    assert list(keys(job.recipe)) == ["train", "export"]
+    assert list(plan.signatures(job.recipe)) == ["train", "export", "footprint", "attack"]
 
 
 def test_columns_are_read_from_a_runs_records(tiny_run: Any) -> None:

@@ -37,7 +37,7 @@ set = ['precision.rule=[{layers="stem|logits", weights="fixed-point"}, {layers="
        "export.agreement=0.5"]
 [[axis.point]]
 label = "impossible"
-set = ["network.kind='nowhere'"]
+set = ["robustness.protocol='nowhere'"]
 """
 
 
@@ -82,13 +82,15 @@ def test_what_runs_have_in_common_is_computed_once(swept: tuple[Path, SweepRecor
     first = jobs["ternary"].run
     assert jobs["ternary"].shared == {}
     assert jobs["calibrated"].shared == {"teacher": first, "train": first}
-    assert set(jobs["binary"].shared) == {"teacher"}
+    assert jobs["binary"].shared == {"teacher": first}
     stages = {
         label: RunRecord.load(folder / "runs" / job.run / "run.json").stages for label, job in jobs.items() if job.seconds
     }
     teachers = {found["teacher"].files["teacher_model.keras"] for found in stages.values() if "teacher" in found}
     assert len(teachers) == 1
-    assert stages["calibrated"]["train"] == stages["ternary"]["train"] != stages["binary"]["train"]
+    trained = {label: found["train"].files for label, found in stages.items() if "train" in found}
+    assert trained["calibrated"] == trained["ternary"] != trained["binary"]
+    assert stages["calibrated"]["train"].seconds == stages["ternary"]["train"].seconds
 
 
 def test_what_was_shared_is_what_a_run_alone_computes(swept: tuple[Path, SweepRecord], tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_killed_and_run_again_only_what_is_missing_runs(
     tiny_recipe: Path, tmp_path: Path, killed: Callable[[Path], subprocess.Popen[bytes]], how: signal.Signals
 ) -> None:
     recipe = tmp_path / "undistilled.toml"
-    recipe.write_text(tiny_recipe.read_text().partition("[train.distillation]")[0])
+    recipe.write_text(tiny_recipe.read_text().partition("[[train.objective]]")[0])
     file = _file(tmp_path, recipe, 'base = "tiny.toml"\nuntil = "train"\nseeds = [1, 2]\ncolumns = ["training"]\n')
     process = killed(file)
 

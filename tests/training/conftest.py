@@ -7,19 +7,21 @@ from typing import Any
 
 import keras
 import pytest
+from pydantic import TypeAdapter
 
 from tinyrobust import recipe as recipes
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.data.sources import load
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe import objectives as tables
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
-from tinyrobust.training.objectives import CrossEntropy
+from tinyrobust.training.objectives import Objective, Supplies, build_objectives
 
 _SETTINGS = (
     "train.epochs=4",
     "train.batch_size=32",
-    "train.stochastic.starts=[0.0, 0.25, 0.5, 0.75]",
+    "precision.rule.-1.weights.starts=[0.0, 0.25, 0.5, 0.75]",
     "data.train_samples=240",
     "data.validation=0.2",
 )
@@ -34,6 +36,21 @@ def tiny_network(recipe: Recipe) -> keras.Model:
     return keras.Model(image, layers.dense("logits", 10, bias=True)(keras.layers.Flatten()(x)))
 
 
+def objective_of(
+    kind: str, *, seed: int = 0, label_smoothing: float = 0.0, teacher: keras.Model = None, **settings: Any
+) -> Objective:
+    """The objective of a table, as a recipe would have it."""
+    table: Any = TypeAdapter(tables.Objective).validate_python({"kind": kind, **settings})
+    (built,) = build_objectives([table], Supplies(seed, label_smoothing, teacher))
+    return built
+
+
+@pytest.fixture(scope="session")
+def objective() -> Callable[..., Objective]:
+    """Makes an objective of its kind and settings."""
+    return objective_of
+
+
 class Trial:
     """One way to train, again and again: every call starts like a new process."""
 
@@ -43,10 +60,10 @@ class Trial:
         self.files = FitFiles.in_folder(folder, "train")
         self.network: keras.Model = None
 
-    def train(self, *objectives: Any, **settings: Any) -> keras.Model:
+    def train(self, *objectives: Objective, **settings: Any) -> keras.Model:
         seed_everything(self.recipe.seed)
         self.network = tiny_network(self.recipe)
-        objectives = objectives or (CrossEntropy(self.recipe.train.label_smoothing),)
+        objectives = objectives or (objective_of("cross-entropy", label_smoothing=self.recipe.train.label_smoothing),)
         return fit(self.network, objectives, self.dataset, self.recipe, self.files, **settings)
 
     @property

@@ -11,8 +11,8 @@ from tinyrobust import recipe as recipes
 from tinyrobust.data.arrays import Split, scale
 from tinyrobust.data.sources import load
 from tinyrobust.errors import RecipeError
+from tinyrobust.pipeline.plan import signatures
 from tinyrobust.quantizers.layers import weight_layers
-from tinyrobust.sweep.share import keys
 
 _AFTER = ("train.quantization=after", "train.epochs=15", "network.width=0.25", "export.agreement=0.9", "export.accuracy_drop=3")
 _TERNARY = 'precision.rule=[{layers="stem|logits", weights="fixed-point"}, {layers=".*", weights="ternary"}]'
@@ -59,9 +59,9 @@ def test_the_run_goes_on_from_there(run: Any) -> None:
 
 def test_one_float_network_serves_every_precision() -> None:
     ternary, exact = (recipes.load("digits-stq", (*_AFTER, precision)) for precision in (_TERNARY, _FLOAT))
-    assert keys(ternary)["float"] == keys(exact)["float"]
-    assert keys(ternary)["train"] != keys(exact)["train"]
-    assert "float" not in keys(recipes.load("digits-stq"))
+    assert signatures(ternary)["float"] == signatures(exact)["float"]
+    assert signatures(ternary)["train"] != signatures(exact)["train"]
+    assert "float" not in signatures(recipes.load("digits-stq"))
 
 
 def test_recipes_from_before_keep_their_hash() -> None:

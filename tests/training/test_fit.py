@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinyrobust.errors import RunFolderError, TrainingError
-from tinyrobust.training.objectives import Batch, CrossEntropy, Distillation, Objective
+from tinyrobust.training.objectives import Batch, Objective
 
 _STEPS_AN_EPOCH = 6
 _WAYS = {
@@ -130,12 +130,13 @@ def test_the_average_is_deployed_and_the_latent_weights_are_stored(trial):
         assert any(np.array_equal(weights, array) for array in arrays)
 
 
-def test_a_distilled_student_learns(trial):
+def test_a_distilled_student_learns(trial, objective):
     settings = ("train.epochs=8", "data.train_samples=1200", "data.augment.crop=0", "train.learning_rate=0.02")
-    teacher = trial(*settings, "train.stochastic.fractions=[0, 0, 0, 1]", folder="teacher")
-    teacher.train(CrossEntropy(0.0, temperature=20.0))
+    teacher = trial(*settings, "precision.rule.-1.weights.fractions=[0, 0, 0, 1]", folder="teacher")
+    teacher.train(objective("cross-entropy", temperature=20.0))
     student = trial(*settings, folder="student")
-    student.train(Distillation(keras.models.load_model(teacher.files.model, compile=False), 20.0))
+    taught = keras.models.load_model(teacher.files.model, compile=False)
+    student.train(objective("distillation", temperature=20.0, teacher=taught))
     rows = student.history
     assert {"distillation", "val_distillation"} <= set(rows[0])
     assert rows[-1]["val_accuracy"] > 0.9
@@ -152,20 +153,19 @@ class _Poison(Objective):
     name = "poison"
 
     def __init__(self, in_training: bool) -> None:
-        super().__init__()
         self.in_training = in_training
 
     def __call__(self, batch: Batch) -> Any:
         return keras.ops.mean(batch.logits) * (np.nan if batch.training == self.in_training else 0.0)
 
 
-def test_a_loss_that_is_not_finite_stops_and_loses_nothing(trial):
+def test_a_loss_that_is_not_finite_stops_and_loses_nothing(trial, objective):
     run, whole = trial(folder="run"), trial(folder="whole")
     with pytest.raises(KeyboardInterrupt):
         run.train(progress=_Stop(15, _interrupt))
     before = run.files.history.read_bytes()
     with pytest.raises(TrainingError, match=r"loss became nan in epoch 3, step 1\..*last good checkpoint") as caught:
-        run.train(CrossEntropy(0.1), _Poison(in_training=True))
+        run.train(objective("cross-entropy", label_smoothing=0.1), _Poison(in_training=True))
     assert str(run.files.checkpoints / "train-0002.npz") in caught.value.message
     assert "learning_rate" in caught.value.hint
     assert run.checkpoints == ["train-0002.npz"]
@@ -175,10 +175,10 @@ def test_a_loss_that_is_not_finite_stops_and_loses_nothing(trial):
     _assert_same(run, whole)
 
 
-def test_a_validation_loss_that_is_not_finite_leaves_no_checkpoint(trial):
+def test_a_validation_loss_that_is_not_finite_leaves_no_checkpoint(trial, objective):
     run = trial()
     with pytest.raises(TrainingError, match=r"validation loss became nan in epoch 1\. There is no checkpoint yet"):
-        run.train(CrossEntropy(), _Poison(in_training=False))
+        run.train(objective("cross-entropy"), _Poison(in_training=False))
     assert run.checkpoints == []
 
 

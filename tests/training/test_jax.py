@@ -12,9 +12,10 @@ import keras, numpy as np
 from tinyrobust import recipe as recipes
 from tinyrobust.data.sources import load
 from tinyrobust.networks.catalog import build
-from tinyrobust.quantizers.layers import set_fraction, weight_layers
+from tinyrobust.quantizers.layers import set_declared, weight_layers
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
-from tinyrobust.training.objectives import CrossEntropy
+from tinyrobust.recipe.objectives import LABELS
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 assert keras.backend.backend() == "jax"
 settings = ["train.epochs=1", "train.ema=0.5", "network.width=0.15", "data.train_samples=600"]
@@ -24,12 +25,13 @@ seed_everything(recipe.seed)
 network = build(recipe, dataset.input_shape, 10)
 before = [np.array(layer.latent_weights) for layer in weight_layers(network)]
 files = FitFiles.in_folder(Path(sys.argv[1]), "train")
-fit(network, [CrossEntropy(recipe.train.label_smoothing)], dataset, recipe, files)
+objectives = build_objectives(LABELS, Supplies(label_smoothing=recipe.train.label_smoothing))
+fit(network, objectives, dataset, recipe, files)
 (row,) = map(json.loads, files.history.read_text().splitlines())
-stochastic = [layer for layer in weight_layers(network) if hasattr(layer, "quantized_fraction")]
-fractions = sorted({float(layer.quantized_fraction.value) for layer in stochastic})
+stochastic = [layer for layer in weight_layers(network) if layer.quantizer_state]
+fractions = sorted({float(layer.quantizer_state["quantized_fraction"].value) for layer in stochastic})
 block = network.get_layer("block2")
-set_fraction(network, 0.5)
+set_declared(network, "quantized_fraction", 0.5)
 x = np.random.default_rng(0).uniform(size=(2, *block.input.shape[1:]))
 outputs = [np.array(block(x, training=True)) for _ in range(4)]
 print(json.dumps({
@@ -38,7 +40,7 @@ print(json.dumps({
     "fractions": [row["quantized_fraction"], *fractions],
     "changed": all((a != np.array(l.latent_weights)).any() for a, l in zip(before, weight_layers(network))),
     "steps": len(dataset.train) // recipe.train.batch_size,
-    "draws": sorted({int(layer.seed_generator.state.value[1]) for layer in stochastic if layer is not block}),
+    "draws": sorted({int(layer.quantizer_state["seed_state"].state.value[1]) for layer in stochastic if layer is not block}),
     "distinct": len({output.tobytes() for output in outputs}),
 }))
 """

@@ -7,19 +7,18 @@ that would leave the box goes to other entries.
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tinyrobust.attacks import losses
-from tinyrobust.attacks.base import FloatArray, IntArray
+from tinyrobust.attacks import losses, specs
 from tinyrobust.attacks.graph import compiled
 from tinyrobust.attacks.hyperplanes import farthest_in_l1
-from tinyrobust.attacks.norms import Norm, like, project, random_directions, steepest
+from tinyrobust.attacks.norms import like, project, random_directions, steepest
+from tinyrobust.attacks.target import FloatArray, IntArray
 from tinyrobust.attacks.walk import Best, GradientAttack, Slope, repeat, slope
-from tinyrobust.errors import RecipeError
 
 _MOMENTUM = 0.75  # weight of the new step; the rest goes on as before (eq. 2)
 _RISING = 0.75  # a step stays as long as this share of the steps since the last checkpoint raised the loss (condition 1)
@@ -65,66 +64,45 @@ class _State(NamedTuple):
     best: Best
 
 
-class AutoProjectedGradient(GradientAttack):
+class AutoProjectedGradient(GradientAttack[specs.Apgd | specs.ApgdT]):
     """APGD (Croce & Hein 2020): with the cross-entropy APGD-CE, with the difference of logits ratio APGD-DLR.
-
-    Args:
-        estimator: The target, with gradients.
-        loss: "ce", "dlr" or "margin".
-        steps: Steps a run.
-        restarts: Runs, each from a random point.
-        settings: Those of `BatchedAttack`: norm, epsilon, targeted, batch_size, drop, seed.
 
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: The target has a single class, or as `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [*GradientAttack.attack_params, "loss", "steps", "restarts"]
-    _losses: ClassVar[tuple[str, ...]] = ("ce", "dlr", "margin")
-
-    def __init__(self, estimator: Any, *, loss: str = "ce", steps: int = 100, restarts: int = 1, **settings: Any) -> None:
-        self.loss = loss
-        self.steps = steps
-        self.restarts = restarts
-        super().__init__(estimator, **settings)
 
     def _check_params(self) -> None:
         super()._check_params()
-        if self.steps < 1 or self.restarts < 1 or self.loss not in self._losses:
-            raise RecipeError(
-                f"Expected steps >= 1, restarts >= 1 and a loss of {', '.join(self._losses)}. "
-                f"Received: steps={self.steps}, restarts={self.restarts}, loss={self.loss!r}"
-            )
-        losses.function(self.loss, self.estimator.nb_classes)
+        losses.function(self.spec.loss, self.estimator.nb_classes)
 
     def _runs(self, x: FloatArray, y: IntArray) -> Sequence[tuple[int, IntArray]]:  # noqa: ARG002
-        return [(run, y) for run in range(self.restarts)]
+        return [(run, y) for run in range(self.spec.restarts)]
 
-    def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:  # noqa: ARG002
+    def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:
         draws = self._generators(x, run)
         if self.norm == "l1":  # far outside of the ball: projected, a sparse point
             start = x + np.stack([draw.normal(size=x.shape[1:]) for draw in draws]).astype(np.float32)
         else:
             radius = self._radii(x, self.epsilon).reshape(-1, *[1] * (x.ndim - 1))
             start = x + radius * random_directions(x.shape[1:], self._ball, draws)
-        found = Best(x, np.full(len(x), -np.inf, np.float32), np.zeros(len(x), np.bool_))
-        for far, steps in _stages(self.norm, self.epsilon, self.steps):
-            rows = np.flatnonzero(~found.broken) if self.drop else np.arange(len(x))
+        best = Best(x, np.full(len(x), -np.inf, np.float32), np.zeros(len(x), np.bool_))
+        for far, steps in _stages(self.norm, self.epsilon, self.spec.steps):
+            rows = np.flatnonzero(~best.broken) if self.drop else np.arange(len(x))
             if not len(rows):
                 break
             last = far == self.epsilon
             state = self._stage(x[rows], y[rows], goal[rows], start[rows], far, steps, leave=last)
             start[rows] = state.top.numpy()
             if last:  # only these are inside of the ball
-                found = Best(*(tensor.numpy() for tensor in state.best))
-        return found
+                best = Best(*(tensor.numpy() for tensor in state.best))
+        return best
 
     def _stage(
         self, x: FloatArray, y: IntArray, goal: IntArray, start: FloatArray, far: float, steps: int, *, leave: bool
     ) -> _State:
         """All steps in balls of the radius `far`, from the projection of `start`."""
-        key = (self.norm, self.loss, self.targeted)
+        key = (self.norm, self.spec.loss, self.targeted)
         begin = compiled(self._target, ("apgd begin", *key), self._begin)
         advance = compiled(self._target, ("apgd", *key), self._advance)
         radius, checks = tf.constant(self._radii(x, far)), tf.constant(_checkpoints(self.norm, steps))
@@ -132,11 +110,11 @@ class AutoProjectedGradient(GradientAttack):
         state = begin(tf.constant(x), tf.constant(y), tf.constant(goal), tf.constant(start), radius)
         if not leave:
             self._target.count(steps * len(x), steps * len(x))
-            return advance(state, tf.constant(0), tf.constant(steps), checks)  # type: ignore[no-any-return]
-        return self._steps(lambda now, first, last: advance(now, first, last, checks), state, steps)  # type: ignore[no-any-return]
+            return advance(state, tf.constant(0), tf.constant(steps), checks)
+        return self._steps(lambda now, first, last: advance(now, first, last, checks), state, steps)
 
     def _loss(self) -> losses.Function:
-        return losses.function(self.loss, self.estimator.nb_classes, targeted=self.targeted)
+        return losses.function(self.spec.loss, self.estimator.nb_classes, targeted=self.targeted)
 
     def _begin(self, centre: tf.Tensor, label: tf.Tensor, goal: tf.Tensor, start: tf.Tensor, radius: tf.Tensor) -> _State:
         x = project(start, centre, radius, self._ball, self._bounds)
@@ -165,7 +143,7 @@ class AutoProjectedGradient(GradientAttack):
             check = _check_l1 if self.norm == "l1" else _check
             return tf.cond(window > 0, lambda: check(walked, window), lambda: walked)  # type: ignore[no-any-return]
 
-        return repeat(body, state, first, last)  # type: ignore[no-any-return]
+        return repeat(body, state, first, last)
 
     def _moved(self, now: _State, index: tf.Tensor) -> tf.Tensor:
         by = like(now.step.length, now.x)
@@ -184,33 +162,16 @@ class TargetedAutoProjectedGradient(AutoProjectedGradient):
 
     It is untargeted towards the outside: `y` are true classes, and any wrong class counts.
 
-    Args:
-        estimator: The target, with gradients, of at least 4 classes.
-        targets: Wrong classes that are tried, the highest logits of the input first.
-        steps: Steps a run.
-        restarts: Runs a class, each from a random point.
-        settings: Those of `BatchedAttack`: norm, epsilon, batch_size, drop, seed.
-
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: The target has a single class, or as `BatchedAttack`.
     """
 
-    attack_params: ClassVar[list[str]] = [*GradientAttack.attack_params, "targets", "steps", "restarts"]
-    _losses: ClassVar[tuple[str, ...]] = ("targeted-dlr",)
-
-    def __init__(self, estimator: Any, *, targets: int = 9, steps: int = 100, restarts: int = 1, **settings: Any) -> None:
-        self.targets = targets
-        super().__init__(estimator, loss="targeted-dlr", steps=steps, restarts=restarts, **settings)
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.targets < 1 or self.targeted:
-            raise RecipeError(f"Expected targets >= 1 and true classes. Received: {self.targets=}, {self.targeted=}")
+    spec: specs.ApgdT
 
     def _runs(self, x: FloatArray, y: IntArray) -> Sequence[tuple[int, IntArray]]:
-        goals = self._wrong_classes(x, y, self.targets)
-        return [(place * self.restarts + run, goal) for place, goal in enumerate(goals) for run in range(self.restarts)]
+        goals, restarts = self._wrong_classes(x, y, self.spec.targets), self.spec.restarts
+        return [(place * restarts + run, goal) for place, goal in enumerate(goals) for run in range(restarts)]
 
 
 def _walked(now: _State, x: tf.Tensor, here: Slope, broken: tf.Tensor) -> _State:
@@ -265,7 +226,7 @@ def _sent_to_top(now: _State, who: tf.Tensor) -> _State:
     return now._replace(x=tf.where(chosen, now.top, now.x), gradient=tf.where(chosen, now.top_gradient, now.gradient))
 
 
-def _stages(norm: Norm, epsilon: float, steps: int) -> list[tuple[float, int]]:
+def _stages(norm: specs.Norm, epsilon: float, steps: int) -> list[tuple[float, int]]:
     """Radii and steps at each."""
     if norm != "l1":
         return [(epsilon, steps)]
@@ -274,7 +235,7 @@ def _stages(norm: Norm, epsilon: float, steps: int) -> list[tuple[float, int]]:
     return [(radius * epsilon, count) for (radius, _), count in zip(_SCHEDULE, counts, strict=True)]
 
 
-def _checkpoints(norm: Norm, steps: int) -> npt.NDArray[np.int32]:
+def _checkpoints(norm: specs.Norm, steps: int) -> npt.NDArray[np.int32]:
     """For every step, the steps since the last checkpoint if this is one, else 0 (eq. 3, in AutoAttack's whole numbers)."""
     window = max(int((0.04 if norm == "l1" else 0.22) * steps), 1)
     shortening = 0 if norm == "l1" else max(int(0.03 * steps), 1)

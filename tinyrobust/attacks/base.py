@@ -5,9 +5,10 @@ its neighbours in the batch are: random numbers belong to the image, not to its 
 """
 
 import abc
+import functools
 import math
 import zlib
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,54 +16,46 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 
-from tinyrobust.attacks.norms import Norm, geometry, radii
+from tinyrobust.attacks.graph import graph_target
+from tinyrobust.attacks.norms import geometry, radii
+from tinyrobust.attacks.specs import AttackSpec, Norm
+from tinyrobust.attacks.target import Differentiable, FloatArray, IntArray, Target
 from tinyrobust.errors import DataError, RecipeError
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+SpecT = TypeVar("SpecT", bound=AttackSpec)
+# What an attack is given besides its spec.
+_RUN = ("epsilon", "batch_size", "drop", "seed")
 
 
-class BatchedAttack(EvasionAttack):
-    """An attack on batches of samples that are still classified as they should be.
+class BatchedAttack(EvasionAttack, Generic[SpecT]):
+    """An attack on batches of samples that are still classified as they should be; `AttackSpec.build` makes it.
 
-    Subclasses write `_perturb`.
+    Subclasses write `_perturb`, and check in `_check_params` what depends on the target; the spec has checked the rest. ART
+    reads and sets the fields of the spec as if they were the attack's own (`attack_params`, `set_params`).
 
     Args:
         estimator: The target, an ART classifier.
-        norm: How distances are measured; one of `norms`.
-        epsilon: Radius of the ball around each input, in input units.
+        spec: All parameters.
+        epsilon: Radius of the ball around each input, in input units. Of an attack that looks for the nearest adversarial
+            example, however far, success at a radius is for the caller to judge by the distance.
         targeted: Whether `y` of `generate` are the classes to reach rather than those to leave.
         batch_size: Samples that are attacked side by side.
         drop: Leave samples alone as soon as they are broken. Off: every sample gets the whole budget, and the example is the
             one of highest loss, which transfers better.
         seed: Fixes every random draw.
 
-    Attributes:
-        minimal: Whether the attack looks for the nearest adversarial example, however far, instead of staying within
-            `epsilon`: its success at a radius is then for the caller to judge by the distance.
-
     Raises:
-        RecipeError: A parameter is out of its range.
+        RecipeError: The attack cannot be run on this target, or not with these arguments.
     """
 
-    attack_params: ClassVar[list[str]] = [*EvasionAttack.attack_params, "norm", "epsilon", "batch_size", "drop", "seed"]
-    _estimator_requirements = (BaseEstimator, ClassifierMixin)
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "snr")
-    minimal: ClassVar[bool] = False
+    estimator: Target
+    _estimator_requirements: ClassVar[tuple[type, ...]] = (BaseEstimator, ClassifierMixin)
 
     def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "linf",
-        epsilon: float,
-        targeted: bool = False,
-        batch_size: int = 256,
-        drop: bool = True,
-        seed: int = 0,
+        self, estimator: Target, spec: SpecT, *, epsilon: float, targeted: bool, batch_size: int, drop: bool, seed: int
     ) -> None:
         super().__init__(estimator=estimator)
-        self.norm = norm
+        self.spec = spec
         self.epsilon = epsilon
         self.batch_size = batch_size
         self.drop = drop
@@ -70,15 +63,47 @@ class BatchedAttack(EvasionAttack):
         self._targeted = targeted
         self._check_params()
 
+    def __getattr__(self, name: str) -> Any:
+        """ART reads parameters as attributes."""
+        spec = self.__dict__.get("spec")
+        if spec is None or name not in self._parameters:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(spec, name)
+
+    @property
+    def attack_params(self) -> list[str]:
+        """Names of all parameters, as ART has it."""
+        return [*self._parameters, *_RUN]
+
+    def set_params(self, **kwargs: Any) -> None:
+        """Sets parameters by name.
+
+        Raises:
+            RecipeError: A value is out of its range.
+            ValueError: There is no such parameter.
+        """
+        fields = {name: kwargs.pop(name) for name in self._parameters if name in kwargs}
+        self.spec = type(self.spec).of(**{**self.spec.model_dump(), **fields})
+        super().set_params(**kwargs)
+
+    @property
+    def norm(self) -> Norm:
+        """How distances are measured."""
+        return self.spec.norm
+
+    @property
+    def _parameters(self) -> list[str]:
+        return ["norm", *self.spec.parameter_names()]
+
     def _check_params(self) -> None:
         super()._check_params()
-        if self.norm not in self.norms:
-            raise RecipeError(f"Expected norm to be one of {', '.join(self.norms)}. Received: {self.norm!r}")
-        if not self.epsilon > 0 or (math.isinf(self.epsilon) and not self.minimal) or self.batch_size < 1:
+        if self.targeted and not self.spec.targetable:
+            raise RecipeError("Expected true classes: this attack is untargeted. Received: targeted=True")
+        if not self.epsilon > 0 or (math.isinf(self.epsilon) and not self.spec.minimal) or self.batch_size < 1:
             received = f"epsilon={self.epsilon}, batch_size={self.batch_size}"
             raise RecipeError(f"Expected epsilon > 0 (and finite) and batch_size >= 1. Received: {received}")
 
-    def generate(self, x: npt.NDArray[Any], y: npt.NDArray[Any] | None = None, **kwargs: Any) -> FloatArray:  # noqa: ARG002
+    def generate(self, x: npt.NDArray[Any], y: npt.NDArray[Any] | None = None, **kwargs: object) -> FloatArray:  # noqa: ARG002
         """Adversarial examples.
 
         Args:
@@ -103,11 +128,11 @@ class BatchedAttack(EvasionAttack):
         alive = np.arange(len(x))
         if self.drop and predicted is not None:
             alive = np.flatnonzero((predicted == labels) != self.targeted)
-        found = x.copy()
+        examples = x.copy()
         for start in range(0, len(alive), self.batch_size):
             rows = alive[start : start + self.batch_size]
-            found[rows] = self._perturb(x[rows], labels[rows])
-        return found
+            examples[rows] = self._perturb(x[rows], labels[rows])
+        return examples
 
     @abc.abstractmethod
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
@@ -150,3 +175,20 @@ class BatchedAttack(EvasionAttack):
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise DataError(f"Expected labels from 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}")
         return labels.astype(np.int64)
+
+
+class WhiteBoxAttack(BatchedAttack[SpecT]):
+    """An attack on gradients.
+
+    Raises:
+        ModelFileError: The target has none.
+        RecipeError: As `BatchedAttack`.
+    """
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        graph_target(self.estimator)
+
+    @functools.cached_property
+    def _target(self) -> Differentiable:
+        return graph_target(self.estimator)

@@ -6,14 +6,17 @@ sample draws from a generator of its own, and does what it would do alone.
 
 import abc
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.nearer import BoolArray, nearer
+from tinyrobust.attacks.base import BatchedAttack, SpecT
+from tinyrobust.attacks.bisection import bisect
 from tinyrobust.attacks.norms import distance
-from tinyrobust.errors import RecipeError
+from tinyrobust.attacks.target import BoolArray, FloatArray, IntArray
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 # The most tries that are laid out at once: what bounds the memory.
 _MOST = 4096
@@ -23,35 +26,26 @@ _ROUND = 100
 _DRAWN = 10
 
 
-class BlackBoxAttack(BatchedAttack):
-    """A search for the nearest adversarial example of every sample without gradients.
+class BlackBoxAttack(BatchedAttack[SpecT]):
+    """A search for the nearest adversarial example of every sample without gradients, however far.
 
-    Subclasses write `_search`. Arguments are those of `BatchedAttack`; untargeted only.
+    Subclasses write `_search`. Arguments are those of `BatchedAttack`; `epsilon` plays no part.
 
     Raises:
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
-
-    minimal: ClassVar[bool] = True
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        counts = {name: value for name in self.attack_params if isinstance(value := getattr(self, name, None), int)}
-        if self.targeted or min(value for name, value in counts.items() if name not in ("seed", "drop")) < 1:
-            raise RecipeError(f"Expected counts of at least 1 and an untargeted attack. Received: {counts}")
 
     @abc.abstractmethod
     def _search(self, x: FloatArray, y: IntArray, generators: list[np.random.Generator]) -> FloatArray:
         """The nearest examples found, [n, ...]; anything where there is none."""
 
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
-        found = np.clip(self._search(x, y, self._generators(x, 0)), *self._bounds)
-        broken = np.flatnonzero(self._broken(found, y))
-        if len(broken):
-            found[broken] = nearer(x[broken], found[broken], lambda tried: self._broken(tried, y[broken]))
-        kept = np.zeros(len(x), np.bool_)
-        kept[broken] = distance(found[broken] - x[broken], self.norm) <= self.epsilon * (1 + 1e-6)
-        return np.where(like(kept, x), found, x)
+        examples = np.clip(self._search(x, y, self._generators(x, 0)), *self._bounds)
+        broken = self._broken(examples, y)
+        rows = np.flatnonzero(broken)
+        if len(rows):
+            examples[rows] = bisect(x[rows], examples[rows], lambda tried: self._broken(tried, y[rows]))
+        return np.where(like(broken, x), examples, x)
 
     def _broken(self, x: FloatArray, y: IntArray) -> BoolArray:
         return np.asarray(np.argmax(self.estimator.predict(x), axis=1) != y)
@@ -69,12 +63,12 @@ class BlackBoxAttack(BatchedAttack):
         Returns:
             Examples [n, ...], and for which samples there is one [n].
         """
-        found, known = x.copy(), np.zeros(len(x), np.bool_)
+        starts, known = x.copy(), np.zeros(len(x), np.bool_)
         for first in range(0, draws, _ROUND):
             count = min(_ROUND, draws - first)
             for rows in blocks(np.flatnonzero(~known), count):
-                found[rows], known[rows] = self._start(x[rows], y[rows], [generators[row] for row in rows], count)
-        return found, known
+                starts[rows], known[rows] = self._start(x[rows], y[rows], [generators[row] for row in rows], count)
+        return starts, known
 
     def _start(
         self, x: FloatArray, y: IntArray, generators: list[np.random.Generator], draws: int
@@ -88,14 +82,14 @@ class BlackBoxAttack(BatchedAttack):
         rank = np.cumsum(broken, axis=1)
         owner, place = np.nonzero(broken & (rank <= _DRAWN))
         known = np.asarray(broken.any(axis=1))
-        found = x.copy()
+        starts = x.copy()
         if len(owner):
-            closer = nearer(x[owner], blended[owner, place], lambda tried: self._broken(tried, y[owner]))
+            closer = bisect(x[owner], blended[owner, place], lambda tried: self._broken(tried, y[owner]))
             far = distance(closer - x[owner], self.norm)
             # The nearest one of each sample is written last.
             order = np.argsort(-far, kind="stable")
-            found[owner[order]] = closer[order]
-        return found, known
+            starts[owner[order]] = closer[order]
+        return starts, known
 
 
 def blocks(rows: IntArray, tries: int) -> Iterator[IntArray]:
@@ -105,6 +99,6 @@ def blocks(rows: IntArray, tries: int) -> Iterator[IntArray]:
         yield rows[first : first + size]
 
 
-def like(values: Any, x: FloatArray) -> Any:
+def like(values: npt.NDArray[_Value], x: FloatArray) -> npt.NDArray[_Value]:
     """Values [n] in a shape that meets samples [n, ...]."""
     return values.reshape(-1, *[1] * (x.ndim - 1))

@@ -1,14 +1,10 @@
 """The Boundary attack (Brendel et al. 2018, arXiv 1712.04248): a walk along the decision boundary, towards the image."""
 
-import math
-from typing import Any, ClassVar
-
 import numpy as np
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
+from tinyrobust.attacks import specs
 from tinyrobust.attacks.black_box import BlackBoxAttack, blocks, like
-from tinyrobust.attacks.nearer import BoolArray
-from tinyrobust.attacks.norms import Norm
+from tinyrobust.attacks.target import BoolArray, FloatArray, IntArray
 
 # Of both parts of a step: the first length, as a share of the distance; what a length is multiplied with when fewer than `_FEW`
 # of the tries are adversarial, and divided by when more than `_MANY` are. ART's defaults; the paper leaves them open.
@@ -20,60 +16,30 @@ _FEW, _MANY = 0.2, 0.5
 _BEYOND = 1.5
 
 
-class Boundary(BlackBoxAttack):
+class Boundary(BlackBoxAttack[specs.Boundary]):
     """Every step goes sideways on a sphere around the image, then towards the image; decisions only.
 
     A step tries random directions until some stay adversarial, shortening its first part; then it tries to bring those nearer,
     shortening its second part; the nearest is where the next step starts. Many walks side by side: in one question every sample
     tries the part of its own step that it is at.
 
-    Args:
-        estimator: The target; needs `predict` only.
-        norm: In which `epsilon` is measured; the walk itself shortens the L2 distance.
-        epsilon: Examples farther away count as failed: the image itself comes back.
-        steps: Steps of the walk.
-        trials: Tries for the length of each of the two parts of a step; without success the walk ends.
-        samples: Directions tried per trial.
-        draws: Random starts tried.
-        settings: batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
-
     Raises:
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
 
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "steps", "trials", "samples", "draws"]
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        steps: int = 500,
-        trials: int = 25,
-        samples: int = 20,
-        draws: int = 100,
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.trials = trials
-        self.samples = samples
-        self.draws = draws
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
-
     def _search(self, x: FloatArray, y: IntArray, generators: list[np.random.Generator]) -> FloatArray:
-        start, known = self._starts(x, y, generators, self.draws)
-        walks = _Walks(x, self._beyond(x, y, start), self.samples)
+        start, known = self._starts(x, y, generators, self.spec.draws)
+        walks = _Walks(x, self._beyond(x, y, start), self.spec.directions)
         rows = np.flatnonzero(known)
         while len(rows):
-            for some in blocks(rows, self.samples):
+            for some in blocks(rows, self.spec.directions):
                 tried, asked = walks.tries(some, generators, self._bounds)
                 broken = np.zeros_like(asked)
                 owner = some[np.nonzero(asked)[0]]
                 broken[asked] = self._broken(tried[asked].reshape(-1, *x.shape[1:]), y[owner])
                 walks.learn(some, tried, asked, broken)
-            walks.end(self.trials)
-            rows = rows[(walks.trial[rows] < self.trials) & (walks.step[rows] < self.steps)]
+            walks.end(self.spec.trials)
+            rows = rows[(walks.trial[rows] < self.spec.trials) & (walks.step[rows] < self.spec.steps)]
         return walks.point.reshape(x.shape)
 
     def _beyond(self, x: FloatArray, y: IntArray, start: FloatArray) -> FloatArray:
@@ -122,10 +88,10 @@ class _Walks:
         factor = np.where(share < _FEW, _FACTOR, np.where(share > _MANY, 1 / _FACTOR, 1.0))
         self._lengths[rows, ahead.astype(np.int64)] *= factor.astype(np.float32)
         self.trial[rows] = np.where(success, 0, self.trial[rows] + 1)
-        turned, nearer = success & ~ahead, success & ahead
+        turned, closer = success & ~ahead, success & ahead
         self._places[rows[turned]], self._filled[rows[turned]] = tried[turned], broken[turned]
-        self.point[rows[nearer]] = self._nearest(rows[nearer], tried[nearer], broken[nearer])
-        self.step[rows[nearer]] += 1
+        self.point[rows[closer]] = self._nearest(rows[closer], tried[closer], broken[closer])
+        self.step[rows[closer]] += 1
         self._ahead[rows[success]] = ~ahead[success]
 
     def end(self, trials: int) -> None:

@@ -1,20 +1,20 @@
 """Carlini and Wagner (2017, arXiv 1608.04644) in L2, L-inf and L0: the nearest adversarial example by optimisation."""
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks import losses
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.graph import compiled, graph_target, named
-from tinyrobust.attacks.nearer import BoolArray, nearer
-from tinyrobust.attacks.norms import Norm, length, like
+from tinyrobust.attacks import losses, specs
+from tinyrobust.attacks.base import WhiteBoxAttack
+from tinyrobust.attacks.bisection import bisect
+from tinyrobust.attacks.graph import compiled, named
+from tinyrobust.attacks.norms import CHANGED, length, like
 from tinyrobust.attacks.scores import Lowest
-from tinyrobust.attacks.searches import CHANGED, SEARCHES
+from tinyrobust.attacks.searches import SEARCHES
+from tinyrobust.attacks.target import BoolArray, FloatArray, IntArray
 from tinyrobust.attacks.walk import repeat, slope
-from tinyrobust.errors import RecipeError
 
 _BETA1, _BETA2 = 0.9, 0.999  # Adam's
 _TINY = 1e-12
@@ -23,26 +23,26 @@ _TINY = 1e-12
 class _Task(NamedTuple):
     """What a descent is given for every sample: image, class, box, weight of the margin, Adam's first step, unit of slopes."""
 
-    x: Any
-    label: Any
-    low: Any
-    high: Any
-    weight: Any
-    rate: Any
-    unit: Any
+    x: tf.Tensor
+    label: tf.Tensor
+    low: tf.Tensor
+    high: tf.Tensor
+    weight: tf.Tensor
+    rate: tf.Tensor
+    unit: tf.Tensor
 
 
 class _Path(NamedTuple):
     """Where a descent is, Adam's averages, and the nearest adversarial example on the way (`far`: its norm, or inf)."""
 
-    point: Any
-    mean: Any
-    square: Any
-    nearest: Any
-    far: Any
+    point: tf.Tensor
+    mean: tf.Tensor
+    square: tf.Tensor
+    nearest: tf.Tensor
+    far: tf.Tensor
 
 
-class CarliniWagner(BatchedAttack):
+class CarliniWagner(WhiteBoxAttack[specs.CarliniWagner]):
     """Minimises `|d|^2 + c max(margin + confidence, 0)` (L2), or the margin alone within a shrinking budget (L-inf, L0).
 
     The margin is the paper's f6, on logits. Adam, with a step that falls to zero, keeps the nearest adversarial example that it
@@ -58,50 +58,10 @@ class CarliniWagner(BatchedAttack):
 
     It looks for the nearest example at any distance; `epsilon` plays no part.
 
-    Args:
-        estimator: The target, with gradients.
-        confidence: Margin that an example must have, in logits.
-        steps: Gradients a descent.
-        searches: Descents.
-        learning_rate: Adam's first step, as a share of the largest change that is expected.
-        settings: norm ("l2", "linf" or "l0"), targeted, batch_size, drop, seed; see `BatchedAttack`.
-
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "confidence", "steps", "searches", "learning_rate"]
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf", "l0")
-    minimal: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        confidence: float = 0.0,
-        steps: int = 50,
-        searches: int = 9,
-        learning_rate: float = 0.3,
-        **settings: Any,
-    ) -> None:
-        self.confidence = confidence
-        self.steps = steps
-        self.searches = searches
-        self.learning_rate = learning_rate
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
-        self._target = graph_target(estimator)
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.steps < 1 or self.searches < 1 or self.confidence < 0 or not self.learning_rate > 0:
-            raise RecipeError(
-                "Expected steps >= 1, searches >= 1, confidence >= 0 and learning_rate > 0. Received: "
-                f"steps={self.steps}, searches={self.searches}, confidence={self.confidence}, "
-                f"learning_rate={self.learning_rate}"
-            )
 
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
         key = ("carlini-wagner", self.norm, self.targeted)
@@ -109,16 +69,16 @@ class CarliniWagner(BatchedAttack):
         gap, gradient, unit = self._in_units(*self._slope(x, y))
         search = SEARCHES[self.norm](x, self._bounds, gap, gradient)
         nearest, far = x.copy(), np.full(len(x), np.inf, np.float32)
-        steps, confidence = tf.constant(self.steps), tf.constant(self.confidence, tf.float32)
-        for _ in range(self.searches):
+        steps, confidence = tf.constant(self.spec.steps), tf.constant(self.spec.confidence, tf.float32)
+        for _ in range(self.spec.searches):
             low, high = search.box()
-            numbers = (search.weight.astype(np.float32), np.float32(self.learning_rate) * search.change.astype(np.float32))
+            numbers = (search.weight.astype(np.float32), np.float32(self.spec.learning_rate) * search.change.astype(np.float32))
             task = _Task(*(tf.constant(value) for value in (x, y, low, high, *numbers, unit)))
-            self._target.count((self.steps + 1) * len(x), self.steps * len(x))
+            self._target.count((self.spec.steps + 1) * len(x), self.spec.steps * len(x))
             path = descend(task, tf.constant(np.clip(search.start(nearest), low, high)), steps, confidence)
-            found, reached = path.nearest.numpy(), path.far.numpy()
+            examples, reached = path.nearest.numpy(), path.far.numpy()
             closer = reached < far
-            nearest[closer], far[closer] = found[closer], reached[closer]
+            nearest[closer], far[closer] = examples[closer], reached[closer]
             search.learn(np.isfinite(reached), nearest, far, lambda: self._slope(nearest, y)[1])
         self._take_back(x, y, nearest, np.flatnonzero(np.isfinite(far)))
         return nearest
@@ -133,7 +93,7 @@ class CarliniWagner(BatchedAttack):
         unit = np.abs(gradient).max(axis=axes, keepdims=True)
         unit[unit == 0] = 1
         known = np.isfinite(rise)
-        gap = np.where(known, self.confidence - rise, 0) / unit.ravel()
+        gap = np.where(known, self.spec.confidence - rise, 0) / unit.ravel()
         slope = np.where(known.reshape(unit.shape), gradient / unit, 0)
         return gap.astype(np.float32), slope.astype(np.float32), unit.ravel()
 
@@ -168,10 +128,7 @@ class CarliniWagner(BatchedAttack):
         """Takes over the point where it is adversarial and nearer."""
         reached = named(logits) == task.label
         broken = (reached if self.targeted else ~reached) & (value >= confidence)
-        difference = path.point - task.x
-        changed = tf.cast(tf.abs(difference) > CHANGED, tf.float32)
-        norm = length(changed, "l1") if self.norm == "l0" else length(difference, self.norm)
-        far = tf.where(broken, tf.reshape(norm, [-1]), float("inf"))
+        far = tf.where(broken, tf.reshape(length(path.point - task.x, self.norm), [-1]), float("inf"))
         closer = far < path.far
         return path._replace(
             nearest=tf.where(like(closer, path.point), path.point, path.nearest), far=tf.minimum(far, path.far)
@@ -194,24 +151,24 @@ class CarliniWagner(BatchedAttack):
 
     def _broken(self, x: FloatArray, y: IntArray) -> BoolArray:
         judged = Lowest.judged(self.estimator, x, y, targeted=self.targeted)
-        return judged.broken & (-judged.margin >= self.confidence)
+        return judged.broken & (-judged.margin >= self.spec.confidence)
 
     def _take_back(self, x: FloatArray, y: IntArray, nearest: FloatArray, rows: IntArray) -> None:
         """Undoes in `nearest` what is not needed, in the samples `rows` that have an example."""
         if not len(rows):
             return
         if self.norm != "l0":
-            nearest[rows] = nearer(x[rows], nearest[rows], lambda tried: self._broken(tried, y[rows]))
+            nearest[rows] = bisect(x[rows], nearest[rows], lambda tried: self._broken(tried, y[rows]))
             return
-        original, found = x.reshape(len(x), -1), nearest.reshape(len(x), -1)
-        difference = np.abs(found - original)
+        original, example = x.reshape(len(x), -1), nearest.reshape(len(x), -1)
+        difference = np.abs(example - original)
         effect = np.where(difference > CHANGED, difference * np.abs(self._slope(nearest, y)[1].reshape(len(x), -1)), np.inf)
         order = np.argsort(effect, axis=1, kind="stable")
         counts = (difference > CHANGED).sum(axis=1)
-        for place in range(min(self.steps, int(counts[rows].max()))):
+        for place in range(min(self.spec.steps, int(counts[rows].max()))):
             rows = rows[counts[rows] > place]
             value = order[rows, place]
-            before = found[rows, value]
-            found[rows, value] = original[rows, value]
+            before = example[rows, value]
+            example[rows, value] = original[rows, value]
             needed = ~self._broken(nearest[rows], y[rows])
-            found[rows[needed], value[needed]] = before[needed]
+            example[rows[needed], value[needed]] = before[needed]

@@ -1,90 +1,53 @@
 """DeepFool (Moosavi-Dezfooli et al. 2016, arXiv 1511.04599): steps to the nearest boundary of the linearised network."""
 
-import math
-from typing import Any, ClassVar
-
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.graph import compiled, graph_target
-from tinyrobust.attacks.nearer import nearer
-from tinyrobust.attacks.norms import Norm, length, like
-from tinyrobust.errors import RecipeError
+from tinyrobust.attacks import specs
+from tinyrobust.attacks.base import WhiteBoxAttack
+from tinyrobust.attacks.bisection import bisect
+from tinyrobust.attacks.graph import compiled
+from tinyrobust.attacks.norms import length, like
+from tinyrobust.attacks.specs import Norm
+from tinyrobust.attacks.target import BoolArray, FloatArray, IntArray
 
 # A step goes beyond the boundary by this distance: exactly on it nothing would be broken.
 _BEYOND = 1e-6
 
 
-class DeepFool(BatchedAttack):
+class DeepFool(WhiteBoxAttack[specs.DeepFool]):
     """Every step goes to the nearest of the linearised boundaries with the likeliest other classes (algorithm 2).
 
     Different from the paper, values at the edge of the box that would leave it are left out of the linearisation, and the
     example is drawn back towards the image while it stays adversarial. It looks for the nearest example at any distance;
     `epsilon` plays no part.
 
-    Args:
-        estimator: The target, with gradients.
-        steps: The most steps; a sample stops when it is broken.
-        overshoot: Share by which a step is longer than the linearisation says.
-        candidates: Other classes looked at: those with the highest logits in every step. One gradient each.
-        settings: norm ("l2" or "linf"), batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
-
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
 
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "steps", "overshoot", "candidates"]
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
-    minimal: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        steps: int = 50,
-        overshoot: float = 0.02,
-        candidates: int = 9,
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.overshoot = overshoot
-        self.candidates = candidates
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
-        self._target = graph_target(estimator)
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.steps < 1 or self.overshoot < 0 or self.candidates < 1 or self.targeted:
-            raise RecipeError(
-                "Expected steps >= 1, overshoot >= 0, candidates >= 1 and an untargeted attack. Received: "
-                f"steps={self.steps}, overshoot={self.overshoot}, candidates={self.candidates}, targeted={self.targeted}"
-            )
-
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
-        others = min(self.candidates, self.estimator.nb_classes - 1)
+        others = min(self.spec.candidates, self.estimator.nb_classes - 1)
         step = compiled(self._target, ("deepfool", self.norm, others), lambda *state: self._step(others, *state))
-        reach = tf.constant(1 + self.overshoot, tf.float32)
-        found, rows, point = x.copy(), np.arange(len(x)), x
+        reach = tf.constant(1 + self.spec.overshoot, tf.float32)
+        examples, rows, point = x.copy(), np.arange(len(x)), x
         broken = np.zeros(len(x), np.bool_)
-        for _ in range(self.steps):
+        for _ in range(self.spec.steps):
             self._target.count(len(rows), others * len(rows))
             moved = step(tf.constant(point), tf.constant(y[rows]), reach).numpy()
             done = self._broken(moved, y[rows])
-            found[rows[done]], broken[rows[done]] = moved[done], True
+            examples[rows[done]], broken[rows[done]] = moved[done], True
             rows, point = rows[~done], moved[~done]
             if not len(rows):
                 break
         if broken.any():
             label = y[broken]
-            found[broken] = nearer(x[broken], found[broken], lambda tried: self._broken(tried, label))
-        return found
+            examples[broken] = bisect(x[broken], examples[broken], lambda tried: self._broken(tried, label))
+        return examples
 
-    def _broken(self, x: FloatArray, label: IntArray) -> Any:
-        return np.argmax(self.estimator.predict(x), axis=1) != label
+    def _broken(self, x: FloatArray, label: IntArray) -> BoolArray:
+        return np.asarray(np.argmax(self.estimator.predict(x), axis=1) != label)
 
     def _step(self, others: int, point: tf.Tensor, label: tf.Tensor, reach: tf.Tensor) -> tf.Tensor:
         """One step from every point [n, ...]."""

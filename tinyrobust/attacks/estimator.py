@@ -7,7 +7,6 @@ padding and never retraces.
 
 import math
 from collections.abc import Callable, Hashable
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from art.estimators.classification import TensorFlowV2Classifier
 from art.utils import check_and_transform_label_format
 
 from tinyrobust.attacks.graph import any_size
+from tinyrobust.attacks.target import Graph, InputRange
 from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.gradients import value_and_gradient
 
@@ -48,8 +48,13 @@ class GraphClassifier(TensorFlowV2Classifier):
         forward_passes: Samples that have gone through a network so far, times `passes`.
         backward_passes: Samples whose gradient has been computed so far, times `passes`.
         passes: As given.
+        input_range: What 0 and 1 become in the network's own units.
+        deterministic: Whether the same inputs get the same logits every time.
         graphs: Compiled loops of attacks on this target; they live as long as it does.
     """
+
+    input_range: InputRange = (0.0, 1.0)
+    deterministic: bool = True
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class GraphClassifier(TensorFlowV2Classifier):
         self._network, self._transform, self.passes = network, transform, passes
         self._batch_size = batch_size or max(_BATCH, _BATCH * _VALUES // max(1, math.prod(input_shape)))
         self.forward_passes = self.backward_passes = 0
-        self.graphs: dict[Hashable, Callable[..., Any]] = {}
+        self.graphs: dict[Hashable, Graph] | None = {}
         super().__init__(
             model=lambda x, training=False: self.logits(x),  # noqa: ARG005 - how ART calls a model
             nb_classes=classes,
@@ -97,11 +102,23 @@ class GraphClassifier(TensorFlowV2Classifier):
         self.forward_passes += forward * self.passes
         self.backward_passes += backward * self.passes
 
-    def predict(self, x: Any, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> FloatArray:  # noqa: ARG002
+    def predict(
+        self,
+        x: npt.ArrayLike,
+        batch_size: int = 128,  # noqa: ARG002
+        training_mode: bool = False,  # noqa: ARG002
+        **kwargs: object,  # noqa: ARG002
+    ) -> FloatArray:
         """Logits [n, classes] of inputs [n, ...]; always in inference mode and in batches of the estimator's own size."""
         return self._batched(self._logits, x)
 
-    def loss_gradient(self, x: Any, y: Any, training_mode: bool = False, **kwargs: Any) -> Any:  # noqa: ARG002
+    def loss_gradient(
+        self,
+        x: npt.ArrayLike | tf.Tensor,
+        y: npt.ArrayLike,
+        training_mode: bool = False,  # noqa: ARG002
+        **kwargs: object,  # noqa: ARG002
+    ) -> FloatArray | tf.Tensor:
         """The gradient of each sample's cross-entropy with respect to its input.
 
         Args:
@@ -119,10 +136,10 @@ class GraphClassifier(TensorFlowV2Classifier):
 
     def class_gradient(
         self,
-        x: Any,
+        x: FloatArray,
         label: int | list[int] | npt.NDArray[np.int64] | None = None,
         training_mode: bool = False,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: object,  # noqa: ARG002
     ) -> FloatArray:
         """Gradients of logits with respect to the input.
 
@@ -151,7 +168,7 @@ class GraphClassifier(TensorFlowV2Classifier):
     def _of_outputs(self, x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         return value_and_gradient(lambda inputs: tf.reduce_sum(self.logits(inputs) * weights), x)[1]
 
-    def _batched(self, function: Callable[..., tf.Tensor], *arrays: Any) -> FloatArray:
+    def _batched(self, function: Callable[..., tf.Tensor], *arrays: npt.ArrayLike) -> FloatArray:
         rows = [np.asarray(array, dtype=np.float32) for array in arrays]
         size = self._batch_size
         if rows[0].shape[1:] != tuple(self.input_shape) or rows[0].ndim != len(self.input_shape) + 1:
@@ -164,31 +181,6 @@ class GraphClassifier(TensorFlowV2Classifier):
             for start in range(0, len(rows[0]), size)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-class CompiledClassifier(GraphClassifier):
-    """A Keras 3 model whose outputs are logits, as an ART classifier; usable with every ART attack on classifiers.
-
-    The weights are used as they stand: give it a network whose quantized weights are frozen.
-
-    Args:
-        model: From float32 inputs [n, ...] in [0, 1] to logits [n, classes].
-        transform: Applied to the logits: gradient repair.
-        batch_size: As for `GraphClassifier`.
-
-    Raises:
-        ModelFileError: The model does not output one row of logits, or its input shape is not fixed.
-    """
-
-    def __init__(self, model: keras.Model, *, transform: Transform | None = None, batch_size: int | None = None) -> None:
-        check_logits(model)
-        super().__init__(
-            lambda x: model(x, training=False),
-            tuple(model.input_shape[1:]),
-            int(model.output_shape[-1]),
-            transform=transform,
-            batch_size=batch_size,
-        )
 
 
 def check_logits(model: keras.Model) -> None:

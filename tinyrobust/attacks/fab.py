@@ -5,18 +5,19 @@ from where it is and from the input, and goes between the two. Where the paper l
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks.base import FloatArray, IntArray
+from tinyrobust.attacks import specs
+from tinyrobust.attacks.bisection import bisect
 from tinyrobust.attacks.graph import compiled
 from tinyrobust.attacks.hyperplanes import way_to
-from tinyrobust.attacks.nearer import nearer
-from tinyrobust.attacks.norms import Norm, distance, length, like, random_directions
+from tinyrobust.attacks.norms import distance, length, like, random_directions
+from tinyrobust.attacks.specs import Norm
+from tinyrobust.attacks.target import FloatArray, IntArray
 from tinyrobust.attacks.walk import Best, GradientAttack, repeat, slope
-from tinyrobust.errors import RecipeError
 
 _TOWARDS_INPUT = 0.1  # alpha_max: the largest weight of the way from the input (eq. 9)
 _OVERSHOOT = 1.05  # eta: a little beyond the linear boundary
@@ -32,70 +33,44 @@ class _State(NamedTuple):
     best: Best  # its score is minus the distance; broken: adversarial, at any distance
 
 
-class FastAdaptiveBoundary(GradientAttack):
+class FastAdaptiveBoundary(GradientAttack[specs.Fab]):
     """FAB, and with `targets` FAB-T.
 
     FAB takes the gradients of all logits in every step and goes for the nearest boundary; FAB-T goes for one wrong class after
     the other and takes one gradient in every step. The examples are the nearest found, at any distance.
 
-    Args:
-        estimator: The target, with gradients.
-        targets: Wrong classes that FAB-T tries, the highest logits of the input first; None: FAB.
-        steps: Steps a run.
-        restarts: Runs (of each class); the first from the input, the others from random points near it.
-        settings: Those of `BatchedAttack`: norm, epsilon, batch_size, drop, seed. With `drop`, a sample with an example within
-            `epsilon` has no further runs. Random points are at most epsilon / 2 away.
-
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
 
-    attack_params: ClassVar[list[str]] = [*GradientAttack.attack_params, "targets", "steps", "restarts"]
-    minimal: ClassVar[bool] = True
-
-    def __init__(
-        self, estimator: Any, *, targets: int | None = None, steps: int = 100, restarts: int = 1, **settings: Any
-    ) -> None:
-        self.targets = targets
-        self.steps = steps
-        self.restarts = restarts
-        super().__init__(estimator, **settings)
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.steps < 1 or self.restarts < 1 or (self.targets is not None and self.targets < 1) or self.targeted:
-            raise RecipeError(
-                "Expected steps >= 1, restarts >= 1, targets >= 1 (or None) and true classes. "
-                f"Received: {self.steps=}, {self.restarts=}, {self.targets=}, {self.targeted=}"
-            )
-
     def _runs(self, x: FloatArray, y: IntArray) -> Sequence[tuple[int, IntArray]]:
-        goals = [y] if self.targets is None else self._wrong_classes(x, y, self.targets)
-        return [(place * self.restarts + run, goal) for place, goal in enumerate(goals) for run in range(self.restarts)]
+        goals = [y] if self.spec.targets is None else self._wrong_classes(x, y, self.spec.targets)
+        restarts = self.spec.restarts
+        return [(place * restarts + run, goal) for place, goal in enumerate(goals) for run in range(restarts)]
 
     def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:
         start = x
-        if run % self.restarts:
+        if run % self.spec.restarts:
             across = distance(np.full_like(x, self._bounds[1] - self._bounds[0]), self.norm)
             reach = np.minimum(np.minimum(-best.score, across), np.float32(self.epsilon)) / 2
             away = random_directions(x.shape[1:], self.norm, self._generators(x, run))
             start = np.clip(x + reach.reshape(-1, *[1] * (x.ndim - 1)) * away, *self._bounds)
-        advance = compiled(self._target, ("fab", self.norm, self.targets is None), self._advance)
+        advance = compiled(self._target, ("fab", self.norm, self.spec.targets is None), self._advance)
         empty = Best(tf.constant(x), tf.fill([len(x)], -np.inf), tf.zeros([len(x)], tf.bool))
         state = _State(tf.constant(x), tf.constant(y), tf.constant(goal), tf.constant(start), empty)
-        gradients = 1 if self.targets is not None else self.estimator.nb_classes
-        self._target.count(2 * self.steps * len(x), gradients * self.steps * len(x))
-        found = advance(state, tf.constant(0), tf.constant(self.steps)).best
-        example = self._drawn_back(x, y, found.example.numpy(), np.flatnonzero(found.broken))
+        gradients, steps = 1 if self.spec.targets is not None else self.estimator.nb_classes, self.spec.steps
+        self._target.count(2 * steps * len(x), gradients * steps * len(x))
+        nearest = advance(state, tf.constant(0), tf.constant(steps)).best
+        example = self._drawn_back(x, y, nearest.example.numpy(), np.flatnonzero(nearest.broken))
         # The loop's distances are single precision sums; success is decided on those that the caller will measure.
-        away_by = np.where(found.broken.numpy(), distance(example - x, self.norm), np.float32(np.inf))
+        away_by = np.where(nearest.broken.numpy(), distance(example - x, self.norm), np.float32(np.inf))
         return Best(example, -away_by, away_by <= self.epsilon)
 
     def _drawn_back(self, x: FloatArray, y: IntArray, example: FloatArray, rows: IntArray) -> FloatArray:
         """Algorithm 1's final search, by bisection: the samples `rows`, which have an example, go back to the boundary."""
         if len(rows):
-            example[rows] = nearer(x[rows], example[rows], lambda tried: self.estimator.predict(tried).argmax(1) != y[rows])
+            example[rows] = bisect(x[rows], example[rows], lambda tried: self.estimator.predict(tried).argmax(1) != y[rows])
         return example
 
     def _advance(self, state: _State, first: tf.Tensor, last: tf.Tensor) -> _State:
@@ -111,7 +86,7 @@ class FastAdaptiveBoundary(GradientAttack):
             x = (1 - weight) * (now.x + _OVERSHOOT * from_here) + weight * (now.centre + _OVERSHOOT * from_input)
             return self._judged(now, tf.clip_by_value(x, *self._bounds))
 
-        return repeat(body, state, first, last)  # type: ignore[no-any-return]
+        return repeat(body, state, first, last)
 
     def _judged(self, now: _State, x: tf.Tensor) -> _State:
         """Keeps `x` where it is the nearest adversarial example yet; where it is one, goes on nearer to the input."""
@@ -123,7 +98,7 @@ class FastAdaptiveBoundary(GradientAttack):
 
     def _boundary(self, now: _State) -> tuple[tf.Tensor, tf.Tensor]:
         """A boundary at `now.x`: another class's logit minus the label's [n], and its gradient [n, ...]."""
-        if self.targets is not None:
+        if self.spec.targets is not None:
             here = slope(self._target, _lead, now.x, now.label, now.goal)
             return here.value, here.gradient
         classes = self.estimator.nb_classes

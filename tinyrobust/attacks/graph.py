@@ -1,42 +1,29 @@
 """What gradient attacks need of a target: logits as TensorFlow ops, so that a whole attack is one graph.
 
-`CompiledClassifier` is such a target. Any other ART classifier with class gradients is bridged: the same attack code then runs
+`GraphClassifier` is such a target. Any other ART classifier with class gradients is bridged: the same attack code then runs
 eagerly, as a Python loop around the classifier's own methods.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol, runtime_checkable
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import tensorflow as tf
+from art.estimators.classification import ClassGradientsMixin
 
+from tinyrobust.attacks.target import Differentiable, Graph, Target
 from tinyrobust.errors import ModelFileError
 
-
-@runtime_checkable
-class GraphTarget(Protocol):
-    """An ART classifier whose logits are differentiable TensorFlow ops.
-
-    Attributes:
-        graphs: Compiled functions of attacks on this target, which live as long as it does: an attack at another epsilon is not
-            traced again. None: `logits` cannot be traced into a `tf.function`, attacks run eagerly.
-    """
-
-    graphs: dict[Hashable, Callable[..., Any]] | None
-
-    def logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Logits [n, classes] of float32 inputs [n, ...]; `tf.GradientTape` differentiates through it."""
-
-    def count(self, forward: int = 0, backward: int = 0) -> None:
-        """Notes that so many samples have gone forward and backward through `logits`."""
+_Inputs = ParamSpec("_Inputs")
+_Outputs = TypeVar("_Outputs")
 
 
 class _Bridge:
     """Any ART classifier with class gradients, called from Python for every forward and backward pass; it counts by itself."""
 
-    graphs: dict[Hashable, Callable[..., Any]] | None = None
+    graphs: dict[Hashable, Graph] | None = None
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: ClassGradientsMixin) -> None:
         self._estimator = estimator
 
     def count(self, forward: int = 0, backward: int = 0) -> None:
@@ -65,13 +52,13 @@ def named(logits: tf.Tensor) -> tf.Tensor:
     return tf.argmax(tf.where(tf.math.is_nan(logits), np.float32(np.inf), logits), axis=1)
 
 
-def graph_target(estimator: Any) -> GraphTarget:
+def graph_target(estimator: Target) -> Differentiable:
     """The estimator itself when its logits are TensorFlow ops, else a bridge to it.
 
     Raises:
         ModelFileError: It has no gradients at all.
     """
-    if isinstance(estimator, GraphTarget):
+    if isinstance(estimator, Differentiable):
         return estimator
     if not hasattr(estimator, "class_gradient"):
         raise ModelFileError(
@@ -81,7 +68,7 @@ def graph_target(estimator: Any) -> GraphTarget:
     return _Bridge(estimator)
 
 
-def compiled(target: GraphTarget, key: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(target: Differentiable, key: Hashable, function: Callable[_Inputs, _Outputs]) -> Callable[_Inputs, _Outputs]:
     """`function` as one TensorFlow graph, kept with the target; on a target that cannot be traced, `function` as it is.
 
     Args:
@@ -97,7 +84,7 @@ def compiled(target: GraphTarget, key: Hashable, function: Callable[..., Any]) -
     return target.graphs[key]
 
 
-def any_size(function: Callable[..., Any]) -> Callable[..., Any]:
+def any_size(function: Callable[_Inputs, _Outputs]) -> Callable[_Inputs, _Outputs]:
     """`function` as one TensorFlow graph, traced at its first call, for any number of samples.
 
     It is called without `tf.function`'s search for a trace that fits, which costs as much as a small network.
@@ -105,14 +92,14 @@ def any_size(function: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         function: Takes and returns (nested) tensors; the first axis of each is that of the samples.
     """
-    traced: list[Any] = []
+    traced: list[Callable[_Inputs, _Outputs]] = []
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: _Inputs.args, **keywords: _Inputs.kwargs) -> _Outputs:
         if not traced:
-            specs = tf.nest.map_structure(
+            shapes = tf.nest.map_structure(
                 lambda tensor: tf.TensorSpec((None, *tensor.shape[1:]) if tensor.shape.rank else (), tensor.dtype), arguments
             )
-            traced.append(tf.function(function, autograph=False).get_concrete_function(*specs))
-        return traced[0](*arguments)
+            traced.append(tf.function(function, autograph=False).get_concrete_function(*shapes))
+        return traced[0](*arguments, **keywords)
 
     return call

@@ -1,13 +1,16 @@
 """HopSkipJump (Chen et al. 2020, arXiv 1904.02144): the boundary's normal from decisions, then a step along it."""
 
 import math
-from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
+from tinyrobust.attacks import specs
 from tinyrobust.attacks.black_box import BlackBoxAttack, blocks, like
-from tinyrobust.attacks.norms import Norm, distance
+from tinyrobust.attacks.norms import distance
+from tinyrobust.attacks.target import FloatArray, IntArray
+
+_Numbers = npt.NDArray[np.floating]
 
 # The bisection's precision as a share of the distance, times sqrt(d) in L2 and d in L-inf (the authors' code).
 _PRECISION = 0.01
@@ -15,59 +18,28 @@ _FIRST_REACH = 0.1  # how far the first decisions look, as a share of the span o
 _HALVINGS = 24  # of a step; half of float32's digits are left then, and the step is not taken
 
 
-class HopSkipJump(BlackBoxAttack):
+class HopSkipJump(BlackBoxAttack[specs.HopSkipJump]):
     """Three parts a step: bisection to the boundary, its normal from random decisions, a step along it (algorithm 2).
 
     Each part asks about all samples at once. Different from the paper, the nearest of all points on the boundary is the answer
     and not the last one.
 
-    Args:
-        estimator: The target; needs `predict` only.
-        norm: "l2" or "linf": what is shortened, and in which `epsilon` is measured.
-        epsilon: Examples farther away count as failed: the image itself comes back.
-        steps: Steps.
-        queries: The most decisions for one normal.
-        first_queries: Decisions for the first one; in step t there are sqrt(t) times as many.
-        draws: Random starts tried.
-        settings: batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
-
     Raises:
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
 
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "steps", "queries", "first_queries", "draws"]
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        steps: int = 20,
-        queries: int = 1000,
-        first_queries: int = 100,
-        draws: int = 100,
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.queries = queries
-        self.first_queries = first_queries
-        self.draws = draws
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
-
     def _search(self, x: FloatArray, y: IntArray, generators: list[np.random.Generator]) -> FloatArray:
-        found, known = self._starts(x, y, generators, self.draws)
+        examples, known = self._starts(x, y, generators, self.spec.draws)
         rows = np.flatnonzero(known)
         if len(rows):
-            found[rows] = self._jumps(x[rows], y[rows], found[rows], [generators[row] for row in rows])
-        return found
+            examples[rows] = self._jumps(x[rows], y[rows], examples[rows], [generators[row] for row in rows])
+        return examples
 
     def _jumps(self, x: FloatArray, y: IntArray, point: FloatArray, generators: list[np.random.Generator]) -> FloatArray:
         size = x[0].size
         nearest, least = point, distance(point - x, self.norm)
         reach = np.full(len(x), _FIRST_REACH * (self._bounds[1] - self._bounds[0]))
-        for step in range(self.steps):
+        for step in range(self.spec.steps):
             if step:
                 # By the distance before the bisection, as in the authors' code.
                 dimensions = math.sqrt(size) if self.norm == "l2" else size
@@ -75,7 +47,7 @@ class HopSkipJump(BlackBoxAttack):
             point = self._to_boundary(x, point, y)
             far = distance(point - x, self.norm)
             nearest, least = np.where(like(far < least, x), point, nearest), np.minimum(far, least)
-            count = min(int(self.first_queries * math.sqrt(step + 1)), self.queries)
+            count = min(int(self.spec.first_queries * math.sqrt(step + 1)), self.spec.queries)
             way = self._normals(point, y, reach, count, generators)
             point = self._stepped(point, y, way, far / math.sqrt(step + 1))
         point = self._to_boundary(x, point, y)
@@ -98,7 +70,7 @@ class HopSkipJump(BlackBoxAttack):
         return kept
 
     def _normals(
-        self, point: FloatArray, y: IntArray, reach: Any, count: int, generators: list[np.random.Generator]
+        self, point: FloatArray, y: IntArray, reach: _Numbers, count: int, generators: list[np.random.Generator]
     ) -> FloatArray:
         """Directions [n, ...] into the adversarial side: of L2 norm 1, or the signs (L-inf). Equations 9 and 16."""
         ways = np.empty_like(point)
@@ -107,7 +79,7 @@ class HopSkipJump(BlackBoxAttack):
         return ways
 
     def _normal(
-        self, point: FloatArray, y: IntArray, reach: Any, count: int, generators: list[np.random.Generator]
+        self, point: FloatArray, y: IntArray, reach: _Numbers, count: int, generators: list[np.random.Generator]
     ) -> FloatArray:
         shape, flat = (count, *point.shape[1:]), (len(point), count, -1)
         if self.norm == "l2":
@@ -128,12 +100,12 @@ class HopSkipJump(BlackBoxAttack):
         norm = like(np.linalg.norm(way.reshape(len(way), -1), axis=-1), way)
         return np.asarray(np.divide(way, norm, out=np.zeros_like(way), where=norm > 0), dtype=np.float32)
 
-    def _stepped(self, point: FloatArray, y: IntArray, way: FloatArray, length: Any) -> FloatArray:
+    def _stepped(self, point: FloatArray, y: IntArray, way: FloatArray, length: _Numbers) -> FloatArray:
         """Points [n, ...] along `way`, as far as `length` [n] or the first half, quarter, ... of it that is adversarial."""
         moved, rows = point.copy(), np.arange(len(point))
         for halving in range(_HALVINGS):
-            tried = point[rows] + like((length[rows] / 2**halving).astype(np.float32), point) * way[rows]
-            tried = np.clip(tried, *self._bounds)
+            step = like((length[rows] / 2**halving).astype(np.float32), point) * way[rows]
+            tried = np.asarray(np.clip(point[rows] + step, *self._bounds), dtype=np.float32)
             broken = self._broken(tried, y[rows])
             moved[rows[broken]] = tried[broken]
             rows = rows[~broken]

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks.norms import Norm, like
+from tinyrobust.attacks.norms import like
+from tinyrobust.attacks.specs import Norm
 
 # Newton's method needs one round for every face of the box that the way runs into, at worst, and about ten as a rule.
 _ROUNDS = 100

@@ -6,14 +6,13 @@ in for them below that is said with each.
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import tensorflow as tf
 
+from tinyrobust.attacks.specs import Loss
 from tinyrobust.errors import RecipeError
 
-Loss = Literal["ce", "dlr", "margin", "targeted-dlr"]
-NAMES: tuple[Loss, ...] = get_args(Loss)
 # From logits [n, classes], labels [n] and the classes to reach [n] (not every loss looks at them) to values [n].
 Function = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -54,19 +53,17 @@ def targeted_dlr(logits: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> tf.Ten
     return ahead / (highest[:, 0] - tf.reduce_mean(highest[:, 2:], axis=1) + _TINY)
 
 
-def function(name: str, classes: int, *, targeted: bool = False) -> Function:
+def function(name: Loss | Literal["targeted-dlr"], classes: int, *, targeted: bool = False) -> Function:
     """The loss called `name`, to be maximised.
 
     Args:
-        name: "ce", "dlr", "margin" or "targeted-dlr".
+        name: Which.
         classes: Of the network.
         targeted: The labels are classes to reach: the loss is turned around.
 
     Raises:
-        RecipeError: There is no such loss, or a single class.
+        RecipeError: The network has a single class.
     """
-    if name not in NAMES:
-        raise RecipeError(f"Expected loss to be one of {', '.join(NAMES)}. Received: {name!r}")
     if classes < 2:
         raise RecipeError(f"Expected a network of at least two classes. Received: {classes}")
     chosen = {"ce": cross_entropy, "dlr": dlr, "margin": margin, "targeted-dlr": targeted_dlr}[name]

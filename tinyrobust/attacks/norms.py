@@ -1,4 +1,4 @@
-"""Balls in the L-inf, L2 and L1 norms: distances, projections, random points, steepest steps. L0: distances only.
+"""Balls in the L-inf, L2 and L1 norms: distances, projections, random points, steepest steps. L0: lengths only.
 
 "snr" is L2 with a radius of its own for every sample, a share of the length of the sample itself: see `radii`.
 
@@ -6,30 +6,37 @@ All functions work on rows: the first axis counts samples, a norm is taken over 
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-Norm = Literal["linf", "l2", "l1", "l0", "snr"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
-FloatArray = npt.NDArray[np.float32]
+from tinyrobust.attacks.specs import Norm
+from tinyrobust.attacks.target import FloatArray
+from tinyrobust.errors import RecipeError
 
-_CHANGED = 1e-6  # a value that moved by less has been rounded, not changed
+CHANGED = 1e-6  # L0: a value that moved by less has been rounded, not changed
 _ROUNDS = 50  # about five are needed, as a rule; fewer than needed end inside of the ball
 _TINY = 1e-12  # keeps a division by the length of no way at all finite
 
 
 def distance(difference: npt.NDArray[np.floating], norm: Norm) -> FloatArray:
-    """The norm [n] of every row of an array [n, ...]; L0 counts the values that are not zero."""
+    """The norm [n] of every row of an array [n, ...]: L-inf, L2, L1, or L0, which counts the values that changed.
+
+    Raises:
+        RecipeError: Distances in this norm are not those of a difference alone.
+    """
     flat = np.abs(difference.reshape(len(difference), int(np.prod(difference.shape[1:]))).astype(np.float64))
     if norm == "linf":
         norms = flat.max(axis=1, initial=0)
     elif norm == "l2":
         norms = np.sqrt(np.square(flat).sum(axis=1))
+    elif norm == "l1":
+        norms = flat.sum(axis=1)
+    elif norm == "l0":
+        norms = np.count_nonzero(flat > CHANGED, axis=1)
     else:
-        norms = flat.sum(axis=1) if norm == "l1" else np.count_nonzero(flat > _CHANGED, axis=1)
+        raise RecipeError(f"Expected a norm of differences: linf, l2, l1 or l0. Received: {norm!r}")
     return np.asarray(norms, dtype=np.float32)
 
 
@@ -57,6 +64,8 @@ def length(rows: tf.Tensor, norm: Norm) -> tf.Tensor:
         # Relative to the largest entry: the squares of the tiny gradients of a saturated loss would all be zero.
         most = tf.reduce_max(tf.abs(rows), axes, keepdims=True)
         return most * tf.sqrt(tf.reduce_sum(tf.square(tf.math.divide_no_nan(rows, most)), axes, keepdims=True))
+    if norm == "l0":
+        return tf.reduce_sum(tf.cast(tf.abs(rows) > CHANGED, tf.float32), axes, keepdims=True)
     return tf.reduce_sum(tf.abs(rows), axes, keepdims=True)
 
 

@@ -1,18 +1,17 @@
 """Projected gradient descent, and its one-step forms: FGSM (L-inf) and FGM (L2, L1)."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks import losses
-from tinyrobust.attacks.base import FloatArray, IntArray
+from tinyrobust.attacks import losses, specs
 from tinyrobust.attacks.graph import compiled
 from tinyrobust.attacks.hyperplanes import farthest_in_l1
 from tinyrobust.attacks.norms import like, project, random_points, steepest
+from tinyrobust.attacks.target import FloatArray, IntArray
 from tinyrobust.attacks.walk import Best, GradientAttack, ranked, repeat, slope
-from tinyrobust.errors import RecipeError
 
 _SHARE = 0.01
 
@@ -26,91 +25,52 @@ class _State(NamedTuple):
     best: Best
 
 
-class ProjectedGradient(GradientAttack):
+class ProjectedGradient(GradientAttack[specs.Pgd | specs.Fgsm]):
     """PGD (Madry et al. 2018, eq. 3): steps of fixed length along the steepest ascent of a loss, projected into ball and box.
 
     The example is the best point of the whole walk, not its last one: that costs nothing and is never weaker.
 
-    Args:
-        estimator: The target, with gradients.
-        steps: Gradients a run.
-        relative_step: Length of a step as a share of epsilon; absent: 2.5 / steps, 1 at most (Madry et al. 2018, section 5).
-        restarts: Runs, each from a random point.
-        random_start: Off: one run from the input itself.
-        loss: "ce", "dlr" or "margin".
-        settings: Those of `BatchedAttack`: norm, epsilon, targeted, batch_size, drop, seed.
-
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: The target has a single class, or as `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [
-        *GradientAttack.attack_params,
-        "steps",
-        "relative_step",
-        "restarts",
-        "random_start",
-        "loss",
-    ]
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        steps: int = 20,
-        relative_step: float | None = None,
-        restarts: int = 1,
-        random_start: bool = True,
-        loss: str = "ce",
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.relative_step = min(1.0, 2.5 / max(steps, 1)) if relative_step is None else relative_step
-        self.restarts = restarts
-        self.random_start = random_start
-        self.loss = loss
-        super().__init__(estimator, **settings)
 
     def _check_params(self) -> None:
         super()._check_params()
-        if self.steps < 1 or self.restarts < 1 or not self.relative_step > 0 or self.loss == "targeted-dlr":
-            raise RecipeError(
-                "Expected steps >= 1, restarts >= 1, relative_step > 0 and a loss of one class. Received: "
-                f"steps={self.steps}, restarts={self.restarts}, relative_step={self.relative_step}, loss={self.loss!r}"
-            )
-        losses.function(self.loss, self.estimator.nb_classes)
+        losses.function(self.spec.loss, self.estimator.nb_classes)
 
     def _runs(self, x: FloatArray, y: IntArray) -> Sequence[tuple[int, IntArray]]:  # noqa: ARG002
-        return [(run, y) for run in range(self.restarts if self.random_start else 1)]
+        return [(run, y) for run in range(max(1, self.spec.random_starts))]
 
     def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:  # noqa: ARG002
-        key = (type(self).__name__, self.norm, self.loss, self.targeted)
+        key = (type(self).__name__, self.norm, self.spec.loss, self.targeted)
         advance = compiled(self._target, key, self._advance)
         judge = compiled(self._target, ("judge", *key), self._judge)
-        offset = random_points(x.shape[1:], self._ball, self._generators(x, run)) if self.random_start else np.zeros_like(x)
-        radius, length = (self._radii(x, far) for far in (self.epsilon, self.relative_step * self.epsilon))
+        offset = np.zeros_like(x)
+        if self.spec.random_starts:
+            offset = random_points(x.shape[1:], self._ball, self._generators(x, run))
+        radius, length = (self._radii(x, far) for far in (self.epsilon, self.spec.step_share * self.epsilon))
         start = np.clip(x + radius.reshape(-1, *[1] * (x.ndim - 1)) * offset, *self._bounds)
         empty = Best(tf.constant(x), tf.fill([len(x)], -np.inf), tf.zeros([len(x)], tf.bool))
         centre, label, first = tf.constant(x), tf.constant(y), tf.constant(start)
         state = _State(centre, label, tf.constant(radius), tf.constant(length), first, empty)
-        state = self._steps(advance, state, self.steps)
+        state = self._steps(advance, state, self.spec.steps)
         self._target.count(len(x))
         return Best(*(tensor.numpy() for tensor in judge(state)))
 
     def _advance(self, state: _State, first: tf.Tensor, last: tf.Tensor) -> _State:
-        loss = losses.function(self.loss, self.estimator.nb_classes, targeted=self.targeted)
+        loss = losses.function(self.spec.loss, self.estimator.nb_classes, targeted=self.targeted)
 
         def body(_: tf.Tensor, now: _State) -> _State:
             here = slope(self._target, loss, now.x, now.label, now.label)
             best = now.best.or_else(now.x, here.value, self._is_broken(here.logits, now.label))
             return now._replace(x=self._moved(now, here.gradient), best=best)
 
-        return repeat(body, state, first, last)  # type: ignore[no-any-return]
+        return repeat(body, state, first, last)
 
     def _judge(self, state: _State) -> Best:
         """The last point counts too; it needs no gradient."""
-        loss = losses.function(self.loss, self.estimator.nb_classes, targeted=self.targeted)
+        loss = losses.function(self.spec.loss, self.estimator.nb_classes, targeted=self.targeted)
         logits = self._target.logits(state.x)
         value = ranked(loss(logits, state.label, state.label))
         return state.best.or_else(state.x, value, self._is_broken(logits, state.label))
@@ -131,20 +91,10 @@ class FastGradient(ProjectedGradient):
     In L1 to the point of ball and box where the loss, were it linear, would be highest: the steepest entry goes to the edge of
     the box, then the next, while the budget lasts. (A single entry by epsilon, the textbook's answer, ends outside of the box.)
 
-    Args:
-        estimator: The target, with gradients.
-        loss: "ce", "dlr" or "margin".
-        settings: Those of `BatchedAttack`: norm, epsilon, targeted, batch_size, drop, seed.
-
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: The target has a single class, or as `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [*GradientAttack.attack_params, "loss"]
-
-    def __init__(self, estimator: Any, *, loss: str = "ce", **settings: Any) -> None:
-        super().__init__(estimator, steps=1, relative_step=1.0, random_start=False, loss=loss, **settings)
 
     def _moved(self, now: _State, gradient: tf.Tensor) -> tf.Tensor:
         if self.norm == "l1":

@@ -7,12 +7,12 @@ A transform changes the logits, not the class; `smoothed` changes the slopes, no
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tinyrobust.quantizers.activations import OnGrid, QuantizedReLU
+from tinyrobust.graphs.clone import clone, same
+from tinyrobust.quantizers.activations import ActivationQuantizer, OnGrid
 
 # What is left of the slope where an activation is flat, and how soon it gets there, as a share of the activation's range.
 _LEAK = 0.1
@@ -63,27 +63,22 @@ def smoothed(model: keras.Model) -> keras.Model:
         model: Of plain Keras layers and ours, with frozen weights; rectifiers as layers or as the activation of a layer.
     """
 
-    def clone(layer: Any) -> Any:
-        copy = type(layer).from_config(layer.get_config())
-        if isinstance(layer, keras.layers.ReLU | QuantizedReLU | OnGrid):
-            return _Smoothed(copy, name=layer.name)
+    def replaced(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+        copy = same(layer)
+        if isinstance(layer, keras.layers.ReLU | ActivationQuantizer | OnGrid):
+            return [_Smoothed(copy, name=layer.name)]
         if getattr(layer, "activation", None) in (keras.activations.relu, keras.activations.relu6):
             copy.activation = _leaking(layer.activation)
-        return copy
+        return [copy]
 
-    # A plain functional model, without the compilation settings, also of a sequential one.
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    rebuilt = keras.models.clone_model(model, clone_function=clone)
-    rebuilt.set_weights(model.get_weights())
-    rebuilt.trainable = False
-    return rebuilt
+    return clone(model, replaced)
 
 
 class _Smoothed(keras.layers.Layer):
     """The outputs of an activation layer, with leaking slopes."""
 
-    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, layer: keras.layers.Layer, name: str) -> None:
+        super().__init__(name=name)
         self.layer = layer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

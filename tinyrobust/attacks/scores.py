@@ -1,12 +1,10 @@
 """What attacks without gradients share: a target's scores, and the best examples so far."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tinyrobust.attacks.base import FloatArray, IntArray
-from tinyrobust.attacks.nearer import BoolArray
+from tinyrobust.attacks.target import BoolArray, FloatArray, IntArray, Target
 
 
 def margin(scores: FloatArray, label: IntArray) -> FloatArray:
@@ -38,7 +36,7 @@ class Lowest:
         return cls(x.copy(), np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.bool_))
 
     @classmethod
-    def judged(cls, estimator: Any, x: FloatArray, label: IntArray, *, targeted: bool) -> "Lowest":
+    def judged(cls, estimator: Target, x: FloatArray, label: IntArray, *, targeted: bool) -> "Lowest":
         """What the target says to x [n, ...], with the classes [n] to leave (or with `targeted` to reach)."""
         scores = estimator.predict(x)
         height, named = margin(scores, label), np.argmax(scores, axis=1) == label

@@ -5,16 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.attacks.base import FloatArray
-from tinyrobust.attacks.nearer import BoolArray
-from tinyrobust.attacks.norms import Norm
+from tinyrobust.attacks.norms import CHANGED
+from tinyrobust.attacks.specs import Norm
+from tinyrobust.attacks.target import BoolArray, FloatArray
 
 Numbers = npt.NDArray[np.float64]
 
 # By how much a bound that is not known yet is moved away.
 _GROWTH = 8.0
 _TINY = 1e-20
-CHANGED = 1e-6  # a value that moved by less has been rounded, not changed
 
 
 class Search:

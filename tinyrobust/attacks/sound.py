@@ -1,14 +1,13 @@
 """Attacks on sound that need scores only: Square in time, and shifts in time."""
 
-from typing import Any, ClassVar
-
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.norms import Norm
+from tinyrobust.attacks import specs
+from tinyrobust.attacks.base import BatchedAttack
 from tinyrobust.attacks.scores import Lowest
-from tinyrobust.attacks.square import share_at
+from tinyrobust.attacks.square import RandomSearch, share_at
+from tinyrobust.attacks.target import FloatArray, IntArray
 from tinyrobust.data.speech.units import samples, shifted, unit
 from tinyrobust.errors import RecipeError
 from tinyrobust.recipe.frontend import SAMPLE_RATE
@@ -19,7 +18,7 @@ _DRAWS = 4  # random numbers of a move: two places, frequency, phase
 _Draws = npt.NDArray[np.float64]
 
 
-class SquareInTime(BatchedAttack):
+class SquareInTime(RandomSearch):
     """Square Attack (Andriushchenko et al. 2020) on waveforms: windows in time instead of squares, tones instead of colours.
 
     A square of one colour is the picture of a constant, which no front end of speech hears. Here a window gets a tone of random
@@ -28,45 +27,11 @@ class SquareInTime(BatchedAttack):
     window and what is unused, as in algorithm 3. The start is such a tone in each of ten windows (the paper's stripes, grid).
     The schedule of the window's share is the paper's; a move that changes nothing in the score is kept, as in `Square`.
 
-    Args:
-        estimator: The target; needs `predict` only. Inputs of shape [samples].
-        iterations: Windows tried per restart.
-        restarts: Runs from other starts, for samples that still stand.
-        initial_share: Share of the samples in the first windows.
-        settings: Those of `BatchedAttack`: norm, epsilon, targeted, batch_size, drop, seed.
+    Inputs are of shape [samples].
 
     Raises:
-        RecipeError: A parameter is out of its range, or the inputs are not of shape [samples].
+        RecipeError: As `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "iterations", "restarts", "initial_share"]
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "snr")
-
-    def __init__(
-        self, estimator: Any, *, iterations: int = 5000, restarts: int = 1, initial_share: float = 0.8, **settings: Any
-    ) -> None:
-        self.iterations = iterations
-        self.restarts = restarts
-        self.initial_share = initial_share
-        super().__init__(estimator, **settings)
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.iterations < 1 or self.restarts < 1 or not 0 < self.initial_share <= 1 or len(self.estimator.input_shape) != 1:
-            raise RecipeError(
-                "Expected iterations >= 1, restarts >= 1, 0 < initial_share <= 1 and inputs [samples]. Received: "
-                f"iterations={self.iterations}, restarts={self.restarts}, initial_share={self.initial_share}, "
-                f"inputs {self.estimator.input_shape}"
-            )
-
-    def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
-        best = Lowest.none(x)
-        for restart in range(self.restarts):
-            rows = best.standing(self.drop)
-            if not len(rows):
-                break
-            best.improve(rows, self._search(x[rows], y[rows], restart))
-        return best.example
 
     def _search(self, x: FloatArray, y: IntArray, restart: int) -> Lowest:
         """One run."""
@@ -74,12 +39,12 @@ class SquareInTime(BatchedAttack):
         radius = self._radii(x, self.epsilon)[:, np.newaxis]
         move = self._to_edge if self.norm == "linf" else self._gathered
         best = Lowest.judged(self.estimator, self._start(x, radius, generators), y, targeted=self.targeted)
-        for step in range(self.iterations):
+        for step in range(self.spec.iterations):
             rows = best.standing(self.drop)
             if not len(rows):
                 break
             draws = np.stack([generators[row].random(_DRAWS) for row in rows])
-            width = max(round(share_at(step, self.iterations, self.initial_share) * x.shape[1]), 16)
+            width = max(round(share_at(step, self.spec.iterations, self.spec.initial_share) * x.shape[1]), 16)
             tried = move(x[rows], best.example[rows], radius[rows], width, draws)
             best.improve(rows, Lowest.judged(self.estimator, tried, y[rows], targeted=self.targeted), ties=True)
         return best
@@ -119,33 +84,23 @@ class SquareInTime(BatchedAttack):
         return np.asarray(np.clip(x + edge, *self._bounds), dtype=np.float32)
 
 
-class Shift(BatchedAttack):
+class Shift(BatchedAttack[specs.Shift]):
     """The clip earlier or later by whole milliseconds, the nearest that breaks it: what happens by chance, without an attacker.
 
-    Args:
-        estimator: The target; needs `predict` only. Inputs of shape [samples] at 16 kHz, 0.5 is silence.
-        epsilon: The largest shift, in ms.
-        step: From one shift that is tried to the next, in ms.
-        settings: Those of `BatchedAttack`: targeted, batch_size, drop, seed.
+    Inputs are of shape [samples] at 16 kHz, 0.5 is silence; epsilon is the largest shift, in ms.
 
     Raises:
-        RecipeError: A parameter is out of its range.
+        RecipeError: A step is longer than epsilon, or as `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "step"]
-
-    def __init__(self, estimator: Any, *, epsilon: float, step: int = 10, **settings: Any) -> None:
-        self.step = step
-        super().__init__(estimator, epsilon=epsilon, **settings)
 
     def _check_params(self) -> None:
         super()._check_params()
-        if not 1 <= self.step <= self.epsilon:
-            raise RecipeError(f"Expected a step from 1 ms to epsilon. Received: step={self.step}, epsilon={self.epsilon}")
+        if self.spec.step > self.epsilon:
+            raise RecipeError(f"Expected a step of at most epsilon. Received: {self.spec.step} and {self.epsilon} ms")
 
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
         best, audio = Lowest.none(x), samples(x)
-        for ms in range(self.step, int(self.epsilon) + 1, self.step):
+        for ms in range(self.spec.step, int(self.epsilon) + 1, self.spec.step):
             for by in (ms, -ms):
                 rows = best.standing(self.drop)
                 if not len(rows):

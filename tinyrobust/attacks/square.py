@@ -1,15 +1,15 @@
 """Square Attack (Andriushchenko et al. 2020, arXiv 1912.00049): random search that needs scores only."""
 
+import abc
 import math
-from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.nearer import BoolArray
-from tinyrobust.attacks.norms import Norm
+from tinyrobust.attacks import specs
+from tinyrobust.attacks.base import BatchedAttack
 from tinyrobust.attacks.scores import Lowest
+from tinyrobust.attacks.target import BoolArray, FloatArray, IntArray
 from tinyrobust.errors import RecipeError
 
 # Steps for which random numbers are drawn at once.
@@ -20,58 +20,39 @@ _TINY = 1e-12
 _Draws = npt.NDArray[np.float64]
 
 
-class Square(BatchedAttack):
+class RandomSearch(BatchedAttack[specs.Square]):
+    """Runs of a random search on the scores; later ones for samples that still stand. Subclasses write `_search`."""
+
+    @abc.abstractmethod
+    def _search(self, x: FloatArray, y: IntArray, restart: int) -> Lowest:
+        """One run on samples [n, ...] with classes [n]."""
+
+    def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
+        best = Lowest.none(x)
+        for restart in range(self.spec.restarts):
+            rows = best.standing(self.drop)
+            if not len(rows):
+                break
+            best.improve(rows, self._search(x[rows], y[rows], restart))
+        return best.example
+
+
+class Square(RandomSearch):
     """Random squares, kept when the margin of the scores does not rise. Batched: one query a step for all samples.
 
     L-inf: colours of +-epsilon in a square (algorithm 2), from vertical stripes. L2: the budget of two squares is moved into
     one, in the shape of two pyramids of opposite sign (algorithm 3), from a grid of such. Different from the paper, a square
     that changes nothing in the score is kept too: the scores of int8 files have plateaus, and this walks across them.
 
-    Args:
-        estimator: The target; needs `predict` only.
-        iterations: Squares tried per restart; AutoAttack's are 5,000.
-        restarts: Runs from other stripes, for samples that still stand.
-        initial_share: Share of the pixels in the first squares.
-        settings: Those of `BatchedAttack`: norm, epsilon, targeted, batch_size, drop, seed.
-
     Raises:
-        RecipeError: A parameter is out of its range, or the inputs are not of shape [h, w, c].
+        RecipeError: The inputs are not of shape [h, w, c], the norm is that of sound, or as `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "iterations", "restarts", "initial_share"]
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        iterations: int = 5000,
-        restarts: int = 1,
-        initial_share: float = 0.8,
-        **settings: Any,
-    ) -> None:
-        self.iterations = iterations
-        self.restarts = restarts
-        self.initial_share = initial_share
-        super().__init__(estimator, **settings)
 
     def _check_params(self) -> None:
         super()._check_params()
-        if self.iterations < 1 or self.restarts < 1 or not 0 < self.initial_share <= 1 or len(self.estimator.input_shape) != 3:
-            raise RecipeError(
-                "Expected iterations >= 1, restarts >= 1, 0 < initial_share <= 1 and inputs [h, w, c]. Received: "
-                f"iterations={self.iterations}, restarts={self.restarts}, initial_share={self.initial_share}, "
-                f"inputs {self.estimator.input_shape}"
-            )
-
-    def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
-        best = Lowest.none(x)
-        for restart in range(self.restarts):
-            rows = best.standing(self.drop)
-            if not len(rows):
-                break
-            best.improve(rows, self._search(x[rows], y[rows], restart))
-        return best.example
+        if len(self.estimator.input_shape) != 3 or self.norm == "snr":
+            received = f"inputs {self.estimator.input_shape}, norm={self.norm!r}"
+            raise RecipeError(f"Expected inputs [h, w, c] and the norm linf or l2, or inputs [samples]. Received: {received}")
 
     def _search(self, x: FloatArray, y: IntArray, restart: int) -> Lowest:
         """One run."""
@@ -80,20 +61,17 @@ class Square(BatchedAttack):
         start, move, count = (moves.stripes, moves.recolour, 2) if self.norm == "linf" else (moves.grid, moves.gather, 5)
         best = Lowest.judged(self.estimator, start(x, generators), y, targeted=self.targeted)
         draws = np.empty((len(x), _BLOCK, count + moves.channels))
-        for step in range(self.iterations):
+        for step in range(self.spec.iterations):
             rows = best.standing(self.drop)
             if not len(rows):
                 break
             if step % _BLOCK == 0:
                 for row in rows:
                     draws[row] = generators[row].random(draws.shape[1:])
-            tried = move(x[rows], best.example[rows], self._share(step), draws[rows, step % _BLOCK])
+            share = share_at(step, self.spec.iterations, self.spec.initial_share)
+            tried = move(x[rows], best.example[rows], share, draws[rows, step % _BLOCK])
             best.improve(rows, Lowest.judged(self.estimator, tried, y[rows], targeted=self.targeted), ties=True)
         return best
-
-    def _share(self, step: int) -> float:
-        """Share of the pixels in a square at `step`."""
-        return share_at(step, self.iterations, self.initial_share)
 
 
 class _Moves:

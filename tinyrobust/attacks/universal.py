@@ -1,14 +1,13 @@
 """A universal perturbation: one sound (or picture) that is added to every sample."""
 
-from typing import Any, ClassVar
-
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks import losses
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.graph import compiled, graph_target
-from tinyrobust.attacks.norms import Norm, distance
+from tinyrobust.attacks import losses, specs
+from tinyrobust.attacks.base import WhiteBoxAttack
+from tinyrobust.attacks.graph import compiled
+from tinyrobust.attacks.norms import distance
+from tinyrobust.attacks.target import FloatArray, IntArray
 from tinyrobust.attacks.walk import slope
 from tinyrobust.errors import RecipeError
 
@@ -18,41 +17,22 @@ _ENOUGH = 3.0
 _TINY = 1e-12
 
 
-class Universal(BatchedAttack):
+class Universal(WhiteBoxAttack[specs.Universal]):
     """Gradient ascent on one delta over many samples (Moosavi-Dezfooli et al. 2017; this way, Shafahi et al. 2020, alg. 2).
 
     It learns on samples that are not attacked (`learn`), and is then added to those that are. In L-inf delta is the same for
     all. In "snr" it is one direction u of length 1, and a sample x gets `epsilon |x| u`: the same sound, as loud as the ratio
     says. The steps have momentum; what counts is the delta that fooled most of the samples that it learned on.
 
-    Args:
-        estimator: The target, with gradients.
-        epochs: Passes over the samples that it learns on.
-        relative_step: Length of a step as a share of the radius.
-        settings: Those of `BatchedAttack`: norm ("linf" or "snr"), epsilon, batch_size, seed.
+    Attributes:
+        delta: What `learn` found; None before.
 
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
 
-    attack_params: ClassVar[list[str]] = [*BatchedAttack.attack_params, "epochs", "relative_step"]
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "snr")
-
-    def __init__(self, estimator: Any, *, epochs: int = 20, relative_step: float = 0.1, **settings: Any) -> None:
-        self.epochs = epochs
-        self.relative_step = relative_step
-        self.delta: FloatArray | None = None
-        super().__init__(estimator, **settings)
-        self._target = graph_target(estimator)
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        if self.epochs < 1 or not 0 < self.relative_step <= 1 or self.targeted:
-            raise RecipeError(
-                "Expected epochs >= 1, 0 < relative_step <= 1 and no target classes. Received: "
-                f"epochs={self.epochs}, relative_step={self.relative_step}, targeted={self.targeted}"
-            )
+    delta: FloatArray | None = None
 
     def learn(self, x: FloatArray, y: IntArray) -> FloatArray:
         """Finds the delta.
@@ -69,14 +49,14 @@ class Universal(BatchedAttack):
         radius = np.float32(self.epsilon if self.norm == "linf" else 1.0)
         self.delta = delta = self._in_ball(random.uniform(-radius, radius, x.shape[1:]).astype(np.float32))
         speed, fooled = np.zeros_like(delta), -1.0
-        for epoch in range(self.epochs):
+        for epoch in range(self.spec.epochs):
             # Short steps at the end, as the swings around the best delta are as wide as a step.
-            length = radius * self.relative_step * (1 - epoch / self.epochs)
+            length = radius * self.spec.relative_step * (1 - epoch / self.spec.epochs)
             order = random.permutation(len(x))
-            for rows in np.array_split(order, -(-len(x) // self.batch_size)):
+            for rows in np.array_split(order, -(-len(x) // self.spec.step_samples)):
                 self._target.count(len(rows), len(rows))
-                given = (self._changed(x[rows], delta), self._weights(x[rows]), y[rows])
-                uphill = climb(*(tf.constant(array) for array in given))
+                batch = (self._changed(x[rows], delta), self._weights(x[rows]), y[rows])
+                uphill = climb(*(tf.constant(array) for array in batch))
                 speed = _MOMENTUM * speed + uphill.numpy() / max(float(np.abs(uphill).sum()), _TINY)
                 delta = self._in_ball(delta + length * self._direction(speed))
             now = float(np.mean(np.argmax(self.estimator.predict(self._changed(x, delta)), axis=1) != y))
@@ -87,7 +67,7 @@ class Universal(BatchedAttack):
     def _climb(self, x: tf.Tensor, weight: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """The gradient of the mean of the bounded losses with respect to delta."""
         entropy = losses.function("ce", self.estimator.nb_classes)
-        here = slope(self._target, lambda *given: tf.minimum(entropy(*given), _ENOUGH), x, y, y)
+        here = slope(self._target, lambda *answer: tf.minimum(entropy(*answer), _ENOUGH), x, y, y)
         return tf.tensordot(weight, here.gradient, 1)
 
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:  # noqa: ARG002 - the same for every class

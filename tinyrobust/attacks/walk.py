@@ -2,15 +2,16 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
-from tinyrobust.attacks.graph import GraphTarget, graph_target, named
+from tinyrobust.attacks.base import SpecT, WhiteBoxAttack
+from tinyrobust.attacks.graph import named
 from tinyrobust.attacks.losses import Function
 from tinyrobust.attacks.norms import like
+from tinyrobust.attacks.target import Differentiable, FloatArray, IntArray
 
 # Steps between two looks at who is broken: fewer looks cost little, more make broken samples wait.
 _PIECE = 10
@@ -25,11 +26,11 @@ class Best(NamedTuple):
         broken: [n], whether the example does what the attack is for. One that does goes before one that does not.
     """
 
-    example: Any
-    score: Any
-    broken: Any
+    example: tf.Tensor
+    score: tf.Tensor
+    broken: tf.Tensor
 
-    def or_else(self, example: Any, score: Any, broken: Any) -> "Best":
+    def or_else(self, example: tf.Tensor, score: tf.Tensor, broken: tf.Tensor) -> "Best":
         """Per sample the better one of what is known and what is new."""
         better = (broken & ~self.broken) | ((broken == self.broken) & (score > self.score))
         return Best(
@@ -37,6 +38,18 @@ class Best(NamedTuple):
             tf.where(better, score, self.score),
             self.broken | broken,
         )
+
+
+class Walking(Protocol):
+    """Where a walk is: nested tensors whose first axis is that of the samples."""
+
+    @property
+    def best(self) -> Best:
+        """The best examples so far."""
+
+
+_State = TypeVar("_State")
+_Walking = TypeVar("_Walking", bound=Walking)
 
 
 class Slope(NamedTuple):
@@ -47,7 +60,7 @@ class Slope(NamedTuple):
     gradient: tf.Tensor
 
 
-def slope(target: GraphTarget, loss: Function, x: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> Slope:
+def slope(target: Differentiable, loss: Function, x: tf.Tensor, label: tf.Tensor, goal: tf.Tensor) -> Slope:
     """The loss and its gradient; entries of the gradient that are not finite count as zero, a loss that is none as -inf."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
@@ -62,25 +75,22 @@ def ranked(value: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.math.is_nan(value), -np.float32(np.inf), value)
 
 
-def repeat(body: Callable[[tf.Tensor, Any], Any], state: Any, first: tf.Tensor, last: tf.Tensor) -> Any:
+def repeat(body: Callable[[tf.Tensor, _State], _State], state: _State, first: tf.Tensor, last: tf.Tensor) -> _State:
     """`body(step, state)` for every step from `first` to `last - 1`, as a loop in the graph."""
     start = (tf.convert_to_tensor(first), state)
-    return tf.while_loop(lambda step, _: step < last, lambda step, now: (step + 1, body(step, now)), start)[1]
+    end: _State = tf.while_loop(lambda step, _: step < last, lambda step, now: (step + 1, body(step, now)), start)[1]
+    return end
 
 
-class GradientAttack(BatchedAttack):
+class GradientAttack(WhiteBoxAttack[SpecT]):
     """An attack that walks along gradients, once or several times; the best of all walks counts.
 
     Subclasses write `_runs` and `_walk`. Arguments are those of `BatchedAttack`.
 
     Raises:
         ModelFileError: The target has no gradients.
-        RecipeError: A parameter is out of its range.
+        RecipeError: The attack cannot be run on this target, or not with these arguments.
     """
-
-    def __init__(self, estimator: Any, **settings: Any) -> None:
-        super().__init__(estimator, **settings)
-        self._target = graph_target(estimator)
 
     @abc.abstractmethod
     def _runs(self, x: FloatArray, y: IntArray) -> Sequence[tuple[int, IntArray]]:
@@ -97,8 +107,8 @@ class GradientAttack(BatchedAttack):
             if not len(rows):
                 break
             known = Best(*(array[rows] for array in best))
-            found = self._walk(x[rows], y[rows], goal[rows], run, known)
-            for kept, new in zip(best, known.or_else(*found), strict=True):
+            walked = self._walk(x[rows], y[rows], goal[rows], run, known)
+            for kept, new in zip(best, known.or_else(*walked), strict=True):
                 kept[rows] = np.asarray(new)
         return np.asarray(best.example)
 
@@ -113,7 +123,7 @@ class GradientAttack(BatchedAttack):
         reached = named(logits) == label
         return reached if self.targeted else ~reached
 
-    def _steps(self, advance: Callable[[Any, tf.Tensor, tf.Tensor], Any], state: Any, steps: int) -> Any:
+    def _steps(self, advance: Callable[[_Walking, tf.Tensor, tf.Tensor], _Walking], state: _Walking, steps: int) -> _Walking:
         """Takes `steps` steps by `advance(state, first, last)`; with `drop`, broken samples leave between pieces.
 
         Args:
@@ -140,8 +150,12 @@ class GradientAttack(BatchedAttack):
             if not len(index):
                 break
         order = np.argsort(np.concatenate([place for place, _ in pieces]))
-        return tf.nest.map_structure(lambda *parts: tf.gather(tf.concat(parts, 0), order), *(rows for _, rows in pieces))
+        end: _Walking = tf.nest.map_structure(
+            lambda *parts: tf.gather(tf.concat(parts, 0), order), *(rows for _, rows in pieces)
+        )
+        return end
 
 
-def _rows(state: Any, index: IntArray) -> Any:
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), state)
+def _rows(state: _State, index: IntArray) -> _State:
+    chosen: _State = tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), state)
+    return chosen

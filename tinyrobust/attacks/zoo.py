@@ -1,14 +1,14 @@
 """ZOO (Chen et al. 2017, arXiv 1708.03999): Carlini and Wagner's L2 attack with gradients by finite differences of scores."""
 
-import math
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from tinyrobust.attacks.base import BatchedAttack, FloatArray, IntArray
+from tinyrobust.attacks import specs
 from tinyrobust.attacks.black_box import BlackBoxAttack, blocks
-from tinyrobust.attacks.norms import Norm, distance
+from tinyrobust.attacks.norms import distance
 from tinyrobust.attacks.scores import Lowest, margin
+from tinyrobust.attacks.target import FloatArray, IntArray
 
 _BETA1, _BETA2 = 0.9, 0.999  # Adam's
 _TINY = 1e-8
@@ -22,68 +22,24 @@ class _Adam(NamedTuple):
     steps: IntArray
 
 
-class ZeroOrder(BlackBoxAttack):
+class ZeroOrder(BlackBoxAttack[specs.Zoo]):
     """Minimises `|d|^2 + c max(margin, 0)` (equations 3 and 5) by Adam on random values of the image (algorithm 2).
 
     The margin is that of the scores as they are: an int8 file's are no probabilities. One question a step asks for the finite
     differences of all samples. c is multiplied by ten until an example is found, divided by ten while one is, then halved in on
     by the geometric mean.
 
-    Args:
-        estimator: The target; needs `predict` only.
-        norm: In which `epsilon` is measured; what is shortened is the L2 distance.
-        epsilon: Examples farther away count as failed: the image itself comes back.
-        steps: Steps a search, each on `coordinates` values at two queries a value.
-        searches: Searches for the constant that weighs the margin.
-        coordinates: Values moved in a step, no more than there are.
-        difference: Of the finite differences; below half a step of the sensor's grid (0.002) an int8 file does not see them.
-        learning_rate: Adam's step.
-        constant: The first one.
-        settings: batch_size, drop, seed; see `BatchedAttack`. Untargeted only.
-
     Raises:
-        RecipeError: A parameter is out of its range.
+        RecipeError: As `BatchedAttack`.
     """
-
-    attack_params: ClassVar[list[str]] = [
-        *BatchedAttack.attack_params,
-        "steps",
-        "searches",
-        "coordinates",
-        "difference",
-        "learning_rate",
-        "constant",
-    ]
-
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        norm: Norm = "l2",
-        epsilon: float = math.inf,
-        steps: int = 100,
-        searches: int = 4,
-        coordinates: int = 128,
-        difference: float = 0.01,
-        learning_rate: float = 0.1,
-        constant: float = 1.0,
-        **settings: Any,
-    ) -> None:
-        self.steps = steps
-        self.searches = searches
-        self.coordinates = coordinates
-        self.difference = difference
-        self.learning_rate = learning_rate
-        self.constant = constant
-        super().__init__(estimator, norm=norm, epsilon=epsilon, **settings)
 
     def _search(self, x: FloatArray, y: IntArray, generators: list[np.random.Generator]) -> FloatArray:
         nearest, far = x.copy(), np.full(len(x), np.inf, np.float32)
-        constant, fails, works = np.full(len(x), self.constant), np.zeros(len(x)), np.full(len(x), np.inf)
-        for _ in range(self.searches):
-            found, reached = self._descent(x, y, constant.astype(np.float32), generators)
+        constant, fails, works = np.full(len(x), self.spec.constant), np.zeros(len(x)), np.full(len(x), np.inf)
+        for _ in range(self.spec.searches):
+            examples, reached = self._descent(x, y, constant.astype(np.float32), generators)
             closer, broken = reached < far, np.isfinite(reached)
-            nearest[closer], far[closer] = found[closer], reached[closer]
+            nearest[closer], far[closer] = examples[closer], reached[closer]
             works, fails = np.where(broken, constant, works), np.where(broken, fails, constant)
             between = (fails > 0) & np.isfinite(works)
             middle = np.sqrt(np.where(between, fails, 1) * np.where(between, works, 1))
@@ -98,12 +54,12 @@ class ZeroOrder(BlackBoxAttack):
         point = image.copy()
         adam = _Adam(np.zeros_like(image), np.zeros_like(image), np.zeros(image.shape, np.int64))
         nearest, far = x.copy(), np.full(len(x), np.inf, np.float32)
-        every, count = np.arange(len(x))[:, np.newaxis], min(self.coordinates, image.shape[1])
-        for _ in range(self.steps):
+        every, count = np.arange(len(x))[:, np.newaxis], min(self.spec.coordinates, image.shape[1])
+        for _ in range(self.spec.steps):
             values = np.stack([generator.permutation(image.shape[1])[:count] for generator in generators])
             slope = constant[:, np.newaxis] * self._slopes(point, y, values, x.shape[1:])
             slope += 2 * (point[every, values] - image[every, values])
-            moved = point[every, values] - self.learning_rate * _direction(adam, every, values, slope)
+            moved = point[every, values] - self.spec.learning_rate * _direction(adam, every, values, slope)
             point[every, values] = np.clip(moved, *self._bounds)
             tried = point.reshape(x.shape)
             judged = Lowest.judged(self.estimator, tried, y, targeted=False)
@@ -117,20 +73,20 @@ class ZeroOrder(BlackBoxAttack):
 
     def _slopes(self, point: FloatArray, y: IntArray, values: IntArray, shape: tuple[int, ...]) -> FloatArray:
         """How fast `max(margin, 0)` rises with each of `values` [n, k], by central differences that stay in the box."""
-        found = np.empty(values.shape, np.float32)
+        slopes = np.empty(values.shape, np.float32)
         low, high = self._bounds
         for rows in blocks(np.arange(len(point)), 2 * values.shape[1]):
             place = np.arange(len(rows))[:, np.newaxis], np.arange(values.shape[1]), values[rows]
             tried = np.repeat(point[rows, np.newaxis, np.newaxis], 2, axis=1).repeat(values.shape[1], axis=2)
             now = tried[place[0], 0, place[1], place[2]]
-            above, below = np.minimum(now + self.difference, high), np.maximum(now - self.difference, low)
+            above, below = np.minimum(now + self.spec.difference, high), np.maximum(now - self.spec.difference, low)
             tried[place[0], 0, place[1], place[2]], tried[place[0], 1, place[1], place[2]] = above, below
             scores = self.estimator.predict(tried.reshape(-1, *shape))
             height = np.maximum(margin(scores, np.repeat(y[rows], 2 * values.shape[1])), 0).reshape(tried.shape[:3])
             with np.errstate(invalid="ignore"):  # infinite scores have no slope
                 rise = (height[:, 0] - height[:, 1]) / (above - below)
-            found[rows] = np.where(np.isfinite(rise), rise, 0)
-        return found
+            slopes[rows] = np.where(np.isfinite(rise), rise, 0)
+        return slopes
 
 
 def _direction(adam: _Adam, every: IntArray, values: IntArray, slope: FloatArray) -> FloatArray:

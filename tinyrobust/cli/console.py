@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import rich.progress
 import typer
@@ -127,7 +127,7 @@ class _Lines:
             ERR.print(f"{label} ({done} of {total})", highlight=False)
 
 
-def print_json(values: Any) -> None:
+def print_json(values: object) -> None:
     """Prints a value as JSON on stdout, without markup or wrapping."""
     typer.echo(values if isinstance(values, str) else json.dumps(values, indent=2))
 

@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import table
+
+if TYPE_CHECKING:
+    from tinyrobust.data.own import Added
 
 app = typer.Typer(name="datasets", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -78,7 +81,11 @@ def add(
     if as_json:
         facts = {"card": str(done.path), **done.card.model_dump(mode="json"), "leaked": done.leaked}
         console.print_json(facts | {"skipped": [{"path": one.path, "reason": one.reason} for one in done.skipped]})
-        return
+    else:
+        _show(done)
+
+
+def _show(done: "Added") -> None:
     rows = [(kind, f"{train:,}", f"{tested:,}") for kind, (train, tested) in done.counts.items()]
     rows.append(("together", f"{done.card.train_images:,}", f"{done.card.test_images:,}"))
     shape = "x".join(map(str, done.card.image))

@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from tinyrobust._version import __version__
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import table
 
-Status = Literal["works", "missing", "optional"]
+Status = Literal["works", "missing", "optional", "broken"]
 
 _REQUIRED = (
     "tensorflow",
@@ -26,11 +27,8 @@ _REQUIRED = (
     "tensorflow-datasets",
     "numpy",
 )
-_OPTIONAL = {
-    "tflite-micro": "pip install 'tinyrobust[mcu]'",
-    "jax": "pip install 'tinyrobust[jax]'",
-    "sounddevice": "pip install 'tinyrobust[microphone]'",
-}
+# Packages of an extra: the module that is imported of them, and the extra.
+_OPTIONAL = {"tflite-micro": ("tflite_micro", "mcu"), "jax": ("jax", "jax"), "sounddevice": ("sounddevice", "microphone")}
 _TOOLS = {
     "arm-none-eabi-gcc": "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "make": "apt install make",
@@ -41,7 +39,7 @@ _TOOLS = {
 }
 
 
-_SIGNS: dict[Status, str] = {"works": "works", "optional": "-", "missing": "MISSING"}
+_SIGNS: dict[Status, str] = {"works": "works", "optional": "-", "missing": "MISSING", "broken": "BROKEN"}
 
 
 class Finding(NamedTuple):
@@ -81,13 +79,36 @@ def doctor(
 
 
 def _packages() -> Iterator[Finding]:
-    for name in (*_REQUIRED, *_OPTIONAL):
-        try:
-            yield Finding("package", name, "works", metadata.version(name))
-        except metadata.PackageNotFoundError:
-            optional = name in _OPTIONAL
-            action = _OPTIONAL.get(name, "pip install tinyrobust")
-            yield Finding("package", name, "optional" if optional else "missing", "not installed", action)
+    for name in _REQUIRED:
+        version = _version(name)
+        action = "" if version else "pip install tinyrobust"
+        yield Finding("package", name, "works" if version else "missing", version or "not installed", action)
+    for name, (module, extra) in _OPTIONAL.items():
+        version = _version(name)
+        if not version:
+            yield Finding("package", name, "optional", "not installed", f"pip install 'tinyrobust[{extra}]'")
+        elif failure := _import_failure(module):
+            action = f"pip install --force-reinstall 'tinyrobust[{extra}]'"
+            yield Finding("package", name, "broken", f"{version}, whose import fails ({failure})", action)
+        else:
+            yield Finding("package", name, "works", version)
+
+
+def _version(package: str) -> str:
+    """The version of an installed package; empty where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _import_failure(module: str) -> str:
+    """Why a module cannot be imported, tried in a process of its own; empty when it can."""
+    command = [sys.executable, "-c", f"import {module}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
+    if not done.returncode:
+        return ""
+    return done.stderr.strip().rpartition("\n")[2] or f"it ends the process with status {done.returncode}"
 
 
 def _data(data_dir: Path | None) -> Iterator[Finding]:
@@ -124,5 +145,5 @@ def _accelerator() -> Iterator[Finding]:
             import tensorflow as tf
 
             devices = [device.name for device in tf.config.list_physical_devices("GPU")]
-    found = ", ".join(devices) or f"none; {os.cpu_count()} CPU cores"
-    yield Finding("accelerator", f"Keras on {backend}", "works" if devices else "optional", found)
+    names = ", ".join(devices) or f"none; {os.cpu_count()} CPU cores"
+    yield Finding("accelerator", f"Keras on {backend}", "works" if devices else "optional", names)

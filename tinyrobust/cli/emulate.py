@@ -115,5 +115,5 @@ def _show(record: "DeviceRecord") -> None:
 
 def _equal(record: "DeviceRecord") -> str:
     if record.equal is None:
-        return "not compared: pip install 'tinyrobust[mcu]'"
+        return f"TensorFlow Lite Micro was {record.golden or 'not asked'}: pip install 'tinyrobust[mcu]'"
     return f"{record.equal} of {record.n} ({record.inputs})"

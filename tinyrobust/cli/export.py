@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tinyrobust import assets
+from tinyrobust import recipe as recipes
 from tinyrobust.cli import console
 from tinyrobust.cli.run import paths, until
 from tinyrobust.cli.tables import table
-from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
     from tinyrobust.deploy.cgen.generate import Generated
@@ -25,31 +26,43 @@ class Format(StrEnum):
     lut = "lut"
 
 
+_Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A recipe, a trained model of the zoo, a run's folder, or anybody's int8 .tflite."),
+]
+_Format = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        help="`array`: for TensorFlow Lite Micro. `c`: self-contained C99, no runtime needed. `lut`: a .tflite for "
+        "TensorFlow Lite Micro with weights in look-up tables, where that pays; needs the extra `mcu`.",
+    ),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        help="Where the files of an existing model go. Default: the run's folder (`c` in it for `c`), else a new one here.",
+    ),
+]
+
+
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A recipe; with `c` and `lut` also a run's folder or anybody's int8 .tflite.")
-    ],
+    model: _Model,
     overrides: console.Settings = [],  # noqa: B006 - Typer wants a list, and nobody changes it
-    written: Annotated[
-        Format,
-        typer.Option(
-            "--format",
-            help="`array`: for TensorFlow Lite Micro. `c`: self-contained C99, no runtime needed. `lut`: a .tflite for "
-            "TensorFlow Lite Micro with weights in look-up tables, where that pays; needs the extra `mcu`.",
-        ),
-    ] = Format.array,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", metavar="DIR", help="Where `c` and `lut` write. Default: `c` in the run's folder, or that itself."
-        ),
-    ] = None,
+    written: _Format = Format.array,
+    output: _Output = None,
     runs_dir: console.RunsDir = Path("runs"),
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Write the artefacts of a recipe, training first where needed: `model.tflite` with its C array, or C99.
+    """Write what goes onto the device, training first where needed: `model.tflite` with its C array, or C99.
+
+    A name of the zoo stands for the trained file that it comes with, unless there is a run of yours or a --set; `tinyrobust
+    train NAME` trains it anew. A keyword spotter gets a C header of its front end, and sounds to check a port with where its
+    data set is on this machine.
 
     The export is refused when the file does not do what the trained network does (parity). The C99 gives exactly the outputs
     of TensorFlow Lite Micro's kernels, with ternary weights at five to a byte.
@@ -60,28 +73,66 @@ def export(
 
         tinyrobust export digits-stq --format c
 
+        tinyrobust export kws-stq --output firmware/model
+
         tinyrobust export somebodys.tflite --format c --output firmware/model
 
         tinyrobust export somebodys.tflite --format lut
     """
-    there = model.endswith(".tflite") or Path(model, "run.json").is_file()
-    if there and written is Format.array:
-        raise RecipeError(f"Expected a recipe. Received: {model}, which is a model already", hint="Its C99: --format c.")
+    existing = _existing(model, overrides, runs_dir)
     if written is Format.array:
-        _array(model, overrides, runs_dir, data_dir, as_json)
+        if existing is None:
+            _trained(model, overrides, runs_dir, data_dir, as_json)
+        else:
+            _array(existing, output, data_dir, as_json)
         return
-    place = Path(model) if there else until("export", model, overrides, runs_dir, data_dir, as_json).path
+    place = existing or until("export", model, overrides, runs_dir, data_dir, as_json).path
     with console.quiet_imports():
         from tinyrobust.pipeline.generate import generate, look_up
     if written is Format.c:
         _show(generate(place, output), as_json)
         return
     with console.progress(not as_json) as progress:
-        found = look_up(place, output, data_dir=data_dir, progress=progress)
-    _show_lut(found, as_json)
+        look_up_tables = look_up(place, output, data_dir=data_dir, progress=progress)
+    _show_lut(look_up_tables, as_json)
 
 
-def _array(recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> None:
+def _existing(model: str, overrides: list[str], runs_dir: Path) -> Path | None:
+    """The model that `model` stands for without any training; None where it is a recipe to train by."""
+    if model.endswith(".tflite") or Path(model, "run.json").is_file():
+        return Path(model)
+    if overrides:
+        return None
+    if Path(model, "model.tflite").is_file():
+        return Path(model)
+    zoo = assets.recipes()
+    if model not in zoo or not zoo[model].with_name("model.tflite").is_file():
+        return None
+    own = runs_dir / recipes.load(model).run_name
+    return None if own.is_dir() else zoo[model].parent
+
+
+def _array(model: Path, output: Path | None, data_dir: Path | None, as_json: bool) -> None:
+    with console.quiet_imports():
+        from tinyrobust.pipeline.c_array import write_array
+    with console.progress(not as_json) as progress:
+        written = write_array(model, output, data_dir=data_dir, progress=progress)
+    arena = written.arena
+    if as_json:
+        arena_bytes = {"activations": arena.head, "measured": arena.measured, "not_measured": arena.not_measured}
+        files = [str(path) for path in written.files]
+        console.print_json({"files": files, "arena_bytes": arena_bytes, "left_out": written.left_out})
+        return
+    console.OUT.print(f"Made from {model}:", soft_wrap=True, highlight=False)
+    for path in written.files:
+        console.OUT.print(f"  {path}", soft_wrap=True, highlight=False)
+    if arena.not_measured:
+        console.OUT.print(f"The arena is computed, not measured: {arena.not_measured}.", style="yellow", markup=False)
+    if written.left_out:
+        console.OUT.print(f"Without test vectors: {written.left_out}", style="yellow", markup=False)
+
+
+def _trained(recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> None:
     done = until("export", recipe, overrides, runs_dir, data_dir, as_json)
     parity = done.parity
     if as_json:
@@ -122,17 +173,17 @@ def _show(generated: "Generated", as_json: bool) -> None:
     )
 
 
-def _show_lut(found: "LookUp", as_json: bool) -> None:
-    measured = found.compressed
+def _show_lut(tables: "LookUp", as_json: bool) -> None:
+    measured = tables.compressed
     if as_json:
         console.print_json(
             {
-                "file": str(found.path) if found.path else None,
+                "file": str(tables.path) if tables.path else None,
                 "flash": {"before": measured.before, "after": measured.before - measured.saved},
                 "arena": {"before": measured.arena_before, "after": measured.arena_before + measured.added},
                 "equal": measured.equal,
                 "n": measured.n,
-                "inputs": found.inputs,
+                "inputs": tables.inputs,
             }
         )
         return
@@ -148,10 +199,10 @@ def _show_lut(found: "LookUp", as_json: bool) -> None:
     head = ("Bytes, measured", "As it is", "With tables", "Difference")
     console.OUT.print(table("TensorFlow Lite Micro with weights in look-up tables", "lrrr", rows, head))
     console.OUT.print(
-        f"Outputs equal: {measured.equal} of {measured.n} ({found.inputs}). Not counted: the code of what decodes them.",
+        f"Outputs equal: {measured.equal} of {measured.n} ({tables.inputs}). Not counted: the code of what decodes them.",
         soft_wrap=True,
         highlight=False,
     )
     reason = "the outputs differ" if measured.equal < measured.n else "it takes more RAM than it spares flash"
-    verdict = f"Written: {found.path}" if found.path else f"Not written, it does not pay: {reason}."
+    verdict = f"Written: {tables.path}" if tables.path else f"Not written, it does not pay: {reason}."
     console.OUT.print(verdict, soft_wrap=True, highlight=False)

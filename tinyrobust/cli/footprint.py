@@ -105,6 +105,8 @@ def _show_device(device: "DeviceFootprint") -> None:
     run = device.emulation
     if run.equal is not None:
         rows.append(("Outputs equal", f"{run.equal} of {run.n}", f"emulated, against {run.golden}: {run.inputs}"))
+    elif run.golden:
+        rows.append(("Outputs equal", "", f"TensorFlow Lite Micro was {run.golden}"))
     console.OUT.print(table("As C (tinyrobust export --format c)", "lrt", rows))
     times = {one.board: f"{one.time.value / 1000:,.1f}" for one in device.times}
     fits = [(*_fit(fit), times.get(fit.board, "")) for fit in device.boards]

@@ -3,7 +3,6 @@
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,8 @@ def read_npz(path: Path) -> Source:
     arrays = _arrays(path)
     missing = [name for name in _NEEDED if name not in arrays]
     if missing:
-        found = ", ".join(arrays) or "no arrays"
-        raise DataError(f"{path}: Expected the arrays {', '.join(_NEEDED)}. Received: {found}", hint=_FORMAT)
+        names = ", ".join(arrays) or "no arrays"
+        raise DataError(f"{path}: Expected the arrays {', '.join(_NEEDED)}. Received: {names}", hint=_FORMAT)
     x = {part: _images(path, f"x_{part}", arrays[f"x_{part}"]) for part in ("train", "test")}
     if x["train"].shape[1:] != x["test"].shape[1:]:
         raise DataError(
@@ -53,7 +52,7 @@ def read_npz(path: Path) -> Source:
     return Source(Split(x["train"], y["train"]), Split(x["test"], y["test"]), classes)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
         raise DataError(f"Expected a .npz file at {path}. Received: there is no such file.", hint="Check data.name.")
     try:
@@ -65,7 +64,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} cannot be read as a .npz file: {error}", hint=_FORMAT) from error
 
 
-def _images(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
+def _images(path: Path, name: str, x: NDArray[np.generic]) -> NDArray[np.uint8]:
     if x.dtype != np.uint8:
         raise DataError(
             f"{path}: Expected {name} as uint8. Received: {x.dtype}",
@@ -76,10 +75,10 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
         raise DataError(
             f"{path}: Expected {name} of shape [n, height, width] or [n, height, width, 1 or 3]. Received: {x.shape}"
         )
-    return images
+    return images.astype(np.uint8, copy=False)
 
 
-def _labels(path: Path, name: str, y: NDArray[Any], count: int) -> NDArray[np.int64]:
+def _labels(path: Path, name: str, y: NDArray[np.generic], count: int) -> NDArray[np.int64]:
     if y.dtype.kind == "f" and np.isnan(y).any():
         raise DataError(f"{path}: Expected integers in {name}. Received: {y.dtype} with NaN")
     if y.dtype.kind not in "iu":
@@ -92,7 +91,7 @@ def _labels(path: Path, name: str, y: NDArray[Any], count: int) -> NDArray[np.in
     return y.astype(np.int64)
 
 
-def _classes(path: Path, names: NDArray[Any] | None, y_train: NDArray[np.int64]) -> tuple[str, ...]:
+def _classes(path: Path, names: NDArray[np.generic] | None, y_train: NDArray[np.int64]) -> tuple[str, ...]:
     if names is None:
         return tuple(str(label) for label in range(max(2, int(y_train.max()) + 1)))
     if names.dtype.kind != "U" or names.ndim != 1 or len(names) < 2:

@@ -34,7 +34,7 @@ _TRAINING, _TESTING = ("train", "training", "val", "valid", "validation"), ("tes
 
 @dataclass(frozen=True)
 class Listing:
-    """Image files and what is known of them; `tested` is None where nobody said which are for the test."""
+    """Image files and what is known of them; `tested` is None where the source does not say which are for the test."""
 
     paths: list[Path]
     labels: list[str]
@@ -77,7 +77,7 @@ def add(
     """Reads images, checks them, and writes `<name>.toml` (the card) and `<name>.npz` (the images) into `folder`.
 
     Args:
-        source: A folder, a .csv or a .npz; the hint of a refusal says how each looks.
+        source: A folder, a .csv or a .npz.
         folder: Where the two files go. The images of a .npz stay where they are.
         name: The data set's.
         title: In words; the name when empty.
@@ -97,21 +97,10 @@ def add(
         raise DataError(
             f"Expected a name of letters, digits, '.', '_' and '-'. Received: {name!r}", hint="Give one with --name."
         )
-    skipped: tuple[Skipped, ...] = ()
-    if source.suffix == ".npz":
-        if color or size:
-            raise DataError("Expected neither --color nor --size for a .npz: data.color and data.size of a recipe do that.")
-        data, splits = read_npz(source), "As the file says."
-        path = source
-    else:
-        listing = _listing(source)
-        data, skipped = _read(listing, test, seed, color, size, progress)
-        drawn = f"Stratified, drawn once with seed {seed}: {100 * test:g} % for the test."
-        splits = drawn if listing.tested is None else "As the folders or the list say."
-        path = folder / f"{name}.npz"
+    data, splits, skipped = _images(source, test, seed, color, size, progress)
+    path = source if source.suffix == ".npz" else folder / f"{name}.npz"
     leaked = _leaked(data)
-    if leaked:
-        splits += f" {leaked:,} test images are training images too, pixel for pixel."
+    splits += f" {leaked:,} test images are training images too, pixel for pixel." if leaked else ""
     values = {
         "title": title or name,
         "source": f"Own data, added from {source.name}",
@@ -123,17 +112,38 @@ def add(
         "flip_allowed": flip_allowed,
         "splits": splits,
         "preprocessing": _preprocessing(source, color, size, len(skipped)),
-        "loader": {
-            "kind": "npz",
-            "file": Path(os.path.relpath(path, folder)).as_posix(),
-            "fingerprint": fingerprint(data.train, data.test),
-        },
+        "loader": _loader(path, folder, data),
     }
     card = toml.validated(Card, {"name": name, **values}, f"The card of {source}", DataError)
     if path != source:
         _pack(path, data)
     write_atomic(folder / f"{name}.toml", tomli_w.dumps(values))
     return Added(card, folder / f"{name}.toml", _counts(data), skipped, leaked)
+
+
+def _images(
+    source: Path,
+    test: float,
+    seed: int,
+    color: Literal["gray", "rgb"] | None,
+    size: int | None,
+    progress: Progress | None,
+) -> tuple[Source, str, tuple[Skipped, ...]]:
+    """The images, which are for the test, in words, and the files that could not be read."""
+    if source.suffix == ".npz":
+        if color or size:
+            raise DataError("Expected neither --color nor --size for a .npz: data.color and data.size of a recipe do that.")
+        return read_npz(source), "As the file says.", ()
+    listing = _listing(source)
+    drawn = f"Stratified, drawn once with seed {seed}: {100 * test:g} % for the test."
+    data, skipped = _read(listing, test, seed, color, size, progress)
+    return data, drawn if listing.tested is None else "As the folders or the list say.", skipped
+
+
+def _loader(path: Path, folder: Path, data: Source) -> dict[str, str]:
+    """The card's table for images that lie in `path`, named from the card's folder."""
+    file = Path(os.path.relpath(path, folder)).as_posix()
+    return {"kind": "npz", "file": file, "fingerprint": fingerprint(data.train, data.test)}
 
 
 def _listing(source: Path) -> Listing:

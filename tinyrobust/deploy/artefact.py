@@ -1,4 +1,4 @@
-"""The one door for `.tflite` files: everything that opens one, ours or a stranger's, reads it here.
+"""The only reader of `.tflite` files: whatever opens one, of our own or of unknown origin, reads it here.
 
 The FlatBuffers Python runtime has no verifier, and unpacking a file into objects (`ModelT`) follows every offset, so that a
 small file whose offsets share their targets unpacks into gigabytes. Here the accessors visit each part once, within a
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.deploy.tensors import Budget, MalformedError, Tensor, read_tensor
@@ -33,6 +34,9 @@ _ENUMS = {
         value: name for name, value in vars(schema.ActivationFunctionType).items() if isinstance(value, int)
     },
 }
+# The schema has a table of options for every operator: what is in one is known where the operator is known.
+Options = dict[str, Any]
+
 _OPTIONS = {
     "CONV_2D": schema.BuiltinOptions.Conv2DOptions,
     "DEPTHWISE_CONV_2D": schema.BuiltinOptions.DepthwiseConv2DOptions,
@@ -60,7 +64,7 @@ class Operator:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: dict[str, Any]
+    options: Options
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -184,7 +188,7 @@ def _limited(count: int, limit: int, what: str) -> int:
     return count
 
 
-def _code(table: Any, budget: Budget) -> str:
+def _code(table: schema.OperatorCode, budget: Budget) -> str:
     custom = table.CustomCode() or b""
     budget.spend(16 + len(custom))
     # Codes from 128 on do not fit the old field: then it holds a placeholder, and the larger of the two is meant.
@@ -195,7 +199,7 @@ def _code(table: Any, budget: Budget) -> str:
     return f"CUSTOM:{custom.decode('utf-8', errors='replace')}" if name == "CUSTOM" else name
 
 
-def _operator(table: Any, index: int, codes: list[str], tensor_count: int, budget: Budget) -> Operator:
+def _operator(table: schema.Operator, index: int, codes: list[str], tensor_count: int, budget: Budget) -> Operator:
     budget.spend(24)
     if table.OpcodeIndex() >= len(codes):
         raise MalformedError(f"operator {index}: Expected an operator code below {len(codes)}. Received: {table.OpcodeIndex()}")
@@ -211,10 +215,10 @@ def _operator(table: Any, index: int, codes: list[str], tensor_count: int, budge
     return Operator(index, name, inputs, outputs, _options(table, where, budget))
 
 
-def _options(table: Any, where: str, budget: Budget) -> dict[str, Any]:
+def _options(table: schema.Operator, where: str, budget: Budget) -> Options:
     union = table.BuiltinOptions()
     values = schema.BuiltinOptionsCreator(table.BuiltinOptionsType(), union) if union is not None else None
-    options: dict[str, Any] = {}
+    options: Options = {}
     for camel_case, value in vars(values).items() if values is not None else ():
         key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", camel_case).lower()
         if isinstance(value, np.ndarray):
@@ -229,7 +233,7 @@ def _options(table: Any, where: str, budget: Budget) -> dict[str, Any]:
     return options
 
 
-def _indices(values: Any, lowest: int, tensor_count: int, what: str, budget: Budget) -> tuple[int, ...]:
+def _indices(values: npt.NDArray[np.int32] | int, lowest: int, tensor_count: int, what: str, budget: Budget) -> tuple[int, ...]:
     """The tensor indices of an accessor's vector (0 when the vector is absent), each from `lowest` to below `tensor_count`."""
     if not isinstance(values, np.ndarray):
         return ()

@@ -1,13 +1,16 @@
 """The C array that TensorFlow Lite Micro users expect: `model_data.cc` and `model_data.h`."""
 
-import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tinyrobust.deploy import c_literals as c
+from tinyrobust.deploy import tflm
 from tinyrobust.deploy.artefact import Artefact, Tensor
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import write_atomic
+from tinyrobust.progress import Progress, silent
 
 SOURCE, HEADER = "model_data.cc", "model_data.h"
 
@@ -20,14 +23,43 @@ _FIXED_BYTES = 2048
 _WITH_CHANNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """What a model needs of TensorFlow Lite Micro's tensor arena, in bytes.
+
+    Attributes:
+        head: Activations that are needed at once, as planned.
+        measured: The smallest in which TensorFlow Lite Micro was seen to run it, its own data included; None where not known.
+        not_measured: Why it is not known; empty where it was not tried.
+    """
+
+    head: int
+    measured: int | None = None
+    not_measured: str = ""
+
+
+def arena_of(tflite: Path, head: int, progress: Progress = silent) -> Arena:
+    """The arena of a model, measured where TensorFlow Lite Micro can be asked.
+
+    Args:
+        tflite: The file.
+        head: Bytes of activations that are needed at once.
+        progress: Called for every size tried.
+
+    Raises:
+        ModelFileError: TensorFlow Lite Micro cannot run it.
+    """
+    reason = tflm.missing()
+    return Arena(head, None if reason else tflm.arena(tflite, progress), reason)
+
+
 def write_c_array(
     artefact: Artefact,
     name: str,
     folder: Path,
     *,
-    arena_bytes: int,
+    arena: Arena,
     classes: Sequence[str] = (),
-    measured_arena: int | None = None,
 ) -> tuple[Path, Path]:
     """Writes the file as an array of bytes, with what an application needs to run it.
 
@@ -35,10 +67,8 @@ def write_c_array(
         artefact: An int8 `.tflite` with one input and one output.
         name: What the constants are called after: `g_<name>_model_data`; what C does not allow in it becomes `_`.
         folder: Where `model_data.cc` and `model_data.h` go.
-        arena_bytes: Bytes of activations that are needed at once (the arena's head).
+        arena: What the header recommends: the measured size; without it, the head and a bound on the rest.
         classes: The names of the classes, in the order of the outputs.
-        measured_arena: Bytes of the smallest arena in which TensorFlow Lite Micro was seen to run it (`tflm.arena`): what
-            the header recommends; without it, `arena_bytes` and a bound on the rest.
 
     Returns:
         The paths of source and header.
@@ -47,16 +77,11 @@ def write_c_array(
         ModelFileError: The input or output is not quantized.
         RunFolderError: The folder cannot be written.
     """
-    prefix = f"g_{identifier(name)}"
+    prefix = f"g_{c.identifier(name)}"
     source, header = folder / SOURCE, folder / HEADER
-    write_atomic(header, _header(artefact, prefix, _recommended(artefact, arena_bytes, measured_arena), classes))
+    write_atomic(header, _header(artefact, prefix, _recommended(artefact, arena), classes))
     write_atomic(source, _source(artefact, prefix, classes))
     return source, header
-
-
-def identifier(name: str) -> str:
-    """`name` as a part of a C identifier: ASCII letters, digits and single underscores."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "network"
 
 
 def allowance(artefact: Artefact) -> int:
@@ -69,22 +94,23 @@ def allowance(artefact: Artefact) -> int:
     return sum(parts) + _FIXED_BYTES
 
 
-def _recommended(artefact: Artefact, arena_bytes: int, measured: int | None) -> tuple[int, str]:
+def _recommended(artefact: Artefact, arena: Arena) -> tuple[int, str]:
     """The size of the arena, and the comment that says where it comes from."""
-    if measured is not None:
-        size = measured
+    if arena.measured is not None:
+        size = arena.measured
         how = (
-            f"the smallest in which it ran (measured on a 64-bit build: a microcontroller needs less), {arena_bytes} of it for "
+            f"the smallest in which it ran (measured on a 64-bit build: a microcontroller needs less), {arena.head} of it for "
             "activations."
         )
     else:
         extra = allowance(artefact)
-        size = -(-(arena_bytes + extra) // 16) * 16
+        size = -(-(arena.head + extra) // 16) * 16
         how = (
-            f"{arena_bytes} for activations (computed by a planner that places them as TensorFlow Lite Micro does) and {extra} "
+            f"{arena.head} for activations (computed by a planner that places them as TensorFlow Lite Micro does) and {extra} "
             "for its own data (a bound, from what a 64-bit build records: 24 a tensor, 160 an operator, 8 an output channel, "
             "and 2048)."
         )
+        how += f" TensorFlow Lite Micro was not asked: {arena.not_measured}." if arena.not_measured else ""
     comment = (
         "Recommended size of the tensor arena, in bytes, for TensorFlow Lite Micro's reference kernels: "
         f"{how} Optimized kernels may want more."
@@ -121,17 +147,15 @@ constexpr unsigned int {prefix}_arena_size = {arena_size};
 
 
 def _source(artefact: Artefact, prefix: str, classes: Sequence[str]) -> str:
-    rows = (artefact.content[start : start + 12] for start in range(0, artefact.size, 12))
-    array = "\n".join("  " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
     names = ""
     if classes:
-        listed = "\n".join(f"  {_quoted(name)}," for name in classes)
+        listed = "\n".join(f"  {c.string(name)}," for name in classes)
         names = f"\nconst char* const {prefix}_class_names[{len(classes)}] = {{\n{listed}\n}};\n"
     return f"""{_banner(artefact)}
 #include "{HEADER}"
 
 alignas(16) const unsigned char {prefix}_model_data[] = {{
-{array}
+{c.hexadecimal(artefact.content)}
 }};
 const unsigned int {prefix}_model_data_len = {artefact.size};
 {names}"""
@@ -149,7 +173,7 @@ def _described(prefix: str, role: str, tensor: Tensor) -> str:
     return (
         f"// {role.capitalize()}: {tensor.dtype}, real value = scale * (integer - zero point).\n"
         f"constexpr int {prefix}_{role}_shape[] = {{{shape}}};\n"
-        f"constexpr float {prefix}_{role}_scale = {scale:.9e}f;\n"
+        f"constexpr float {prefix}_{role}_scale = {c.float32(scale)};\n"
         f"constexpr int {prefix}_{role}_zero_point = {int(tensor.zero_points[0])};\n"
     )
 
@@ -157,9 +181,3 @@ def _described(prefix: str, role: str, tensor: Tensor) -> str:
 def _camel(operator: str) -> str:
     """AVERAGE_POOL_2D -> AveragePool2D, as the resolver's methods are called."""
     return "".join(part if part[0].isdigit() else part.capitalize() for part in operator.split("_"))
-
-
-def _quoted(text: str) -> str:
-    """A C string literal: everything but plain ASCII as octal escapes, which unlike hexadecimal ones have a fixed length."""
-    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode())
-    return f'"{"".join(plain)}"'

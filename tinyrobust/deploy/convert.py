@@ -5,9 +5,8 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -69,11 +68,11 @@ def check_integer(file: artefact.Artefact) -> None:
         ModelFileError: Naming them.
     """
     allowed = {name for names in OPERATORS.values() for name in names}
-    strange = sorted({operator.name for operator in file.operators} - allowed)
+    unknown = sorted({operator.name for operator in file.operators} - allowed)
     real = sorted({o.name for o in file.operators if any(file.tensors[i].dtype != "int8" for i in o.outputs)})
-    if strange or real:
+    if unknown or real:
         raise ModelFileError(
-            f"Expected a file of int8 operators ({', '.join(sorted(allowed))}). Received: {', '.join(strange) or 'no others'}; "
+            f"Expected a file of int8 operators ({', '.join(sorted(allowed))}). Received: {', '.join(unknown) or 'no others'}; "
             f"with outputs that are not int8: {', '.join(real) or 'none'}.",
             hint="A layer of the network has no int8 operator of its own: replace it.",
         )
@@ -85,7 +84,7 @@ def _converted(twin: keras.Model, images: npt.NDArray[np.float32]) -> bytes:
     converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    with _hushed() as log:
+    with _quiet() as log:
         try:
             content: bytes = converter.convert()
         except Exception as error:
@@ -94,21 +93,21 @@ def _converted(twin: keras.Model, images: npt.NDArray[np.float32]) -> bytes:
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[Any]:
-    """Keeps the converter's chatter from the terminal: Keras prints, TensorFlow warns, its C++ parts write to descriptor 2.
+def _quiet() -> Iterator[Callable[[], str]]:
+    """Keeps the converter's messages from the terminal: Keras prints, TensorFlow warns, its C++ parts write to descriptor 2.
 
     Yields:
         A function that returns the end of what was said.
     """
-    with tempfile.TemporaryFile() as heard, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with tempfile.TemporaryFile() as said, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
 
         def log() -> str:
-            heard.seek(0)
-            return heard.read().decode(errors="replace")[-2000:]
+            said.seek(0)
+            return said.read().decode(errors="replace")[-2000:]
 
         terminal = os.dup(2)
-        os.dup2(heard.fileno(), 2)
+        os.dup2(said.fileno(), 2)
         try:
             yield log
         finally:

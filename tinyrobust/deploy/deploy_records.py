@@ -1,10 +1,14 @@
 """parity.json: how far neighbours of the export chain agree on real images."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from tinyrobust.formats import TERNARY
 from tinyrobust.records import Part, Record
 
 PORTABLE = frozenset({"tr_conv2d", "tr_depthwise"})  # kernels for every shape, in plain C: a fast one is several times faster
+
+
+Agreement = Literal["twin", "kernels", "ternary", "accuracy", "top1"]
 
 
 class LayerParity(Part):
@@ -65,6 +69,22 @@ class ParityRecord(Record):
     worst_layer: str
     operators: list[str]
     arena_bytes: int
+
+    @property
+    def holds(self) -> dict[Agreement, bool]:
+        """Whether each agreement is within its tolerance; what is not a number is not."""
+        return {
+            "twin": self.twin_relative_error <= self.twin_tolerance,
+            "kernels": self.kernel_error_steps <= self.kernel_error_tolerance,
+            "ternary": not self.not_ternary,
+            "accuracy": self.accuracy_drop_points <= self.accuracy_drop_tolerance,
+            "top1": self.top1_agreement >= self.top1_tolerance,
+        }
+
+    @property
+    def not_ternary(self) -> list[str]:
+        """Kernels that should be ternary and have a channel of more values."""
+        return [kernel.tensor for kernel in self.ternary_kernels if kernel.most_values_per_channel > TERNARY.levels]
 
 
 class DeviceObject(Part):
@@ -135,8 +155,8 @@ class DeviceRecord(Record):
         layers: Layer by layer, for the first input; the hooks between layers cost a few instructions themselves.
         inputs: What was run, in words.
         n: How many inputs.
-        golden: What the outputs were compared with; empty when it is not installed.
-        equal: Inputs with all outputs equal to the golden; None when there was none.
+        golden: What the outputs were compared with; where `equal` is None, why they were compared with nothing.
+        equal: Inputs with all outputs equal to the golden; None where it was not asked.
         right: Inputs whose largest output is their label; None when labels are not known.
     """
 

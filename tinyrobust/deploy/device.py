@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def measure(
         board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
         optimisation: The compiler's optimisation.
         timeout: Seconds for each step of building and running.
-        progress: Told of the steps.
+        progress: Called at every step.
 
     Raises:
         MissingToolError: Compiler, make or emulator are not installed.
@@ -75,7 +76,7 @@ def measure(
     inputs = inputs or probes(artefact, 3)
     with tempfile.TemporaryDirectory(prefix="tinyrobust-") as work:
         generated = generate(artefact, artefact.path.stem, Path(work))
-        found = emulate(
+        emulation = emulate(
             work,
             generated.name,
             inputs.raw,
@@ -84,7 +85,7 @@ def measure(
             timeout=timeout,
             progress=progress,
         )
-    golden = tflm.outputs(artefact.path, inputs.raw, progress) if tflm.available() else None
+    golden, equal = _against_golden(artefact, inputs, emulation, progress)
     return DeviceRecord(
         model=artefact.path.name,
         sha256=artefact.sha256,
@@ -92,21 +93,46 @@ def measure(
         core=firmware.boards()[board],
         compiler=firmware.compiler(),
         optimisation=optimisation,
-        code=found.code,
-        rodata=found.rodata,
-        data=found.data,
-        bss=found.bss,
-        output_bytes=found.outputs.shape[1],
-        stack=found.stack,
-        objects=[DeviceObject(**asdict(one)) for one in found.objects],
-        instructions=max(found.instructions),
-        layers=[_layer(note, instructions) for note, instructions in zip(generated.layers, found.layers, strict=True)],
+        **_bytes(emulation),
+        instructions=max(emulation.instructions),
+        layers=[_layer(note, instructions) for note, instructions in zip(generated.layers, emulation.layers, strict=True)],
         inputs=inputs.source,
         n=len(inputs.raw),
-        golden=f"tflite-micro {metadata.version('tflite-micro')}" if golden is not None else "",
-        equal=None if golden is None else _rows(found.outputs == golden),
-        right=None if inputs.labels is None else _right(artefact, found, inputs.labels),
+        golden=golden,
+        equal=equal,
+        right=None if inputs.labels is None else _right(artefact, emulation, inputs.labels),
     )
+
+
+class _Bytes(TypedDict):
+    code: int
+    rodata: int
+    data: int
+    bss: int
+    output_bytes: int
+    stack: int
+    objects: list[DeviceObject]
+
+
+def _bytes(emulation: Emulation) -> _Bytes:
+    return {
+        "code": emulation.code,
+        "rodata": emulation.rodata,
+        "data": emulation.data,
+        "bss": emulation.bss,
+        "output_bytes": emulation.outputs.shape[1],
+        "stack": emulation.stack,
+        "objects": [DeviceObject(**asdict(one)) for one in emulation.objects],
+    }
+
+
+def _against_golden(artefact: Artefact, inputs: Inputs, emulation: Emulation, progress: Progress) -> tuple[str, int | None]:
+    """What the outputs were compared with, and inputs with all outputs equal; where it cannot be asked, why not, and None."""
+    if reason := tflm.missing():
+        return f"not asked: {reason}", None
+    golden = tflm.outputs(artefact.path, inputs.raw, progress)
+    equal = int((emulation.outputs == golden).all(axis=1).sum())
+    return f"tflite-micro {metadata.version('tflite-micro')}", equal
 
 
 def _layer(note: LayerNote, instructions: int) -> DeviceLayer:
@@ -125,10 +151,6 @@ def _layer(note: LayerNote, instructions: int) -> DeviceLayer:
     )
 
 
-def _right(artefact: Artefact, found: Emulation, labels: npt.NDArray[np.int64]) -> int:
+def _right(artefact: Artefact, emulation: Emulation, labels: npt.NDArray[np.int64]) -> int:
     dtype = artefact.tensors[artefact.outputs[0]].dtype
-    return int((found.outputs.view(dtype).argmax(axis=1) == labels).sum())
-
-
-def _rows(equal: npt.NDArray[np.bool_]) -> int:
-    return int(equal.all(axis=1).sum())
+    return int((emulation.outputs.view(dtype).argmax(axis=1) == labels).sum())

@@ -85,7 +85,7 @@ def emulate(
         board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
         optimisation: The compiler's optimisation.
         timeout: Seconds for each of the steps: two builds, and a run of each.
-        progress: Told of the steps.
+        progress: Called at every step.
 
     Raises:
         MissingToolError: Compiler, make or emulator are not installed; the hint is the line that installs them.
@@ -126,9 +126,9 @@ def _report(said: str) -> dict[str, tuple[int, ...]]:
     """What the firmware printed: values by kind, ticks of the clock turned into instructions."""
     lines = [match.groups() for line in said.splitlines() if (match := _LINE.fullmatch(line))]
     hertz = next(int(value) for what, _, value in lines if what == "clock_hz")
-    found: dict[str, tuple[int, ...]] = {"inference": (), "layer": (), "stack": ()}
+    figures: dict[str, tuple[int, ...]] = {"inference": (), "layer": (), "stack": ()}
     for what, _, value in lines:
-        if what in found:
+        if what in figures:
             ticks = what != "stack"
-            found[what] += (int(value) * 10**9 // hertz if ticks else int(value),)
-    return found
+            figures[what] += (int(value) * 10**9 // hertz if ticks else int(value),)
+    return figures

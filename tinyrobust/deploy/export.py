@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.deploy import artefact, carray, parity, tflm
+from tinyrobust.deploy import artefact, parity
+from tinyrobust.deploy.carray import HEADER, SOURCE, arena_of, write_c_array
 from tinyrobust.deploy.convert import convert
 from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.files import atomic_path, clear_errors
@@ -44,7 +45,7 @@ def export(
         settings: The tolerances of parity.
         folder: Where the files go.
         arena_head: Computes the bytes of activations that a `.tflite` needs at once.
-        progress: Told of the conversion, and of the images compared.
+        progress: Called for the conversion, and for the images compared.
 
     Raises:
         ModelFileError: The network cannot be converted.
@@ -52,7 +53,7 @@ def export(
         RunFolderError: The folder cannot be written.
     """
     tflite, record_path = folder / "model.tflite", folder / "parity.json"
-    for path in (record_path, tflite, folder / carray.SOURCE, folder / carray.HEADER):
+    for path in (record_path, tflite, folder / SOURCE, folder / HEADER):
         with clear_errors(path):
             path.unlink(missing_ok=True)
     progress("convert", 0, 1)
@@ -60,24 +61,10 @@ def export(
     progress("convert", 1, 1)
     with atomic_path(tflite) as unproven:
         unproven.write_bytes(content)
-        record = parity.measure(
-            model,
-            unproven,
-            parity_images,
-            parity_labels,
-            settings,
-            source=parity_source,
-            arena_bytes=arena_head(unproven),
-            progress=progress,
-        )
+        samples = parity.Samples(parity_images, parity_labels, parity_source)
+        head = arena_head(unproven)
+        record = parity.measure(model, unproven, samples, settings, arena_bytes=head, progress=progress)
         parity.check(record)
-    carray.write_c_array(
-        artefact.read(tflite),
-        name,
-        folder,
-        arena_bytes=record.arena_bytes,
-        classes=classes,
-        measured_arena=tflm.arena(tflite, progress) if tflm.available() else None,
-    )
+    write_c_array(artefact.read(tflite), name, folder, arena=arena_of(tflite, record.arena_bytes, progress), classes=classes)
     record.save(record_path)
     return record

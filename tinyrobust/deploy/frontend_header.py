@@ -3,7 +3,6 @@
 C99, and C++ too. Beside them goes `frontend.json`, by which tinyrobust's own commands know how to compute what a model takes.
 """
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord, Vectors
-from tinyrobust.deploy.carray import identifier
+from tinyrobust.deploy import c_literals as c
 from tinyrobust.files import write_atomic
 
 HEADER, VECTORS = "model_frontend.h", "model_frontend_vectors.h"
@@ -34,11 +33,22 @@ def write_frontend(
     Raises:
         RunFolderError: The folder cannot be written.
     """
-    prefix = identifier(name)
-    write_atomic(folder / HEADER, _header(record, prefix))
-    write_atomic(folder / VECTORS, _vectors(record, vectors, answers, prefix))
+    write_header(record, name, folder)
+    write_vectors(record, vectors, answers, name, folder)
     record.save(folder / FRONTEND)
     return tuple(folder / file for file in FILES)
+
+
+def write_header(record: FrontendRecord, name: str, folder: Path) -> Path:
+    """Writes `model_frontend.h`; arguments and errors as of `write_frontend`."""
+    write_atomic(folder / HEADER, _header(record, c.identifier(name)))
+    return folder / HEADER
+
+
+def write_vectors(record: FrontendRecord, vectors: Vectors, answers: Sequence[int], name: str, folder: Path) -> Path:
+    """Writes `model_frontend_vectors.h`; arguments and errors as of `write_frontend`."""
+    write_atomic(folder / VECTORS, _vectors(record, vectors, answers, c.identifier(name)))
+    return folder / VECTORS
 
 
 def _header(record: FrontendRecord, prefix: str) -> str:
@@ -52,7 +62,7 @@ def _header(record: FrontendRecord, prefix: str) -> str:
         **contents.constants,
     }
     how = "/* " + "\n * ".join(contents.how) + " */"
-    lines = [f"#define {prefix.upper()}_FRONTEND_{key} {_number(value)}" for key, value in numbers.items()]
+    lines = [f"#define {prefix.upper()}_FRONTEND_{key} {c.number(value)}" for key, value in numbers.items()]
     body = "\n".join(lines)
     tables = "".join(_array(table.c_type, f"{prefix}_frontend_{table.name}", table.values) for table in contents.tables)
     return _guarded(f"{prefix.upper()}_FRONTEND_H_", f"{how}\n\n{body}\n{tables}")
@@ -60,7 +70,7 @@ def _header(record: FrontendRecord, prefix: str) -> str:
 
 def _vectors(record: FrontendRecord, vectors: Vectors, answers: Sequence[int], prefix: str) -> str:
     count = len(vectors.labels)
-    names = "\n".join(f" *   {index}: {_commented(name)}" for index, name in enumerate(record.classes))
+    names = "\n".join(f" *   {index}: {c.comment(name)}" for index, name in enumerate(record.classes))
     about = (
         f"/* {count} clips of the validation speakers. Sound in, features as the network's int8 input, the class that was\n"
         " * spoken, and the class that the int8 model answers with:\n"
@@ -85,23 +95,10 @@ def _guarded(guard: str, body: str) -> str:
 def _array(kind: str, name: str, values: NDArray[np.floating] | NDArray[np.integer]) -> str:
     sizes = "".join(f"[{size}]" for size in values.shape)
     rows = values.reshape(-1, values.shape[-1])
-    listed = [textwrap.fill(", ".join(_element(kind, value) for value in row.tolist()), 124) for row in rows]
-    body = ",\n".join(listed) if values.ndim == 1 else ",\n".join(f"{{{row}}}" for row in listed)
+    lists = ["\n".join(c.listed((_element(kind, value) for value in row.tolist()), 124)) for row in rows]
+    body = ",\n".join(lists) if values.ndim == 1 else ",\n".join(f"{{{row}}}" for row in lists)
     return f"\nstatic const {kind} {name}{sizes} = {{\n{body}\n}};\n"
 
 
 def _element(kind: str, value: float) -> str:
-    return _number(float(value)) if kind == "float" else str(value)
-
-
-def _number(value: int | float) -> str:
-    """A C constant; of a float enough digits to give the same float32 again."""
-    if isinstance(value, int):
-        return str(value)
-    text = f"{value:.9g}"
-    return f"{text}f" if any(sign in text for sign in ".e") else f"{text}.0f"
-
-
-def _commented(text: str) -> str:
-    """Text that cannot end a comment."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text).replace("*/", "* /")
+    return c.number(float(value)) if kind == "float" else str(value)

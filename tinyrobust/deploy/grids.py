@@ -1,9 +1,9 @@
 """Writes the grids of the activations into a converted file.
 
-Training rounds an activation to the grid of scale a / 255 and zero point -128; the converter knows nothing of it and calibrates
-another one, which costs agreement, and which has no place for PACT's bound at all. So the scales of the activations are
-written after conversion, and every kernel and bias (whose scale is the product of input and weight scale) is rounded anew from
-the twin: of the converter's work only the graph remains.
+Training rounds an activation to the grid of scale a / (2^bits - 1) and zero point -128; the converter knows nothing of it and
+calibrates another one, which costs agreement, and which has no place for PACT's bound at all. So the scales of the activations
+are written after conversion, and every kernel and bias (whose scale is the product of input and weight scale) is rounded anew
+from the twin: of the converter's work only the graph remains.
 
 All of it is overwritten where it stands: nothing moves, so the buffers keep the alignment that microcontrollers need.
 """
@@ -20,13 +20,17 @@ from tinyrobust.deploy.artefact import Artefact, Operator
 from tinyrobust.deploy.matching import Match, along_channels, bias, kernel
 from tinyrobust.deploy.twin import outputs
 from tinyrobust.errors import ModelFileError
-from tinyrobust.quantizers.activations import LEVELS, QuantizedReLU
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS, readers, writer
+from tinyrobust.formats import INT8
+from tinyrobust.graphs.folding import WEIGHT_LAYERS
+from tinyrobust.graphs.topology import readers, writer
+from tinyrobust.quantizers.activations import ActivationQuantizer
 
 # Kernels that copy or compare values: their outputs must have the grid of their inputs.
 _SAME_GRID = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "PAD", "CONCATENATION"}
 # The specification fixes the grid of these outputs.
 _FIXED_GRID = {"SOFTMAX"}
+# From the smallest to the largest int8.
+_STEPS = INT8.levels - 1
 # The largest bias in int32 steps: leaves as much again for the sum of products.
 _LARGEST_BIAS = 2**30
 
@@ -39,15 +43,15 @@ class Grid:
     zero_point: int
 
     @classmethod
-    def up_to(cls, upper: float) -> "Grid":
-        """The grid of [0, upper]: scale upper / 255, zero point -128."""
-        return cls(upper / LEVELS, -128)
+    def up_to(cls, upper: float, steps: int = _STEPS) -> "Grid":
+        """The grid of [0, upper] in so many steps: scale upper / steps, zero point -128."""
+        return cls(upper / steps, -128)
 
     @classmethod
     def around(cls, low: float, high: float) -> "Grid":
         """The grid of [low, high], widened to hold zero exactly, as the specification asks."""
         low, high = min(low, 0.0), max(high, 0.0)
-        scale = (high - low) / LEVELS or 1.0 / LEVELS
+        scale = (high - low) / _STEPS or 1.0 / _STEPS
         return cls(scale, int(np.clip(np.round(-128 - low / scale), -128, 127)))
 
 
@@ -60,8 +64,8 @@ def trained(model: keras.Model) -> dict[str, Grid]:
 
     A learned bound that is not rounded has one too: in the file the bound is the grid's largest value.
     """
-    layers = (layer for layer in model.layers if isinstance(layer, QuantizedReLU))
-    return {layer.name: Grid.up_to(layer.upper) for layer in layers if layer.rounding or layer.bound == "pact"}
+    layers = (layer for layer in model.layers if isinstance(layer, ActivationQuantizer))
+    return {layer.name: Grid.up_to(layer.upper, layer.steps) for layer in layers if layer.on_grid}
 
 
 def measured(twin: keras.Model, names: list[str], images: Any) -> dict[str, Grid]:

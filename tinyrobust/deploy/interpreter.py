@@ -2,21 +2,20 @@
 
 LiteRT without delegates is the fast int8 target; its outputs can differ by a step from TensorFlow Lite Micro's, and the
 default XNNPACK path differs most, so it is not used. Batches gain nothing here, and files converted at batch 1 refuse them.
-The interpreter runs in processes of its own (`cell.py`): no file takes the caller with it, and many images use all cores.
+The interpreter runs in processes of its own (`sandbox.py`): no file takes the caller with it, and many images use all cores.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.deploy import artefact
-from tinyrobust.deploy.cell import Cells, Limits, Refused, refusal
+from tinyrobust.deploy.sandbox import Limits, Refused, Sandboxes, refusal
 from tinyrobust.errors import DataError, ModelFileError
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
 
 # What [0, 1] pixels become in the units of a file: as they are, 0..255, -1..1, or pixel - 128.
@@ -26,8 +25,8 @@ _KNOWN_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-128.0, 127.0))
 class Int8Model:
     """A classifier in a `.tflite` file with one input and one output; integer or float.
 
-    `predict` speaks real numbers: it applies the file's own input quantization and output dequantization. Outputs are what
-    the file outputs: logits, or probabilities in steps of 1/256 when it ends in a softmax.
+    `predict` takes and gives real numbers: it applies the file's own input quantization and output dequantization. Outputs are
+    what the file outputs: logits, or probabilities in steps of 1/256 when it ends in a softmax.
 
     Args:
         path: The file.
@@ -54,14 +53,15 @@ class Int8Model:
         source, sink = _only(file, file.inputs, "input"), _only(file, file.outputs, "output")
         self._source, self._sink = source.index, sink.index
         self._check(source, sink)
-        self._source_type, self._sink_type = np.dtype(source.dtype), np.dtype(sink.dtype)
+        self._source_type: np.dtype[np.generic] = np.dtype(source.dtype)
+        self._sink_type: np.dtype[np.generic] = np.dtype(sink.dtype)
         self._source_scale, self._source_zero = _grid(source)
         self._sink_scale, self._sink_zero = _grid(sink)
         self.input_shape = source.shape[1:]
         self.classes = sink.shape[-1]
         self.input_range = self._range()
         try:
-            self._cells = Cells("litert", file.content, limits)
+            self._sandboxes = Sandboxes("litert", file.content, limits)
         except Refused as error:
             raise refusal(path, "the interpreter", error) from error
         self._check_details()
@@ -97,7 +97,7 @@ class Int8Model:
         with np.errstate(over="ignore"):  # they saturate below
             steps = values / np.float32(self._source_scale)
         rounded = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + self._source_zero
-        limits = np.iinfo(self._source_type)
+        limits = np.iinfo(self._source_type.name)
         return np.asarray(np.clip(rounded, limits.min, limits.max), dtype=self._source_type)
 
     def quantized_pixels(self, x: FloatArray, pixel_range: tuple[float, float]) -> Array:
@@ -125,10 +125,9 @@ class Int8Model:
         )
 
     @property
-    def output_dtype(self) -> np.dtype[Any]:
+    def output_dtype(self) -> np.dtype[np.generic]:
         """The type of raw outputs."""
-        dtype: np.dtype[Any] = self._sink_type
-        return dtype
+        return self._sink_type
 
     def dequantized(self, outputs: Array) -> FloatArray:
         """Raw outputs [n, classes] as real numbers: (integer - zero point) * scale; those of a float file as they are.
@@ -162,19 +161,19 @@ class Int8Model:
             raise ModelFileError(f"{self.path}: expected {self._source_type} inputs. Received: {quantized.dtype}")
         wanted = [self._file.tensors[index] for index in indices]
         row = np.dtype([(str(place), np.dtype(tensor.dtype), tensor.shape) for place, tensor in enumerate(wanted)])
-        found = np.empty(len(quantized), dtype=row)
+        values = np.empty(len(quantized), dtype=row)
         done = 0
         try:
             inner = any(index != self._sink for index in indices)
-            for part in self._cells.run(quantized, indices, size=row.itemsize, inner=inner):
+            for part in self._sandboxes.run(quantized, indices, size=row.itemsize, inner=inner):
                 rows = np.frombuffer(part, dtype=row)
-                found[done : done + len(rows)] = rows
+                values[done : done + len(rows)] = rows
                 done += len(rows)
         except (Refused, ValueError) as error:  # where a tensor has another size than the file says
             raise refusal(self.path, "the interpreter", Refused(str(error))) from error
-        if done < len(found):
-            raise refusal(self.path, "the interpreter", Refused(f"it answers {done} of {len(found)} inputs"))
-        return [found[str(place)] for place in range(len(wanted))]
+        if done < len(values):
+            raise refusal(self.path, "the interpreter", Refused(f"it answers {done} of {len(values)} inputs"))
+        return [values[str(place)] for place in range(len(wanted))]
 
     def logits(self, quantized: Array) -> FloatArray:
         """What goes into the file's final softmax, [n, classes] real numbers; the outputs themselves where it has none.
@@ -218,16 +217,21 @@ class Int8Model:
 
     def _check_details(self) -> None:
         """What the interpreter makes of the file is what it says: a device goes by that."""
-        for what, place in (("inputs", self._source), ("outputs", self._sink)):
-            tensor, found = self._file.tensors[place], self._cells.details[what]
-            expected = [{"index": place, "shape": list(tensor.shape), "dtype": tensor.dtype}]
-            if [{key: one[key] for key in expected[0]} for one in found] != expected:
-                raise ModelFileError(f"{self.path}: expected {what} {expected}, as the file says. Received: {found}")
+        for what, place, details in (
+            ("inputs", self._source, self._sandboxes.inputs),
+            ("outputs", self._sink, self._sandboxes.outputs),
+        ):
+            tensor = self._file.tensors[place]
+            expected = [(place, list(tensor.shape), tensor.dtype)]
+            if [(detail["index"], detail["shape"], detail["dtype"]) for detail in details] != expected:
+                raise ModelFileError(
+                    f"{self.path}: expected {what} of (tensor, shape, type) {expected}, as the file says. Received: {details}"
+                )
 
     def _range(self) -> tuple[float, float] | None:
         if self._source_type.kind == "f":
             return None
-        limits = np.iinfo(self._source_type)
+        limits = np.iinfo(self._source_type.name)
         low, high = (float((limit - self._source_zero) * self._source_scale) for limit in (limits.min, limits.max))
         return low, high
 

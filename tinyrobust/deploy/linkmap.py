@@ -52,17 +52,17 @@ def objects(text: str) -> tuple[ObjectSize, ...]:
     Args:
         text: The map that `-Wl,-Map=FILE` writes.
     """
-    found: dict[str, ObjectSize] = {}
+    sizes: dict[str, ObjectSize] = {}
     before = ""
     for kind, file, size in _placed(text):
         before = file = file or before
-        one = found.get(file, ObjectSize(file))
-        found[file] = replace(one, **{kind: getattr(one, kind) + size})
-    return tuple(found.values())
+        one = sizes.get(file, ObjectSize(file))
+        sizes[file] = replace(one, **{kind: getattr(one, kind) + size})
+    return tuple(sizes.values())
 
 
 def _placed(text: str) -> Iterator[tuple[Kind, str, int]]:
-    """Every input section that takes space: where it lies, whose it is (nobody's: padding), and its bytes."""
+    """Every input section that takes space: where it lies, the object it belongs to (empty: padding), and its bytes."""
     kind: Kind | None = None
     pending = ""
     for line in text[text.find(_START) :].splitlines():

@@ -68,7 +68,7 @@ def compress(artefact: Artefact, inputs: Raw, progress: Progress = silent) -> Co
     Args:
         artefact: Any `.tflite` that TensorFlow Lite Micro runs, with one input and one output.
         inputs: Raw inputs on which both files are compared, int8 [n, bytes].
-        progress: Told of the steps.
+        progress: Called at every step.
 
     Raises:
         MissingToolError: The extra `mcu` is not installed.
@@ -91,7 +91,7 @@ def tables(artefact: Artefact) -> list[dict[str, int | None]]:
 
     A table for the whole tensor is right only where the tensor has one scale: over several channels it silently gives garbage.
     """
-    found: dict[int, dict[str, int | None]] = {}
+    specs: dict[int, dict[str, int | None]] = {}
     for operator in artefact.operators:
         index = operator.inputs[1] if operator.name in _WITH_WEIGHTS and len(operator.inputs) > 1 else -1
         tensor = artefact.tensors[index] if index >= 0 else None
@@ -103,8 +103,8 @@ def tables(artefact: Artefact) -> list[dict[str, int | None]]:
         rows = tensor.shape[axis] if axis is not None else 1
         packed = -(-tensor.count * bits // 8) + values * rows + tensor.quantization_bytes + _OVERHEAD
         if bits <= _WIDEST and packed < tensor.count:
-            found[index] = {"tensor": index, "bits": bits, "axis": axis}
-    return list(found.values())
+            specs[index] = {"tensor": index, "bits": bits, "axis": axis}
+    return list(specs.values())
 
 
 def _most_values(tensor: Tensor, axis: int | None) -> int:
@@ -128,9 +128,10 @@ def _compressed(artefact: Artefact, wanted: list[dict[str, int | None]]) -> byte
             raise ModelFileError(f"{artefact.path}: Expected its compression to end within {_TIMEOUT} s.") from error
         if result.returncode or not sink.is_file():
             reason = result.stderr.strip().rpartition("\n")[2] or f"it ended with status {result.returncode}"
-            if "tflite_micro.compression" in reason or "No module named" in reason:
+            if "tflite_micro.compression" in reason or reason.startswith(("ImportError", "ModuleNotFoundError")):
                 raise MissingToolError(
-                    f"Expected a tflite-micro that can compress. Received: {reason}", hint="pip install 'tinyrobust[mcu]'."
+                    f"Expected a tflite-micro that can compress. Received: {reason}",
+                    hint="pip install --force-reinstall 'tinyrobust[mcu]'.",
                 )
             raise ModelFileError(f"{artefact.path} cannot be compressed by tflite-micro: {reason}")
         return sink.read_bytes()

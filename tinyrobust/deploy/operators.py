@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from tinyrobust.deploy.artefact import Artefact, Operator
+from tinyrobust.deploy.artefact import Artefact, Operator, Options
+from tinyrobust.deploy.tensors import Values
 
 _PADDED = 2**20  # values that a window may see with its padding, whatever the size of the image
 
@@ -22,24 +21,24 @@ class Operands:
         values: The Keras tensors that are there so far, by the index of theirs.
     """
 
-    def __init__(self, file: Artefact, constants: dict[int, npt.NDArray[Any]]) -> None:
+    def __init__(self, file: Artefact, constants: dict[int, Values]) -> None:
         self.file = file
         self.constants = constants
-        self.values: dict[int, Any] = {}
+        self.values: dict[int, keras.KerasTensor] = {}
 
-    def activation(self, operator: Operator, place: int = 0) -> Any:
+    def activation(self, operator: Operator, place: int = 0) -> keras.KerasTensor:
         """The Keras tensor that an operator reads."""
         if operator.inputs[place] not in self.values:
             raise ValueError(f"Expected {operator.name} to read activations. Received: constants as input {place}")
         return self.values[operator.inputs[place]]
 
-    def constant(self, operator: Operator, place: int) -> npt.NDArray[Any]:
+    def constant(self, operator: Operator, place: int) -> Values:
         """A constant that an operator reads, dequantized."""
         if operator.inputs[place] not in self.constants:
             raise ValueError(f"Expected constants as input {place} of {operator.name}. Received: activations")
         return self.constants[operator.inputs[place]]
 
-    def bias(self, operator: Operator, channels: int) -> npt.NDArray[Any]:
+    def bias(self, operator: Operator, channels: int) -> Values:
         """The bias of an operator; zeros where it has none."""
         absent = len(operator.inputs) < 3 or operator.inputs[2] < 0
         return np.zeros(channels) if absent else self.constant(operator, 2)
@@ -52,14 +51,18 @@ class Operands:
         return shape[1:]
 
 
-def _weighted(layer: Any, value: Any, *weights: npt.NDArray[Any]) -> Any:
+Build = Callable[[Operands, Operator], keras.KerasTensor]
+WithConstant = Callable[[keras.KerasTensor, Values, int], keras.KerasTensor]
+
+
+def _weighted(layer: keras.Layer, value: keras.KerasTensor, *weights: Values) -> keras.KerasTensor:
     """`layer` applied to `value`, with these weights."""
     output = layer(value)
     layer.set_weights([np.asarray(weight, dtype=np.float32) for weight in weights])
     return output
 
 
-def _window(operator: Operator, value: Any, size: Sequence[int]) -> dict[str, Any]:
+def _window(operator: Operator, value: keras.KerasTensor, size: Sequence[int]) -> Options:
     """Strides, padding and dilation of a window of `size` over `value`, as Keras calls them."""
     options = operator.options
     kept = {"strides": (options["stride_h"], options["stride_w"]), "padding": options["padding"].lower()}
@@ -76,7 +79,7 @@ def _window(operator: Operator, value: Any, size: Sequence[int]) -> dict[str, An
     return kept
 
 
-def _conv(graph: Operands, operator: Operator) -> Any:
+def _conv(graph: Operands, operator: Operator) -> keras.KerasTensor:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     filters, *size, depth = kernel.shape
     groups, window = value.shape[-1] // depth, _window(operator, value, size)
@@ -84,7 +87,7 @@ def _conv(graph: Operands, operator: Operator) -> Any:
     return _weighted(layer, value, kernel.transpose(1, 2, 3, 0), graph.bias(operator, filters))
 
 
-def _depthwise(graph: Operands, operator: Operator) -> Any:
+def _depthwise(graph: Operands, operator: Operator) -> keras.KerasTensor:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     _, *size, filters = kernel.shape
     multiplier, window = filters // value.shape[-1], _window(operator, value, size)
@@ -92,7 +95,7 @@ def _depthwise(graph: Operands, operator: Operator) -> Any:
     return _weighted(layer, value, kernel.reshape(*size, -1, multiplier), graph.bias(operator, filters))
 
 
-def _dense(graph: Operands, operator: Operator) -> Any:
+def _dense(graph: Operands, operator: Operator) -> keras.KerasTensor:
     value, kernel = graph.activation(operator), graph.constant(operator, 1)
     units, depth = kernel.shape
     if not operator.options.get("keep_num_dims") and len(value.shape) != 2:
@@ -103,10 +106,10 @@ def _dense(graph: Operands, operator: Operator) -> Any:
     return _weighted(layer, value, kernel.T, graph.bias(operator, units))
 
 
-def _arithmetic(merge: Any, with_constant: Callable[[Any, npt.NDArray[Any], int], Any]) -> Callable[[Operands, Operator], Any]:
+def _arithmetic(merge: type[keras.Layer], with_constant: WithConstant) -> Build:
     """Two activations merged, or one and a constant, whose place among the inputs is given too."""
 
-    def build(graph: Operands, operator: Operator) -> Any:
+    def build(graph: Operands, operator: Operator) -> keras.KerasTensor:
         constants = [place for place in (0, 1) if operator.inputs[place] in graph.constants]
         if not constants:
             both = [graph.activation(operator, place) for place in (0, 1)]
@@ -121,26 +124,26 @@ def _arithmetic(merge: Any, with_constant: Callable[[Any, npt.NDArray[Any], int]
     return build
 
 
-def _scaled(scale: Any, offset: Any = 0.0) -> Any:
+def _scaled(scale: Values | float, offset: Values | float = 0.0) -> keras.Layer:
     return keras.layers.Rescaling(scale, offset)
 
 
-def _bounded(bound: Callable[[Any, Any], Any]) -> Callable[[Any, npt.NDArray[Any], int], Any]:
+def _bounded(bound: Callable[[keras.KerasTensor, Values], keras.KerasTensor]) -> WithConstant:
     return lambda value, constant, _: bound(value, constant)
 
 
-def _pool(kind: Any) -> Callable[[Operands, Operator], Any]:
-    def build(graph: Operands, operator: Operator) -> Any:
+def _pool(kind: type[keras.Layer]) -> Build:
+    def build(graph: Operands, operator: Operator) -> keras.KerasTensor:
         value, size = graph.activation(operator), (operator.options["filter_height"], operator.options["filter_width"])
         return kind(size, name=f"pool{operator.outputs[0]}", **_window(operator, value, size))(value)
 
     return build
 
 
-def _reduced(flat: Any, rows: Any) -> Callable[[Operands, Operator], Any]:
+def _reduced(flat: type[keras.Layer], rows: type[keras.Layer]) -> Build:
     """What is left of an image or a sequence when its places are reduced to one."""
 
-    def build(graph: Operands, operator: Operator) -> Any:
+    def build(graph: Operands, operator: Operator) -> keras.KerasTensor:
         value, shape = graph.activation(operator), graph.shape(operator)
         rank = len(value.shape)
         axes = sorted(int(axis) % rank for axis in graph.constant(operator, 1).reshape(-1))
@@ -152,33 +155,33 @@ def _reduced(flat: Any, rows: Any) -> Callable[[Operands, Operator], Any]:
     return build
 
 
-def _transpose(graph: Operands, operator: Operator) -> Any:
+def _transpose(graph: Operands, operator: Operator) -> keras.KerasTensor:
     order = [int(axis) for axis in graph.constant(operator, 1).reshape(-1)]
     if order[:1] != [0]:
         raise ValueError(f"Expected TRANSPOSE to leave the batch where it is. Received: {order}")
     return keras.layers.Permute(order[1:], name=f"transpose{operator.outputs[0]}")(graph.activation(operator))
 
 
-def _prelu(graph: Operands, operator: Operator) -> Any:
+def _prelu(graph: Operands, operator: Operator) -> keras.KerasTensor:
     value = graph.activation(operator)
     slopes = np.broadcast_to(graph.constant(operator, 1), (1, *value.shape[1:]))[0]
     return _weighted(keras.layers.PReLU(name=f"prelu{operator.outputs[0]}"), value, slopes)
 
 
-def _leaky(graph: Operands, operator: Operator) -> Any:
+def _leaky(graph: Operands, operator: Operator) -> keras.KerasTensor:
     slope = float(operator.options["alpha"])
     return keras.layers.LeakyReLU(slope, name=f"leaky{operator.outputs[0]}")(graph.activation(operator))
 
 
-def _curve(activation: str) -> Callable[[Operands, Operator], Any]:
-    def build(graph: Operands, operator: Operator) -> Any:
+def _curve(activation: str) -> Build:
+    def build(graph: Operands, operator: Operator) -> keras.KerasTensor:
         layer = keras.layers.Activation(activation, name=f"{activation}{operator.outputs[0]}")
         return layer(graph.activation(operator))
 
     return build
 
 
-def _pad(graph: Operands, operator: Operator) -> Any:
+def _pad(graph: Operands, operator: Operator) -> keras.KerasTensor:
     widths = graph.constant(operator, 1).tolist()
     if len(widths) != 4 or any(widths[0] + widths[3]):
         raise ValueError(f"Expected PAD of height and width. Received: {widths}")
@@ -187,17 +190,17 @@ def _pad(graph: Operands, operator: Operator) -> Any:
     )
 
 
-def _reshape(graph: Operands, operator: Operator) -> Any:
+def _reshape(graph: Operands, operator: Operator) -> keras.KerasTensor:
     return keras.layers.Reshape(graph.shape(operator), name=f"reshape{operator.outputs[0]}")(graph.activation(operator))
 
 
-def _concatenate(graph: Operands, operator: Operator) -> Any:
+def _concatenate(graph: Operands, operator: Operator) -> keras.KerasTensor:
     values = [graph.activation(operator, place) for place in range(len(operator.inputs))]
     return keras.layers.Concatenate(operator.options["axis"], name=f"concatenate{operator.outputs[0]}")(values)
 
 
 # What builds the Keras layer of an operator. To support an operator, enter it here.
-LAYERS: dict[str, Callable[[Operands, Operator], Any]] = {
+LAYERS: dict[str, Build] = {
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _dense,

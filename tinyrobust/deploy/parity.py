@@ -1,8 +1,8 @@
 """Parity: does the file answer like the network that was trained? Measured on real images, arrow by arrow."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -12,15 +12,16 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.deploy import artefact as artefacts
 from tinyrobust.deploy import grids
 from tinyrobust.deploy.artefact import Artefact
-from tinyrobust.deploy.deploy_records import LayerParity, ParityRecord, TernaryKernel
+from tinyrobust.deploy.deploy_records import Agreement, LayerParity, ParityRecord, TernaryKernel
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import Match, kernel_error, match
 from tinyrobust.deploy.twin import build_twin, outputs, source_layers
 from tinyrobust.errors import ModelFileError, ParityError
+from tinyrobust.formats import TERNARY
+from tinyrobust.graphs.folding import WEIGHT_LAYERS
+from tinyrobust.graphs.freeze import without_rounding
 from tinyrobust.progress import Progress, silent
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS
-from tinyrobust.quantizers.layers import weight_layers, without_rounding
-from tinyrobust.quantizers.weights import Ternary
+from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.export import Export
 
 TWIN_TOLERANCE = 1e-4
@@ -31,14 +32,27 @@ _LAYER_IMAGES = 32
 _BATCH = 100
 
 
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Real images that parity is measured on; none of the test set.
+
+    Attributes:
+        images: uint8 [n, h, w, c].
+        labels: Their class indices, [n].
+        source: Where they come from, in words.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    source: str
+
+
 def measure(
     model: keras.Model,
     path: Path,
-    images: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
+    samples: Samples,
     settings: Export,
     *,
-    source: str,
     arena_bytes: int,
     progress: Progress = silent,
 ) -> ParityRecord:
@@ -47,34 +61,28 @@ def measure(
     Args:
         model: The trained network.
         path: The file.
-        images: uint8 [n, h, w, c], n at least 1: real ones, not from the test set.
-        labels: Their class indices, [n].
+        samples: At least one.
         settings: The tolerances.
-        source: Where the images come from, in words.
         arena_bytes: What the file's activations need in RAM at once.
-        progress: Told how many images the file has classified.
+        progress: Called with how many images the file has classified.
 
     Raises:
         ModelFileError: The file is not one that `convert` made from this network's layers, or there are no images.
     """
-    if len(images) == 0:
+    if len(samples.images) == 0:
         raise ModelFileError("Expected images to measure parity on. Received: none.")
     file = artefacts.read(path)
-    x = scale(images)
+    x, labels = scale(samples.images), samples.labels
     twin = build_twin(model)
     matches = match(twin, file)
     answers, answers_int8 = _logits(model, x).argmax(1), _classify(path, x, progress).argmax(1)
     accuracies = float(np.mean(answers == labels)), float(np.mean(answers_int8 == labels))
     layers = layer_errors(model, file, matches, grids.limits(twin), x[:_LAYER_IMAGES])
-    kernels = {
-        name: kernel_error(place.layer, file.tensors[place.operator.inputs[1]])
-        for name, place in matches.items()
-        if isinstance(place.layer, WEIGHT_LAYERS) and place.operator is not None
-    }
-    worst_kernel = max(kernels, key=lambda name: kernels[name])
+    errors = kernel_errors(file, matches)
+    worst_kernel = max(errors, key=lambda name: errors[name])
     return ParityRecord(
-        n=len(images),
-        images=source,
+        n=len(samples.images),
+        images=samples.source,
         twin_relative_error=twin_error(model, twin, x),
         twin_tolerance=TWIN_TOLERANCE,
         accuracy_qkeras=accuracies[0],
@@ -83,7 +91,7 @@ def measure(
         accuracy_drop_tolerance=settings.accuracy_drop,
         top1_agreement=float(np.mean(answers == answers_int8)),
         top1_tolerance=settings.agreement,
-        kernel_error_steps=kernels[worst_kernel],
+        kernel_error_steps=errors[worst_kernel],
         kernel_error_tolerance=KERNEL_TOLERANCE,
         worst_kernel=worst_kernel,
         ternary_kernels=ternary_kernels(model, file, matches),
@@ -101,37 +109,19 @@ def check(record: ParityRecord) -> None:
         ParityError: Listing what broke, with figures and tolerances.
     """
     most = max((kernel.most_values_per_channel for kernel in record.ternary_kernels), default=0)
-    not_ternary = [kernel.tensor for kernel in record.ternary_kernels if kernel.most_values_per_channel > 3]
-    broken = [
-        text
-        for holds, text in (
-            (
-                record.twin_relative_error <= record.twin_tolerance,
-                f"twin against QKeras: expected a relative error of at most {record.twin_tolerance:.0e}. "
-                f"Received: {record.twin_relative_error:.2e}",
-            ),
-            (
-                record.kernel_error_steps <= record.kernel_error_tolerance,
-                f"weights: expected each within {record.kernel_error_tolerance} steps of the twin's. "
-                f"Received: {record.kernel_error_steps:.1f} steps in {record.worst_kernel!r}",
-            ),
-            (
-                not not_ternary,
-                f"ternary kernels: expected at most 3 values per channel. Received: up to {most} in {', '.join(not_ternary)}",
-            ),
-            (
-                record.accuracy_drop_points <= record.accuracy_drop_tolerance,
-                f"accuracy: expected int8 to lose at most {record.accuracy_drop_tolerance:g} points. Received: "
-                f"{100 * record.accuracy_qkeras:.2f} % -> {100 * record.accuracy_int8:.2f} %",
-            ),
-            (
-                record.top1_agreement >= record.top1_tolerance,
-                f"top-1 agreement: expected at least {100 * record.top1_tolerance:.2f} %. "
-                f"Received: {100 * record.top1_agreement:.2f} %",
-            ),
-        )
-        if not holds
-    ]
+    texts: dict[Agreement, str] = {
+        "twin": f"twin against QKeras: expected a relative error of at most {record.twin_tolerance:.0e}. "
+        f"Received: {record.twin_relative_error:.2e}",
+        "kernels": f"weights: expected each within {record.kernel_error_tolerance} steps of the twin's. "
+        f"Received: {record.kernel_error_steps:.1f} steps in {record.worst_kernel!r}",
+        "ternary": f"ternary kernels: expected at most {TERNARY.levels} values per channel. "
+        f"Received: up to {most} in {', '.join(record.not_ternary)}",
+        "accuracy": f"accuracy: expected int8 to lose at most {record.accuracy_drop_tolerance:g} points. "
+        f"Received: {100 * record.accuracy_qkeras:.2f} % -> {100 * record.accuracy_int8:.2f} %",
+        "top1": f"top-1 agreement: expected at least {100 * record.top1_tolerance:.2f} %. "
+        f"Received: {100 * record.top1_agreement:.2f} %",
+    }
+    broken = [texts[agreement] for agreement, holds in record.holds.items() if not holds]
     if not broken:
         return
     error = max(layer.relative_error for layer in record.layers)
@@ -149,6 +139,15 @@ def twin_error(model: keras.Model, twin: keras.Model, x: npt.NDArray[np.float32]
     return float(np.abs(_logits(twin, x) - expected).max() / np.abs(expected).max())
 
 
+def kernel_errors(file: Artefact, matches: Mapping[str, Match]) -> dict[str, float]:
+    """For every layer with weights the largest distance of a weight in the file from the twin's, in steps of its scale."""
+    return {
+        name: kernel_error(place.layer, file.tensors[place.operator.inputs[1]])
+        for name, place in matches.items()
+        if isinstance(place.layer, WEIGHT_LAYERS) and place.operator is not None
+    }
+
+
 def layer_errors(
     model: keras.Model,
     file: Artefact,
@@ -161,12 +160,14 @@ def layer_errors(
     What lies beyond the `limits` of a layer makes no difference, and counts as the limit.
     """
     sources = source_layers(model)
-    compared = {name: place.tensor for name, place in matches.items() if place.exact and place.operator is not None}
+    compared = {
+        name: place.tensor for name, place in matches.items() if place.exact and place.operator is not None and name in sources
+    }
     network = keras.Model(model.inputs[0], [model.get_layer(sources[name]).output for name in compared])
     expected = next(outputs(network, x))
-    found = _intermediate(file, x, list(compared.values()))
+    received = _intermediate(file, x, list(compared.values()))
     layers = []
-    for name, reference, values in zip(compared, expected, found, strict=True):
+    for name, reference, values in zip(compared, expected, received, strict=True):
         counted = np.clip(reference, *limits.get(name, (None, None)))
         error = _relative(values.reshape(reference.shape), counted)
         layers.append(LayerParity(layer=sources[name], relative_error=error))
@@ -174,11 +175,11 @@ def layer_errors(
 
 
 def ternary_kernels(model: keras.Model, file: Artefact, matches: Mapping[str, Match]) -> list[TernaryKernel]:
-    """The values of every kernel whose quantizer is ternary."""
+    """The values of every kernel whose quantizer ends in ternary weights."""
     kernels = []
     for layer in weight_layers(model):
         operator = matches[layer.name].operator
-        if not isinstance(layer.weight_quantizer, Ternary) or operator is None:
+        if layer.weight_quantizer is None or layer.weight_quantizer.storage is not TERNARY or operator is None:
             continue
         tensor = file.tensors[operator.inputs[1]]
         channels = np.moveaxis(np.asarray(tensor.data), tensor.quantized_dimension, 0)
@@ -210,7 +211,7 @@ def _intermediate(file: Artefact, x: npt.NDArray[np.float32], tensors: list[int]
     ]
 
 
-def _relative(values: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
+def _relative(values: npt.NDArray[np.floating], reference: npt.NDArray[np.floating]) -> float:
     """RMS error over RMS value; the error itself where the value is zero everywhere."""
     error = np.sqrt(np.mean((values - reference) ** 2, dtype=np.float64))
     return float(error / (np.sqrt(np.mean(reference**2, dtype=np.float64)) or 1.0))

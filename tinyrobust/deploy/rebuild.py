@@ -1,23 +1,22 @@
 """A differentiable twin of any `.tflite`: the file's own graph in Keras layers, weights dequantized.
 
-White-box attacks on a file need gradients, and a stranger's file comes without the network it was made from. Here every
-operator becomes a Keras layer, every quantized tensor is rounded to the file's grid with a straight-through gradient, and a
-softmax or sigmoid at the end is dropped: what is left answers like the file, up to the rounding of its multipliers, and has
-a slope.
+White-box attacks on a file need gradients, and a file of unknown origin comes without the network it was converted from. Here
+every operator becomes a Keras layer, every quantized tensor is rounded to the file's grid with a straight-through gradient, and
+a softmax or sigmoid at the end is dropped: what is left answers like the file, up to the rounding of its multipliers, and its
+gradient does not vanish.
 """
 
 import math
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from tinyrobust.deploy import artefact as artefacts
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.matching import along_channels
 from tinyrobust.deploy.operators import LAYERS, Operands
+from tinyrobust.deploy.tensors import Values
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import OnGrid
 
@@ -116,7 +115,7 @@ class _Graph(Operands):
         logits = bounds == "NONE" and tensor.index in (last.inputs if last.name in _SCORES else last.outputs)
         self.values[tensor.index] = output if operator.name in _COPIES or logits else self._on_grid(output, tensor, bounds)
 
-    def _on_grid(self, value: Any, tensor: Tensor, bounds: str) -> Any:
+    def _on_grid(self, value: keras.KerasTensor, tensor: Tensor, bounds: str) -> keras.KerasTensor:
         """`value` within the bounds and, in a quantized tensor, rounded to its grid."""
         low, high = _BOUNDS[bounds]
         if tensor.quantized and tensor.data is None:
@@ -130,7 +129,7 @@ class _Graph(Operands):
         return clip(value) if low == 0 else keras.layers.Rescaling(1, low)(clip(keras.layers.Rescaling(1, -low)(value)))
 
 
-def dequantized(tensor: Tensor) -> npt.NDArray[Any]:
+def dequantized(tensor: Tensor) -> Values:
     """The constant values of a tensor as real numbers, in double precision; those that are not quantized as they are."""
     values = np.asarray(tensor.data)
     if not tensor.quantized:

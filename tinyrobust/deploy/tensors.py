@@ -8,6 +8,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+Values = NDArray[Any]  # of the type that a tensor has in the file, which only the file tells
+
 _MAX_RANK = 8
 _MAX_COUNT = 2**31 - 1  # TensorFlow Lite counts elements in 32 bits
 _MAX_BYTES = 2**26  # 64 MiB: above any microcontroller's RAM
@@ -38,7 +40,7 @@ class Budget:
         """Counts `size` bytes as visited.
 
         Raises:
-            MalformedError: More was visited than a file of this size can honestly hold.
+            MalformedError: More was visited than a valid file of this size can hold.
         """
         self._left -= size
         if self._left < 0:
@@ -73,7 +75,7 @@ class Tensor:
     scales: NDArray[np.float32] = field(repr=False)
     zero_points: NDArray[np.int64] = field(repr=False)
     quantized_dimension: int
-    data: NDArray[Any] | None = field(repr=False)
+    data: Values | None = field(repr=False)
     buffer: int
     stored_bytes: int
     quantization_bytes: int
@@ -105,7 +107,7 @@ class Tensor:
         return self.scales.size > 1
 
 
-def read_tensor(table: Any, index: int, buffers: list[Any], budget: Budget) -> Tensor:
+def read_tensor(table: schema.Tensor, index: int, buffers: list[schema.Buffer], budget: Budget) -> Tensor:
     """Reads and checks one tensor.
 
     Args:
@@ -140,7 +142,7 @@ def read_tensor(table: Any, index: int, buffers: list[Any], budget: Budget) -> T
     )
 
 
-def _shape(table: Any, where: str, budget: Budget) -> tuple[int, ...]:
+def _shape(table: schema.Tensor, where: str, budget: Budget) -> tuple[int, ...]:
     if table.ShapeIsNone():
         return ()
     rank = table.ShapeLength()
@@ -153,7 +155,7 @@ def _shape(table: Any, where: str, budget: Budget) -> tuple[int, ...]:
     return shape
 
 
-def _values(buffer: Any, dtype: str, shape: tuple[int, ...], where: str, budget: Budget) -> tuple[NDArray[Any] | None, int]:
+def _values(buffer: schema.Buffer, dtype: str, shape: tuple[int, ...], where: str, budget: Budget) -> tuple[Values | None, int]:
     """The constant values and the bytes they take in the file; None and 0 where the buffer is empty."""
     if buffer.Offset() > 1 or buffer.Size() > 1:
         raise MalformedError(f"{where}: Expected values inside the FlatBuffer. Received: values appended after it")
@@ -180,7 +182,7 @@ def _unpacked(raw: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.int8]
 
 
 def _quantization(
-    table: Any, dtype: str, shape: tuple[int, ...], where: str, budget: Budget
+    table: schema.QuantizationParameters | None, dtype: str, shape: tuple[int, ...], where: str, budget: Budget
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], int, int]:
     """Scales, zero points (as many), the axis they run along, and the bytes that all of it takes in the file."""
     none = np.zeros(0, np.float32), np.zeros(0, np.int64), 0

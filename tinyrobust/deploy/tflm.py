@@ -1,6 +1,6 @@
 """TensorFlow Lite Micro itself, through the pinned `tflite-micro` wheel: the golden outputs, and the arena it really needs.
 
-Every call runs in a process of its own (`cell.py`): with too small an arena the interpreter may crash, and in a large one
+Every call runs in a process of its own (`sandbox.py`): with too small an arena the interpreter may crash, and in a large one
 nothing else can go wrong with ours.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.deploy.artefact import Artefact, read
-from tinyrobust.deploy.cell import Cell, Cells, Limits, Refused, refusal
+from tinyrobust.deploy.sandbox import Limits, Refused, Sandbox, Sandboxes, import_failure, refusal
 from tinyrobust.errors import MissingToolError, ModelFileError
 from tinyrobust.progress import Progress, silent
 
@@ -26,8 +26,16 @@ _PROBES = 3
 
 
 def available() -> bool:
-    """Whether the wheel is installed."""
-    return importlib.util.find_spec("tflite_micro") is not None
+    """Whether the wheel is installed and can be imported."""
+    return not missing()
+
+
+def missing() -> str:
+    """Why TensorFlow Lite Micro cannot be asked: the wheel is not installed, or its import fails; empty when it can."""
+    if importlib.util.find_spec("tflite_micro") is None:
+        return "tflite-micro is not installed"
+    failure = import_failure("tflm")
+    return f"tflite-micro is installed, but {failure}" if failure else ""
 
 
 def outputs(model: str | Path, inputs: Raw, progress: Progress = silent) -> Raw:
@@ -36,13 +44,13 @@ def outputs(model: str | Path, inputs: Raw, progress: Progress = silent) -> Raw:
     Args:
         model: A `.tflite` file with one input and one output.
         inputs: Raw inputs, int8 [n, bytes].
-        progress: Told of every hundred inputs.
+        progress: Called every hundred inputs.
 
     Returns:
         Raw outputs, int8 [n, bytes].
 
     Raises:
-        MissingToolError: The extra `mcu` is not installed.
+        MissingToolError: The extra `mcu` is not installed, or its import fails.
         ModelFileError: The file is corrupt, or TensorFlow Lite Micro cannot run it.
     """
     artefact = _single(model)
@@ -56,17 +64,18 @@ def outputs_of(content: bytes, name: str, inputs: Raw, progress: Progress = sile
         content: The bytes of a `.tflite` with one input and one output.
         name: What errors call it.
         inputs: Raw inputs, int8 [n, bytes].
-        progress: Told of every hundred inputs.
+        progress: Called every hundred inputs.
 
     Raises:
+        MissingToolError: The extra `mcu` cannot be imported.
         ModelFileError: TensorFlow Lite Micro cannot run it.
     """
     parts = []
     try:
-        cells = Cells("tflm", content, _LIMITS, arena=_AMPLE)
+        sandboxes = Sandboxes("tflm", content, _LIMITS, arena=_AMPLE)
         for start in range(0, len(inputs), _CHUNK):
             progress("TensorFlow Lite Micro", start, len(inputs))
-            parts.append(_answers(cells, inputs[start : start + _CHUNK]))
+            parts.append(_answers(sandboxes, inputs[start : start + _CHUNK]))
     except (Refused, ValueError) as error:
         raise refusal(name, _WHO, Refused(str(error))) from error
     progress("TensorFlow Lite Micro", len(inputs), len(inputs))
@@ -81,10 +90,10 @@ def arena(model: str | Path, progress: Progress = silent) -> int:
 
     Args:
         model: A `.tflite` file with one input and one output.
-        progress: Told of every size tried.
+        progress: Called for every size tried.
 
     Raises:
-        MissingToolError: The extra `mcu` is not installed.
+        MissingToolError: The extra `mcu` is not installed, or its import fails.
         ModelFileError: The file is corrupt, or TensorFlow Lite Micro cannot run it.
     """
     artefact = _single(model)
@@ -100,16 +109,17 @@ def arena_of(content: bytes, name: str, probes: Raw, progress: Progress = silent
         content: The bytes of a `.tflite` with one input and one output.
         name: What errors call it.
         probes: The raw inputs on which it has to answer as in an ample arena, int8 [n, bytes].
-        progress: Told of every size tried.
+        progress: Called for every size tried.
 
     Raises:
+        MissingToolError: The extra `mcu` cannot be imported.
         ModelFileError: TensorFlow Lite Micro cannot run it.
     """
     expected = outputs_of(content, name, probes)
 
     def runs(steps: int) -> bool:
         try:
-            return np.array_equal(_answers(Cell("tflm", content, _LIMITS, arena=steps * ARENA_STEP), probes), expected)
+            return np.array_equal(_answers(Sandbox("tflm", content, _LIMITS, arena=steps * ARENA_STEP), probes), expected)
         except (Refused, ValueError):
             return False
 
@@ -135,8 +145,8 @@ def arena_of(content: bytes, name: str, probes: Raw, progress: Progress = silent
 def _single(model: str | Path) -> Artefact:
     if not available():
         raise MissingToolError(
-            "Expected the package tflite-micro, which holds TensorFlow Lite Micro. Received: it is not installed",
-            hint="pip install 'tinyrobust[mcu]' (Linux on x86-64).",
+            f"Expected the package tflite-micro, which holds TensorFlow Lite Micro. Received: {missing()}",
+            hint="pip install --force-reinstall 'tinyrobust[mcu]' (Linux on x86-64).",
         )
     artefact = read(model)
     if len(artefact.inputs) != 1 or len(artefact.outputs) != 1:
@@ -147,6 +157,6 @@ def _single(model: str | Path) -> Artefact:
     return artefact
 
 
-def _answers(cell: Cell | Cells, inputs: Raw) -> Raw:
+def _answers(sandbox: Sandbox | Sandboxes, inputs: Raw) -> Raw:
     """Raw outputs, int8 [n, bytes]."""
-    return np.frombuffer(b"".join(cell.run(inputs)), np.int8).reshape(len(inputs), -1)
+    return np.frombuffer(b"".join(sandbox.run(inputs)), np.int8).reshape(len(inputs), -1)

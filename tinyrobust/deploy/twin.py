@@ -3,17 +3,18 @@
 Converting a QKeras graph directly leaves hundreds of operators; the twin converts to one operator a layer.
 """
 
-from collections.abc import Iterator
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.errors import ModelFileError
-from tinyrobust.quantizers.activations import QuantizedReLU
-from tinyrobust.quantizers.folding import WEIGHT_LAYERS, folded, readers, writer
-from tinyrobust.quantizers.norm import FusedBatchNormalization
+from tinyrobust.graphs.clone import clone, same
+from tinyrobust.graphs.folding import WEIGHT_LAYERS, Quantized, affine, foldable, folded, over_channels
+from tinyrobust.graphs.topology import uses, writer
+from tinyrobust.quantizers.activations import ActivationQuantizer
 
 _BATCH = 100
 _KEPT = {
@@ -26,7 +27,8 @@ _KEPT = {
 def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool = True) -> keras.Model:
     """The network in plain Keras layers, with the layers' names; batch norms vanish into the weight layer before them.
 
-    Its outputs equal those of `quantizers.layers.without_rounding(model)` to float precision.
+    A batch norm that has no linear weight layer of its own before it becomes a depthwise 1x1 convolution with its name. Outputs
+    equal those of `graphs.freeze.without_rounding(model)` to float precision.
 
     Args:
         model: A functional or sequential model of our layers and plain Keras layers, with one input.
@@ -35,91 +37,82 @@ def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool 
             int8 value of the trained grid is the bound.
 
     Raises:
-        ModelFileError: A batch norm has no weight layer of its own before it, a layer is used twice or nested, or is of a
-            kind that has no plain twin.
+        ModelFileError: A layer is used twice or nested, is of a kind that has no plain twin, or is a batch norm over another
+            axis than the last.
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelFileError(
             f"Expected a network with one input and one output. Received: {len(model.inputs)} and {len(model.outputs)}"
         )
-    # A plain functional model, without the compilation settings, also of a sequential one.
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    folds = folded_norms(model)
-    called: set[str] = set()
+    for name, count in uses(model).items():
+        if count > 1:
+            raise ModelFileError(f"Expected layers that are used once. Received: {name!r}, used several times.")
+    folds = foldable(model)
+    norms = set(folds.values())
 
-    def clone(layer: Any) -> Any:
-        return _plain(layer, clip)
+    def replaced(layer: keras.Layer) -> list[keras.Layer]:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return [] if layer.name in norms else _affine(layer)
+        return [_plain(layer, clip)]
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if layer.name in called:
-            raise ModelFileError(f"Expected layers that are used once. Received: {layer.name!r}, used several times.")
-        called.add(layer.name)
-        return args[0] if isinstance(layer, keras.layers.BatchNormalization) else layer(*args, **kwargs)
+    def weights(layer: keras.Layer) -> Sequence[np.ndarray]:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return affine(layer)
+        if isinstance(layer, WEIGHT_LAYERS):
+            return folded(layer, model.get_layer(folds[layer.name]) if layer.name in folds else None)
+        own: list[np.ndarray] = layer.get_weights()
+        return own
 
     source = model.inputs[0]
     inputs = keras.Input(source.shape[1:], batch_size=batch_size, dtype=source.dtype, name=writer(source).name)
-    twin = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, call_function=call)
-    for layer in twin.layers:
-        original = model.get_layer(layer.name)
-        if isinstance(layer, WEIGHT_LAYERS):
-            norm = folds.get(layer.name)
-            layer.set_weights(folded(original, None if norm is None else model.get_layer(norm)))
-        elif not isinstance(original, QuantizedReLU):
-            layer.set_weights(original.get_weights())
-    twin.trainable = False
-    return twin
-
-
-def folded_norms(model: keras.Model) -> dict[str, str]:
-    """Which batch norm each weight layer swallows: names, weight layer -> batch norm.
-
-    Raises:
-        ModelFileError: A batch norm's input is not the output of a weight layer that nothing else reads.
-    """
-    read_by = readers(model)
-    folds = {}
-    for layer in model.layers:
-        if not isinstance(layer, keras.layers.BatchNormalization):
-            continue
-        before = writer(layer.input)
-        if not isinstance(before, WEIGHT_LAYERS) or read_by[before.name] != [layer.name]:
-            raise ModelFileError(
-                f"Expected a convolution or dense layer that feeds only batch norm {layer.name!r}. "
-                f"Received: {before.name!r} ({type(before).__name__}), which feeds {', '.join(read_by[before.name])}.",
-                hint="Only a batch norm directly behind its own weight layer can be folded into it.",
-            )
-        folds[before.name] = layer.name
-    return folds
+    return clone(model, replaced, weights, inputs)
 
 
 def source_layers(model: keras.Model) -> dict[str, str]:
     """The layer of `model` that puts out what each of its twin's layers puts out: names, twin -> model."""
-    folds = folded_norms(model)
+    folds = foldable(model)
     norms = set(folds.values())
     return {layer.name: folds.get(layer.name, layer.name) for layer in model.layers if layer.name not in norms}
 
 
-def _plain(layer: Any, clip: bool) -> Any:
+def _affine(norm: keras.layers.BatchNormalization) -> list[keras.Layer]:
+    """What computes a batch norm's scale and shift of every channel.
+
+    The kernel of one weight a channel is exact in int8: it is the largest of its channel. Inputs that are not images become
+    images of one column for it and back, which the converter takes out again: one operator is left, also where a dense layer
+    with the scales on its diagonal would have as many weights as features squared.
+    """
+    if not over_channels(norm):
+        raise ModelFileError(
+            f"Expected batch norm {norm.name!r} over the last axis, the channels. Received: axis={norm.axis}",
+            hint="Only a convolution or dense layer has an int8 operator, and its scales are per output channel.",
+        )
+    layer = keras.layers.DepthwiseConv2D(1, name=norm.name)
+    *places, channels = norm.output.shape[1:]
+    if len(places) == 2:
+        return [layer]
+    column = keras.layers.Reshape((math.prod(places), 1, channels), name=f"{norm.name}-column")
+    return [column, layer, keras.layers.Reshape((*places, channels), name=f"{norm.name}-back")]
+
+
+def _plain(layer: keras.Layer, clip: bool) -> keras.Layer:
     for kind, kept in _KEPT.items():
-        if isinstance(layer, kind):
+        if type(layer) is kind or (isinstance(layer, kind) and isinstance(layer, Quantized)):
             if layer.activation not in (None, keras.activations.linear):
                 raise ModelFileError(
                     f"Expected layer {layer.name!r} without an activation of its own. Received: {layer.activation}",
-                    hint="Give the activation a layer of its own, such as QuantizedReLU.",
+                    hint="Give the activation a layer of its own, such as QuantizedReLU6.",
                 )
             config = layer.get_config()
             return kind(**{key: config[key] for key in kept}, use_bias=True, name=layer.name)
-    if isinstance(layer, QuantizedReLU):
-        learned = layer.bound == "pact"
-        return keras.layers.ReLU(None if learned and not clip else layer.upper, name=layer.name)
-    if isinstance(layer, FusedBatchNormalization):  # Keras' own, but for the way it trains
-        return keras.layers.BatchNormalization.from_config(layer.get_config())
+    if isinstance(layer, ActivationQuantizer):
+        return layer.plain(bounded=clip)
     if isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras."):
         raise ModelFileError(
             f"Layer {layer.name!r} has no plain Keras twin. Received: {type(layer).__module__}.{type(layer).__name__}",
             hint="Build the network from tinyrobust's and Keras' own layers, without nested models.",
         )
-    return type(layer).from_config(layer.get_config())
+    return same(layer)
 
 
 def outputs(model: keras.Model, images: npt.NDArray[np.float32]) -> Iterator[list[npt.NDArray[np.float32]]]:

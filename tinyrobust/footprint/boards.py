@@ -57,7 +57,7 @@ def fit(board: Board, flash_needed: int, ram_needed: int) -> BoardFit:
 
 def room(name: str, title: str, has: tuple[int, int], needed: tuple[int, int]) -> BoardFit:
     """Whether there is room, and what binds; flash and RAM in bytes, in this order."""
-    binding = [what for what, there, asked in zip(("flash", "ram"), has, needed, strict=True) if asked > there]
+    binding = [what for what, there, wanted in zip(("flash", "ram"), has, needed, strict=True) if wanted > there]
     return BoardFit.model_validate(
         {
             "board": name,

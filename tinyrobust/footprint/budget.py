@@ -1,15 +1,13 @@
 """Budgets: what an application leaves for the model, and whether a file keeps to it."""
 
-import re
 from dataclasses import dataclass
 
+from tinyrobust import sizes
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.footprint.boards import room
 from tinyrobust.footprint.footprint_record import BoardFit, FootprintRecord
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20}
-_AMOUNT = re.compile(r"(\d+)([KM]?)(?:i?B)?", re.IGNORECASE)
-_EXAMPLE = "For instance --budget flash=256K,ram=64K. K is 1,024 bytes, M is 1,048,576; one of the two may be left out."
+_HINT = f"For instance --budget flash=256K,ram=64K; one of the two may be left out. {sizes.ACCEPTED}"
 
 
 @dataclass(frozen=True)
@@ -26,14 +24,16 @@ def parse(text: str) -> Budget:
     Raises:
         TinyRobustError: It is not written so.
     """
-    found: dict[str, int] = {}
+    limits: dict[str, int] = {}
     for part in text.split(","):
         what, _, amount = (piece.strip() for piece in part.partition("="))
-        match = _AMOUNT.fullmatch(amount)
-        if what not in ("flash", "ram") or what in found or not match:
-            raise TinyRobustError(f"Expected a budget such as flash=256K,ram=64K. Received: {text!r}", hint=_EXAMPLE)
-        found[what] = int(match[1]) * _UNITS[match[2].upper()]
-    return Budget(**found)
+        try:
+            if what not in ("flash", "ram") or what in limits:
+                raise ValueError(what)  # noqa: TRY301 - said below, as what is no size is
+            limits[what] = sizes.parsed(amount)
+        except ValueError as error:
+            raise TinyRobustError(f"Expected a budget such as flash=256K,ram=64K. Received: {text!r}", hint=_HINT) from error
+    return Budget(**limits)
 
 
 def check(record: FootprintRecord, budget: Budget) -> BoardFit:

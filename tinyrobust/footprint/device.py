@@ -21,7 +21,7 @@ def on_device(path: Path, weight_count: int, boards: Sequence[Board], progress: 
         path: A `.tflite` file.
         weight_count: Weights of the file.
         boards: What to compare with.
-        progress: Told of the steps.
+        progress: Called at every step.
 
     Raises:
         TinyRobustError: The generated program fails: that is a fault of ours.

@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal
 
 from tinyrobust.deploy.deploy_records import DeviceRecord
+from tinyrobust.formats import FormatName
 from tinyrobust.records import Part, Record
 
 Provenance = Literal["measured", "emulated", "computed", "estimated"]
@@ -50,7 +51,7 @@ class LayerFootprint(Part):
     macs: int
     weight_count: int
     weight_bytes: int
-    weight_kind: Literal["none", "ternary", "binary", "int4", "int8", "int16", "float"]
+    weight_kind: FormatName | Literal["none"]
     weight_bits_needed: int
     weight_bytes_packed: int
     bias_bytes: int
@@ -127,7 +128,7 @@ class FootprintRecord(Record):
     these totals, and in every one of `layers` that reads them. `fit_counts` says what `boards` count and what not.
 
     `arena` to `boards` are those of TensorFlow Lite Micro. `tflm_arena` is there where it was measured; `device` where the C
-    was generated and emulated, else `device_missing` says why not (empty: nobody asked).
+    was generated and emulated, else `device_missing` says why not (empty: it was not tried).
     """
 
     SCHEMA: ClassVar[str] = "tinyrobust.footprint/2"

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyrobust import formats
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.errors import ModelFileError
 from tinyrobust.footprint.footprint_record import LayerFootprint
-from tinyrobust.quantizers import storage
 
 # Operators with weights as input 1 and a bias as input 2: rank of the weights, and the axis of the output channels.
 _WEIGHTED = {"CONV_2D": (4, 0), "DEPTHWISE_CONV_2D": (4, 3), "FULLY_CONNECTED": (2, 0)}
@@ -18,7 +18,7 @@ class Weights:
     """A constant that is learned, with the format that its values really need."""
 
     tensor: Tensor
-    kind: storage.Kind
+    format: formats.Format
     bits_needed: int
     bytes_packed: int
 
@@ -44,7 +44,7 @@ def constants(artefact: Artefact) -> list[Constants]:
             known[index, axis] = _weights(artefact.tensors[index], axis)
         return known[index, axis]
 
-    found = []
+    rows = []
     for operator in artefact.operators:
         weight_list, bias_list = [], []
         for position, index in enumerate(operator.inputs):
@@ -56,8 +56,8 @@ def constants(artefact: Artefact) -> list[Constants]:
                 weight_list.append(weights(index, _channel_axis(operator, tensor)))
             elif role == "bias":
                 bias_list.append(tensor)
-        found.append(Constants(tuple(weight_list), tuple(bias_list)))
-    return found
+        rows.append(Constants(tuple(weight_list), tuple(bias_list)))
+    return rows
 
 
 def layer(artefact: Artefact, operator: Operator, learned: Constants, arena_bytes: int) -> LayerFootprint:
@@ -86,7 +86,7 @@ def layer(artefact: Artefact, operator: Operator, learned: Constants, arena_byte
         macs=_macs(artefact, operator),
         weight_count=sum(w.tensor.count for w in learned.weights),
         weight_bytes=sum(w.tensor.stored_bytes for w in learned.weights),
-        weight_kind=widest.kind if widest else "none",
+        weight_kind=widest.format.name if widest else "none",
         weight_bits_needed=widest.bits_needed if widest else 0,
         weight_bytes_packed=sum(w.bytes_packed for w in learned.weights),
         bias_bytes=sum(t.stored_bytes for t in learned.biases),
@@ -116,14 +116,13 @@ def _channel_axis(operator: Operator, tensor: Tensor) -> int:
 def _weights(tensor: Tensor, axis: int) -> Weights:
     values = tensor.data
     if values is None or not np.issubdtype(values.dtype, np.integer) or values.dtype.itemsize > 2:
-        kind: storage.Kind = "float"
+        needed = formats.FLOAT
     elif tensor.per_channel and tensor.quantized_dimension != axis % max(values.ndim, 1):
-        kind = "int8" if values.dtype.itemsize == 1 else "int16"  # a scale along another axis folds into no output channel
+        needed = formats.as_stored(values)  # a scale along another axis folds into no output channel
     else:
-        zero_points = tensor.zero_points if tensor.quantized else 0
-        kind = storage.recognise(values, axis, zero_points)
-    bits = min(storage.bits(kind), tensor.bits)
-    return Weights(tensor, kind, bits, storage.packed_bytes(tensor.count, bits))
+        needed = formats.recognise(values, axis, tensor.zero_points if tensor.quantized else 0)
+    bits = min(needed.bits, tensor.bits)
+    return Weights(tensor, needed, bits, formats.packed_bytes(tensor.count, bits))
 
 
 def _macs(artefact: Artefact, operator: Operator) -> int:

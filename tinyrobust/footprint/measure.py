@@ -32,7 +32,7 @@ def footprint(
         boards: Boards of `export/boards/`, by name, to compare with; all of them when empty.
         device: Also generate the C, compile and emulate it, and find the arena that TensorFlow Lite Micro really needs. Takes
             seconds, and what the machine has no tools for is left out and said.
-        progress: Told of these.
+        progress: Called for these.
 
     Raises:
         ModelFileError: The file is missing, corrupt, or of a kind that cannot be sized.
@@ -58,7 +58,7 @@ def footprint(
         output_shape=list(artefact.tensors[artefact.outputs[0]].shape),
         **_flash(artefact, learned),
         macs=_quantity(sum(one.macs for one in layers), "MAC", "computed", "from shapes; padding included, one inference"),
-        arena=_quantity(arena, "B", "computed", _arena_how(artefact)),
+        arena=_quantity(arena, "B", "computed", _arena_how(artefact, tflm.missing() if device else "")),
         tflm_flash=_quantity(
             artefact.size + _TFLM_CODE,
             "B",
@@ -118,10 +118,12 @@ def _tflm_arena(artefact: Artefact, progress: Progress) -> Quantity | None:
     )
 
 
-def _arena_how(artefact: Artefact) -> str:
+def _arena_how(artefact: Artefact, not_asked: str) -> str:
+    """How the arena was computed; `not_asked` is why TensorFlow Lite Micro could not confirm it, empty where it could."""
     how = "TensorFlow Lite Micro's greedy plan of tensors and reference kernels' scratch buffers, 16-byte aligned"
     unknown = sorted({o.name for o in artefact.operators if o.name in planner.UNKNOWN_SCRATCH or o.name.startswith("CUSTOM:")})
-    return f"{how}; without the scratch buffers of {', '.join(unknown)}" if unknown else how
+    how = f"{how}; without the scratch buffers of {', '.join(unknown)}" if unknown else how
+    return f"{how}; TensorFlow Lite Micro was not asked: {not_asked}" if not_asked else how
 
 
 def _quantity(value: int, unit: Literal["B", "MAC", "bit"], provenance: Provenance, how: str) -> Quantity:

@@ -2,31 +2,25 @@
 
 import re
 import zlib
-from collections.abc import Callable
-from typing import Any, Literal
 
 import keras
 
 from tinyrobust.errors import RecipeError
-from tinyrobust.quantizers.activations import QuantizedReLU
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D
 from tinyrobust.quantizers.norm import FusedBatchNormalization
-from tinyrobust.quantizers.weights import Binary, FixedPoint, StochasticTernary, Ternary, WeightQuantizer
 from tinyrobust.recipe.precision import Precision, PrecisionRule
 
-DEPTHWISE_AXES = (-2, -1)
+# One number for both axes, or (rows, columns).
+Pair = int | tuple[int, int]
 
-_WEIGHTS: dict[str, Callable[[Any, tuple[int, ...], int], WeightQuantizer | None]] = {
-    "stochastic-ternary": lambda _table, axes, seed: StochasticTernary(axes, seed),
-    "ternary": lambda _table, axes, _seed: Ternary(axes),
-    "binary": lambda _table, axes, _seed: Binary(axes),
-    "fixed-point": lambda table, axes, _seed: FixedPoint(table.bits, axes),
-    "float": lambda _table, _axes, _seed: None,
-}
+CHANNEL_AXES = (-1,)
+DEPTHWISE_AXES = (-2, -1)
 
 
 class LayerFactory:
     """Makes named layers with the precision that the first matching rule gives them.
+
+    A norm and an activation are named after the layer with weights that they belong to, whether they come behind it or before.
 
     Args:
         precision: The recipe's rules, in order.
@@ -40,38 +34,71 @@ class LayerFactory:
         self._used: set[int] = set()
 
     def conv(
-        self, name: str, filters: int, size: int | tuple[int, int], strides: int = 1, *, bias: bool = False
+        self,
+        name: str,
+        filters: int,
+        size: Pair,
+        strides: Pair = 1,
+        *,
+        padding: str = "same",
+        dilation: Pair = 1,
+        bias: bool = False,
     ) -> keras.Layer:
-        """A convolution, same padding, [n, h, w, c] -> [n, h/strides, w/strides, filters]."""
+        """A convolution, [n, h, w, c] -> [n, h', w', filters].
+
+        Args:
+            name: Of the layer: what rules match.
+            filters: Channels of the output.
+            size: Of the window.
+            strides: From one window to the next; with padding "same", h' is h / strides, rounded up.
+            padding: "same" or "valid".
+            dilation: From one tap of the window to the next.
+            bias: Whether it has one.
+        """
         return QuantConv2D(
             filters,
             size,
             strides=strides,
-            padding="same",
+            padding=padding,
+            dilation_rate=dilation,
             use_bias=bias,
-            kernel_quantizer=self._quantizer(name),
+            kernel_quantizer=self._quantizer(name, CHANNEL_AXES),
             name=name,
         )
 
-    def depthwise(self, name: str, size: int, strides: int = 1, *, bias: bool = False) -> keras.Layer:
-        """A depthwise convolution, same padding."""
-        quantizer = self._quantizer(name, DEPTHWISE_AXES)
+    def depthwise(
+        self,
+        name: str,
+        size: Pair,
+        strides: Pair = 1,
+        *,
+        padding: str = "same",
+        dilation: Pair = 1,
+        multiplier: int = 1,
+        bias: bool = False,
+    ) -> keras.Layer:
+        """A depthwise convolution, [n, h, w, c] -> [n, h', w', c * multiplier]; see `conv`."""
         return QuantDepthwiseConv2D(
-            size, strides=strides, padding="same", use_bias=bias, depthwise_quantizer=quantizer, name=name
+            size,
+            strides=strides,
+            padding=padding,
+            dilation_rate=dilation,
+            depth_multiplier=multiplier,
+            use_bias=bias,
+            depthwise_quantizer=self._quantizer(name, DEPTHWISE_AXES),
+            name=name,
         )
 
     def dense(self, name: str, units: int, *, bias: bool = False) -> keras.Layer:
         """A dense layer, [n, features] -> [n, units]."""
-        return QuantDense(units, use_bias=bias, kernel_quantizer=self._quantizer(name), name=name)
+        return QuantDense(units, use_bias=bias, kernel_quantizer=self._quantizer(name, CHANNEL_AXES), name=name)
 
     def relu(self, name: str) -> keras.Layer:
-        """The activation that follows layer `name`, called `<name>-relu`."""
-        rule = self._rule(name)
-        bound: Literal["pact", "relu6"] = "pact" if rule.activations.kind == "pact" else "relu6"
-        return QuantizedReLU(bound, rounding=rule.activations.kind != "float", name=f"{name}-relu")
+        """The activation of layer `name`, called `<name>-relu`."""
+        return self._rule(name).activations.build(f"{name}-relu")
 
     def norm(self, name: str) -> keras.Layer:
-        """The batch norm that follows layer `name`, called `<name>-bn`."""
+        """The batch norm of layer `name`, called `<name>-bn`."""
         return FusedBatchNormalization(momentum=0.9, name=f"{name}-bn")
 
     def check_every_rule_is_used(self) -> None:
@@ -98,7 +125,6 @@ class LayerFactory:
             hint='End the list with a rule for all that is left: [[precision.rule]] layers = ".*".',
         )
 
-    def _quantizer(self, name: str, axes: tuple[int, ...] = (-1,)) -> Any:
-        rule = self._rule(name)
+    def _quantizer(self, name: str, channel_axes: tuple[int, ...]) -> object:
         # crc32, not hash(): the same in every process.
-        return _WEIGHTS[rule.weights.kind](rule.weights, axes, zlib.crc32(f"{self._seed}/{name}".encode()) % 2**31)
+        return self._rule(name).weights.build(channel_axes, zlib.crc32(f"{self._seed}/{name}".encode()) % 2**31)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,11 +12,13 @@ from pathlib import Path
 import filelock
 
 from tinyrobust import recipe as recipes
-from tinyrobust import workers
 from tinyrobust._version import __version__
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.errors import RunFolderError
+from tinyrobust.execution import processor
 from tinyrobust.files import clear_errors, sha256, write_atomic
+from tinyrobust.pipeline import plan
+from tinyrobust.pipeline.plan import Stage
 from tinyrobust.pipeline.run_record import RunRecord, StageRecord
 from tinyrobust.recipe import Recipe
 
@@ -37,7 +39,7 @@ _PACKAGES = (
 
 
 class RunFolder:
-    """A run's folder, held under a lock. Make one with `begun`.
+    """A run's folder: `begun` makes or opens one, which is held under a lock; `opened` is for looking only.
 
     Attributes:
         path: The folder, `<runs>/<recipe>-<hash8>`.
@@ -50,34 +52,55 @@ class RunFolder:
         self.recipe = recipe
         self.record = record
 
-    def is_complete(self, stage: str) -> bool:
-        """True when the stage's record is there and every file it left is unchanged."""
-        done = self.record.stages.get(stage)
-        return done is not None and all(
-            (self.path / name).is_file() and sha256(self.path / name) == digest for name, digest in done.files.items()
+    def is_complete(self, name: str) -> bool:
+        """True when the stage's record is there, what it read is unchanged, and so is every file that it left.
+
+        What it read of other stages is as their records say: they are asked about themselves.
+        """
+        done = self.record.stages.get(name)
+        return (
+            done is not None
+            and done.key == self.key(plan.named(name))
+            and all((self.path / file).is_file() and sha256(self.path / file) == digest for file, digest in done.files.items())
         )
+
+    def key(self, stage: Stage) -> str:
+        """The key that the stage has if it is done now."""
+        return stage.key(self.recipe, self.record)
 
     @contextlib.contextmanager
-    def stage(self, name: str, files: Sequence[str]) -> Iterator[None]:
-        """Runs a stage in its block, then records it: last, atomically, with the hashes of `files`.
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Runs a stage in its block, then records it: last, atomically, with its key and the hashes of its files.
 
-        The records of this stage and all later ones are dropped first: what depends on a stage that runs again is stale.
+        The stage's own record is dropped first, and in the end those of stages that read something else than is there now.
         """
-        earlier = list(self.record.stages)
-        earlier = earlier[: earlier.index(name)] if name in earlier else earlier
-        self._save({stage: self.record.stages[stage] for stage in earlier})
-        began = time.perf_counter()
+        self._change({name: done for name, done in self.record.stages.items() if name != stage.name})
+        self.record.save(self.path / "run.json")
+        key, began = self.key(stage), time.perf_counter()
         yield
-        digests = {file: sha256(self.path / file) for file in files}
+        digests = {file: sha256(self.path / file) for file in stage.left(self.recipe)}
         # A history that is an earlier stage's, copied, tells that stage's time.
-        known = {digest for stage in self.record.stages.values() for digest in stage.files.values()}
+        known = {digest for done in self.record.stages.values() for digest in done.files.values()}
         epochs = [self._epochs(file) for file, digest in digests.items() if digest not in known]
-        done = StageRecord(
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(max([time.perf_counter() - began, *epochs]), 2),
-            files=digests,
+        self.record_stage(
+            stage.name,
+            StageRecord(
+                key=key,
+                finished=datetime.now(UTC).isoformat(timespec="seconds"),
+                seconds=round(max([time.perf_counter() - began, *epochs]), 2),
+                files=digests,
+            ),
         )
-        self._save({**self.record.stages, name: done})
+
+    def record_stage(self, name: str, done: StageRecord) -> None:
+        """Records a stage whose files are there; records that do not fit it any more are dropped."""
+        stages = {**self.record.stages, name: done}
+        self._change({known: stages[known] for known in plan.NAMES if known in stages})
+        for stage in plan.STAGES:
+            kept = self.record.stages.get(stage.name)
+            if kept is not None and kept.key != self.key(stage):
+                self._change({known: one for known, one in self.record.stages.items() if known != stage.name})
+        self.record.save(self.path / "run.json")
 
     def _epochs(self, file: str) -> float:
         """How long the epochs of a history took, those before an interruption too; 0 of another file."""
@@ -85,9 +108,8 @@ class RunFolder:
             return 0.0
         return float(sum(json.loads(row)["seconds"] for row in (self.path / file).read_text().splitlines()))
 
-    def _save(self, stages: dict[str, StageRecord]) -> None:
+    def _change(self, stages: dict[str, StageRecord]) -> None:
         self.record = self.record.model_copy(update={"stages": stages})
-        self.record.save(self.path / "run.json")
 
 
 @contextlib.contextmanager
@@ -140,6 +162,15 @@ def begun(path: Path, recipe: Recipe, dataset: Dataset) -> RunFolder:
     return RunFolder(path, recipe, record)
 
 
+def opened(path: Path, recipe: Recipe) -> RunFolder | None:
+    """The run of a recipe in the folder `path`, to be looked at; None where there is none that can be read."""
+    try:
+        record = RunRecord.load(path / "run.json")
+    except RunFolderError:
+        return None
+    return RunFolder(path, recipe, record) if record.recipe_hash == recipe.hash else None
+
+
 def read(path: Path) -> tuple[Recipe, RunRecord]:
     """The resolved recipe and the record of a run folder.
 
@@ -168,7 +199,7 @@ def _new_record(recipe: Recipe, dataset: Dataset) -> RunRecord:
         input_shape=list(dataset.input_shape),
         versions=_versions(),
         # With other sums of floats, training ends elsewhere.
-        platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {workers.threads()} threads",
+        platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {processor.threads()} threads",
     )
 
 

@@ -1,4 +1,4 @@
-"""What goes onto the device, of a model that is there already: a run of ours, or anybody's `.tflite`."""
+"""What goes onto the device, of an existing model: a run of ours, or anybody's `.tflite`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ from tinyrobust.deploy.cgen.generate import Generated
 from tinyrobust.deploy.cgen.generate import generate as write
 from tinyrobust.deploy.lut import Compressed, compress
 from tinyrobust.files import write_atomic
+from tinyrobust.pipeline.c_array import known
 from tinyrobust.pipeline.emulate import inputs_for
-from tinyrobust.pipeline.folder import read
 from tinyrobust.pipeline.models import locate
 from tinyrobust.progress import Progress, silent
 
@@ -18,18 +18,16 @@ def generate(model: str | Path, folder: Path | None = None) -> Generated:
     """Writes self-contained C99 whose outputs equal TensorFlow Lite Micro's.
 
     Args:
-        model: The folder of a run, its `model.tflite`, or any int8 `.tflite`.
+        model: The folder of a run or of a model of the zoo, the `model.tflite` in it, or any int8 `.tflite`.
         folder: Where the files go; the folder `c` of the run, or `<name>-c` here, when absent.
 
     Raises:
         ModelFileError: There is no such model, or it uses what the generator does not support.
         RunFolderError: The run's records cannot be read, or the folder cannot be written.
     """
-    recipe, tflite = locate(model)
-    if recipe is None:
-        return write(artefact.read(tflite), tflite.stem, folder or Path(f"{tflite.stem}-c"))
-    classes = read(tflite.parent)[1].classes
-    return write(artefact.read(tflite), recipe.name, folder or tflite.parent / "c", classes=classes)
+    about = known(model)
+    folder = folder or (about.tflite.parent / "c" if about.of_run else Path(f"{about.name}-c"))
+    return write(artefact.read(about.tflite), about.name, folder, classes=about.classes)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

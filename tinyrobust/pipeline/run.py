@@ -1,19 +1,24 @@
-"""Runs a recipe: its stages in order, skipping what is complete, in a folder that can be killed and resumed at any time."""
+"""Runs a recipe: its stages in order, skipping what is complete, in a folder that can be killed and resumed at any time.
+
+A stage that another run beside it has computed from the same is taken over from there.
+"""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 from tinyrobust import recipe as recipes
 from tinyrobust.data.sources import load
 from tinyrobust.deploy.deploy_records import ParityRecord
+from tinyrobust.execution.executor import Announce, unheard
 from tinyrobust.footprint.boards import boards
 from tinyrobust.footprint.footprint_record import FootprintRecord
+from tinyrobust.pipeline import plan, share
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
 from tinyrobust.pipeline.run_record import RunRecord
-from tinyrobust.pipeline.stages import STAGES, Context, write_report
+from tinyrobust.pipeline.stages import Context, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
@@ -40,7 +45,7 @@ class Run:
         return RunRecord.load(self.path / "run.json")
 
     @property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[dict[str, float]]:
         """The training curves: a row an epoch."""
         return [json.loads(line) for line in (self.path / "history.jsonl").read_text(encoding="utf-8").splitlines()]
 
@@ -69,51 +74,74 @@ def run(
     data_dir: str | Path | None = None,
     jobs: int = 1,
     progress: Progress = silent,
+    announce: Announce = unheard,
 ) -> Run:
     """Executes a recipe, stage by stage: teacher or float network where it asks for one, train, export, attack, and so on.
 
-    A stage whose record is in the run's folder is skipped; one that was interrupted goes on (training, from the last epoch) or
-    is done again, with the same figures as an undisturbed run.
+    A stage is skipped where its record is in the run's folder and what it reads has not changed since; where another run in
+    `runs_dir` has it, computed from the same, it is copied from there. One that was interrupted goes on (training, from the
+    last epoch) or is done again, with the same figures as an undisturbed run.
 
     Args:
         recipe: A name from the zoo, a path, or a resolved recipe.
-        overrides: Settings such as "train.epochs=3"; they give the run another hash, and so another folder.
+        overrides: Settings such as "train.epochs=3"; they give the run another hash, and so another folder. Stages that do not
+            read what is set are taken over.
         until: The last stage to do.
         runs_dir: Where run folders are made.
         data_dir: Where data sets are stored; see `tinyrobust doctor`.
         jobs: Processes that attack at the same time; the figures do not depend on it.
         progress: Called with a label, what is done and how much there is.
+        announce: Called with the name of every stage that is complete, the moment it is.
 
     Raises:
         TinyRobustError: Something is not as expected; the message says what to do.
     """
     resolved = recipe if isinstance(recipe, Recipe) else recipes.load(recipe, overrides)
     dataset = load(resolved.data, resolved.seed, None if data_dir is None else Path(data_dir), progress)
-    names = [stage.name for stage in STAGES]
-    wanted = [stage for stage in STAGES[: names.index(until) + 1] if stage.needed(resolved)]
+    wanted = plan.until(until, resolved)
     path = Path(runs_dir) / resolved.run_name
     with locked(path):
         folder = begun(path, resolved, dataset)
         context = Context(folder, dataset, progress, jobs)
-        if not folder.is_complete(wanted[-1].name):
+        if not all(folder.is_complete(stage.name) for stage in wanted):
             _check(context)
         for stage in wanted:
-            if folder.is_complete(stage.name):
-                progress(f"{stage.name}: complete", 1, 1)
-                continue
-            # Every stage draws from the same seed, whether the ones before it ran in this process or in an earlier one.
-            seed_everything(resolved.seed)
-            with folder.stage(stage.name, stage.left(resolved)):
-                stage.run(context)
+            _complete(stage, context)
+            announce(stage.name)
     return Run(path)
 
 
-def train(recipe: str | Path | Recipe, **settings: Any) -> Run:
+def _complete(stage: plan.Stage, context: Context) -> None:
+    """Sees to it that a stage is complete, those before it being so."""
+    folder = context.folder
+    if folder.is_complete(stage.name):
+        context.progress(f"{stage.name}: complete", 1, 1)
+    elif giver := share.take(folder, stage):
+        context.progress(f"{stage.name}: taken from {giver}", 1, 1)
+    else:
+        # Every stage draws from the same seed, whether the ones before it ran in this process or in an earlier one.
+        seed_everything(context.recipe.seed)
+        with folder.stage(stage):
+            stage.run(context)
+
+
+class Settings(TypedDict, total=False):
+    """Arguments of `run`, as of there."""
+
+    overrides: Iterable[str]
+    runs_dir: str | Path
+    data_dir: str | Path | None
+    jobs: int
+    progress: Progress
+    announce: Announce
+
+
+def train(recipe: str | Path | Recipe, **settings: Unpack[Settings]) -> Run:
     """`run` until the network is trained. Settings as in `run`."""
     return run(recipe, **settings, until="train")
 
 
-def export(recipe: str | Path | Recipe, **settings: Any) -> Run:
+def export(recipe: str | Path | Recipe, **settings: Unpack[Settings]) -> Run:
     """`run` until the artefacts are written: `.tflite`, C array, parity. Settings as in `run`."""
     return run(recipe, **settings, until="export")
 
@@ -137,6 +165,6 @@ def report(folder: str | Path) -> Path:
     recipe, record = read(path)
     with locked(path):
         run_folder = RunFolder(path, recipe, record)
-        with run_folder.stage("report", STAGES[-1].files):
+        with run_folder.stage(plan.named("report")):
             write_report(run_folder)
     return path / "report.html"

@@ -1,41 +1,38 @@
-"""The stages of a run, in order. Each reads what earlier ones left in the folder, leaves its own files, and names them.
+"""What the stages of a run do. Which there are, and what each reads and leaves, stands in `plan`.
 
 A stage imports what needs TensorFlow when it runs: training works without, on an accelerator under JAX.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.speech.frontend_record import SpeechParts
+from tinyrobust.data.speech.frontend_record import FrontendRecord, SpeechParts
 from tinyrobust.errors import MissingToolError
 from tinyrobust.files import write_atomic
-from tinyrobust.footprint.measure import arena_head, footprint
+from tinyrobust.footprint import measure
+from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.catalog import build
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import RunFolder
 from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
-from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
-from tinyrobust.recipe.adversarial import AdversarialSound
 from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
-from tinyrobust.robustness import protocol
-from tinyrobust.training.adversarial import FastAdversarial
+from tinyrobust.training import fit
 from tinyrobust.training.after import quantize_after
-from tinyrobust.training.fit import FitFiles, fit
-from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
+from tinyrobust.training.fit import FitFiles
 
 if TYPE_CHECKING:
-    from tinyrobust.pipeline.material import Material
+    from tinyrobust.robustness.job import EvaluationData
 
 
 @dataclass(frozen=True)
@@ -66,34 +63,21 @@ class Context:
         return keras.models.load_model(FitFiles.in_folder(self.path, stage).model, compile=False)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage: its name, the function that does it, the files that it leaves, and whether a recipe needs it."""
-
-    name: str
-    run: Callable[[Context], None]
-    files: tuple[str, ...]
-    needed: Callable[[Recipe], bool] = lambda recipe: True  # noqa: ARG005 - most stages are always needed
-    speech_files: tuple[str, ...] = ()
-
-    def left(self, recipe: Recipe) -> tuple[str, ...]:
-        """The files that it leaves for this recipe."""
-        return self.files + (self.speech_files if recipe.data.speech else ())
-
-
-def _teacher(context: Context) -> None:
+def teacher(context: Context) -> None:
+    """The float network, or networks, that the student learns from."""
     teach(context.network, context.dataset, context.recipe, context.path, context.progress)
 
 
-def _float(context: Context) -> None:
+def float_network(context: Context) -> None:
     """The float network whose weights are quantized afterwards."""
     recipe = context.recipe.model_copy(update={"precision": FLOAT})
     files = FitFiles.in_folder(context.path, "float")
-    objective, front = _objective(context)
-    fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)
+    teacher = partial(context.trained, "teacher")
+    fit.train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 
 
-def _train(context: Context) -> None:
+def train(context: Context) -> None:
+    """The recipe's network, in the recipe's precision."""
     recipe = context.recipe
     files = FitFiles.in_folder(context.path, "train")
     if recipe.train.quantization == "after":
@@ -101,35 +85,8 @@ def _train(context: Context) -> None:
         quantize_after(context.trained("float"), context.network(recipe), context.dataset, recipe, files.model)
         write_atomic(files.history, before.history.read_text(encoding="utf-8"))
         return
-    objective, front = _objective(context)
-    fit(context.network(recipe), [objective], context.dataset, recipe, files, front=front, progress=context.progress)
-
-
-def _objective(context: Context) -> tuple[Objective, Any]:
-    """What the recipe's training minimises, and the front end where it learns from sound."""
-    settings = context.recipe.train
-    if settings.distillation:
-        return Distillation(context.trained("teacher"), settings.distillation.temperature), None
-    if isinstance(settings.adversarial, AdversarialSound):
-        return _against_noise(context, settings.adversarial)
-    if settings.adversarial:
-        attack = settings.adversarial
-        return FastAdversarial(attack.epsilon, attack.step, settings.label_smoothing, context.recipe.seed), None
-    return CrossEntropy(settings.label_smoothing), None
-
-
-def _against_noise(context: Context, attack: AdversarialSound) -> tuple[Objective, Any]:
-    """The objective that makes noise against front end and network, and the front end."""
-    from tinyrobust.data.speech.frontend import Grid, front_end
-    from tinyrobust.training.sound import SoundAdversarial
-
-    speech = context.dataset.speech
-    assert speech is not None
-    front = front_end(speech.record.settings).layer(Grid.of(speech.record), rounded=True)
-    assert front is not None  # recipes with a front end that has no layer are refused
-    settings = context.recipe.train
-    smoothing, seed = settings.label_smoothing, context.recipe.seed
-    return SoundAdversarial(front, attack.snr_db, attack.steps, attack.step, smoothing, seed), front
+    teacher = partial(context.trained, "teacher")
+    fit.train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 
 
 def _need_tensorflow() -> None:
@@ -140,13 +97,14 @@ def _need_tensorflow() -> None:
         )
 
 
-def _export(context: Context) -> None:
+def export(context: Context) -> None:
+    """What is flashed: the artefact, proven to agree with the network, and its C array; of speech, the front end too."""
     _need_tensorflow()
-    from tinyrobust.deploy.export import export
+    from tinyrobust.deploy.export import export as write_artefacts
 
     settings = context.recipe.export
     images, labels = _parity_images(context.dataset, settings.parity_samples)
-    export(
+    write_artefacts(
         context.trained("train"),
         name=context.recipe.name,
         calibration=context.dataset.train.x[: settings.calibration_samples],
@@ -156,7 +114,7 @@ def _export(context: Context) -> None:
         classes=context.dataset.classes,
         settings=settings,
         folder=context.path,
-        arena_head=arena_head,
+        arena_head=measure.arena_head,
         progress=context.progress,
     )
     if context.dataset.speech:
@@ -179,65 +137,66 @@ def _parity_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDA
     return x[:count], y[:count]
 
 
-def _attack(context: Context) -> None:
+def attack(context: Context) -> None:
+    """How robust network and artefact are against changes of their inputs."""
     _need_tensorflow()
-    from tinyrobust.pipeline.material import material_of
+    from tinyrobust.pipeline.evaluation_data import features_of
 
-    _attacked(context, material_of(context.dataset), context.recipe.robustness.protocol)
+    _attacked(context, features_of(context.dataset), None)
 
 
-def _attack_waveform(context: Context) -> None:
+def attack_waveform(context: Context) -> None:
+    """How robust they are against changes of the sound before the front end."""
     _need_tensorflow()
-    from tinyrobust.pipeline.material import sound_of
+    from tinyrobust.pipeline.evaluation_data import sound_of
 
-    settings = context.recipe.robustness.waveform
-    assert settings is not None
-    _attacked(context, sound_of(context.dataset), settings.protocol)
+    _attacked(context, *sound_of(context.dataset))
 
 
-def _attacked(context: Context, material: "Material", name: str) -> None:
+def _attacked(context: Context, data: "EvaluationData", front_end: FrontendRecord | None) -> None:
+    from tinyrobust.robustness.attack_plan import AttackPlan
     from tinyrobust.robustness.evaluation import evaluate
+    from tinyrobust.robustness.job import EvaluationJob, Execution, Subject, members_of
 
+    recipe, settings = context.recipe, context.recipe.robustness
     evaluate(
-        keras_model=freeze(context.trained("train")),
-        tflite=context.path / "model.tflite",
-        dataset_name=context.dataset.name,
-        fingerprint=context.dataset.fingerprint,
-        x_test=material.samples,
-        y_test=material.labels,
-        settings=context.recipe.robustness,
-        protocol=protocol.load(name),
-        seed=context.recipe.seed,
-        output=context.path,
-        temperature=context.recipe.temperature,
-        frontend=material.frontend,
-        lesson=material.lesson,
-        fresh=True,  # the pieces in a run's folder are of this run: where its network was trained anew, they are stale
-        jobs=context.jobs,
-        progress=context.progress,
+        EvaluationJob(
+            Subject(
+                members_of(context.path / "model.tflite", freeze(context.trained("train"))),
+                front_end=front_end,
+                temperature=recipe.temperature,
+            ),
+            data,
+            AttackPlan.of(settings, recipe.seed, "waveform" if front_end else "features"),
+            # The pieces in a run's folder are of this run: where its network was trained anew, they are stale.
+            Execution(context.path, fresh=True, jobs=context.jobs, progress=context.progress),
+        )
     )
 
 
-def _listen(context: Context) -> None:
+def listen(context: Context) -> None:
+    """How often the artefact hears what was not said, and misses what was."""
+    from tinyrobust.listening import measure as listening
     from tinyrobust.listening.detection_record import DETECTION
-    from tinyrobust.listening.measure import measure
     from tinyrobust.listening.spotter import Spotter
 
     speech, settings = context.dataset.speech, context.recipe.listening
     assert speech is not None
     assert settings is not None
     spotter = Spotter(context.path / "model.tflite")
-    found = measure(spotter, speech.recordings, context.dataset.name, settings, context.progress)
-    found.save(context.path / DETECTION)
+    record = listening.measure(spotter, speech.recordings, context.dataset.name, settings, context.progress)
+    record.save(context.path / DETECTION)
 
 
-def _footprint(context: Context) -> None:
+def footprint(context: Context) -> None:
+    """What the artefact costs on a microcontroller."""
     boards = context.recipe.footprint.boards
-    record = footprint(context.path / "model.tflite", boards, device=True, progress=context.progress)
+    record = measure.footprint(context.path / "model.tflite", boards, device=True, progress=context.progress)
     record.save(context.path / "footprint.json")
 
 
-def _report(context: Context) -> None:
+def report(context: Context) -> None:
+    """Report and model card."""
     write_report(context.folder)
 
 
@@ -246,36 +205,3 @@ def write_report(folder: RunFolder) -> None:
     facts = run_facts(folder.recipe, folder.record)
     render(folder.path, facts)
     write_card(folder.path, facts)
-
-
-STAGES = (
-    Stage(
-        "teacher",
-        _teacher,
-        ("teacher_model.keras", "teacher_history.jsonl"),
-        needed=lambda recipe: recipe.train.distillation is not None,
-    ),
-    Stage(
-        "float",
-        _float,
-        ("float_model.keras", "float_history.jsonl"),
-        needed=lambda recipe: recipe.train.quantization == "after",
-    ),
-    Stage("train", _train, ("model.keras", "history.jsonl")),
-    Stage(
-        "export",
-        _export,
-        ("model.tflite", "parity.json", "model_data.cc", "model_data.h"),
-        speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
-    ),
-    Stage("footprint", _footprint, ("footprint.json",)),
-    Stage("attack", _attack, ("robustness.json", "per_sample.npz")),
-    Stage(
-        "attack-waveform",
-        _attack_waveform,
-        ("robustness-waveform.json", "per_sample-waveform.npz"),
-        needed=lambda recipe: recipe.robustness.waveform is not None,
-    ),
-    Stage("listen", _listen, ("detection.json",), needed=lambda recipe: recipe.listening is not None),
-    Stage("report", _report, ("report.html", "README.md")),
-)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -11,10 +10,12 @@ from tinyrobust.data.arrays import Dataset
 from tinyrobust.files import atomic_path, write_atomic
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.objectives import CrossEntropy, Teaching
 from tinyrobust.recipe.precision import FLOAT
-from tinyrobust.recipe.train import Distillation
 from tinyrobust.training.fit import FitFiles, fit, seed_everything
-from tinyrobust.training.objectives import CrossEntropy
+from tinyrobust.training.objectives import Supplies, build_objectives
+
+_Row = dict[str, float]
 
 
 def teach(network: Callable[[Recipe], keras.Model], dataset: Dataset, recipe: Recipe, folder: Path, progress: Progress) -> None:
@@ -31,17 +32,17 @@ def teach(network: Callable[[Recipe], keras.Model], dataset: Dataset, recipe: Re
         folder: The run's.
         progress: Called with a label, steps done and all steps.
     """
-    settings = recipe.train.distillation
-    assert settings is not None
+    teaching = recipe.train.teaching
+    assert teaching is not None
     stage = FitFiles.in_folder(folder, "teacher")
-    if settings.teachers == 1:
-        _trained(network, dataset, _teachers_recipe(recipe, settings, 0), stage, progress)
+    if teaching.teachers == 1:
+        _trained(network, dataset, _teachers_recipe(recipe, teaching, 0), stage, progress)
         return
-    each = [_files(stage.checkpoints, f"teacher{number + 1}") for number in range(settings.teachers)]
+    each = [_files(stage.checkpoints, f"teacher{number + 1}") for number in range(teaching.teachers)]
     for number, files in enumerate(each):
         if not files.model.is_file():
             seed_everything(recipe.seed + number)
-            _trained(network, dataset, _teachers_recipe(recipe, settings, number), files, progress)
+            _trained(network, dataset, _teachers_recipe(recipe, teaching, number), files, progress)
     write_atomic(stage.history, "".join(json.dumps(row) + "\n" for row in _mean_history([files.history for files in each])))
     models = [keras.models.load_model(files.model, compile=False) for files in each]
     with atomic_path(stage.model) as path:
@@ -60,8 +61,8 @@ def _files(folder: Path, stage: str) -> FitFiles:
     return FitFiles(stage, folder / f"{stage}_model.keras", folder / f"{stage}_history.jsonl", folder)
 
 
-def _teachers_recipe(recipe: Recipe, settings: Distillation, number: int) -> Recipe:
-    width = settings.teacher_width or recipe.network.width
+def _teachers_recipe(recipe: Recipe, teaching: Teaching, number: int) -> Recipe:
+    width = teaching.width or recipe.network.width
     return recipe.model_copy(
         update={
             "precision": FLOAT,
@@ -74,20 +75,20 @@ def _teachers_recipe(recipe: Recipe, settings: Distillation, number: int) -> Rec
 def _trained(
     network: Callable[[Recipe], keras.Model], dataset: Dataset, recipe: Recipe, files: FitFiles, progress: Progress
 ) -> None:
-    settings = recipe.train.distillation
-    assert settings is not None
-    temperature = settings.teacher_temperature or settings.temperature
-    objective = CrossEntropy(recipe.train.label_smoothing, temperature)
-    fit(network(recipe), [objective], dataset, recipe, files, epochs=settings.teacher_epochs, progress=progress)
+    teaching = recipe.train.teaching
+    assert teaching is not None
+    table = CrossEntropy(kind="cross-entropy", temperature=teaching.temperature)
+    objectives = build_objectives([table], Supplies(recipe.seed, recipe.train.label_smoothing))
+    fit(network(recipe), objectives, dataset, recipe, files, epochs=teaching.epochs, progress=progress)
 
 
-def _mean_history(paths: list[Path]) -> list[dict[str, Any]]:
+def _mean_history(paths: list[Path]) -> list[_Row]:
     """A row an epoch: the mean over the teachers; of the seconds, the sum."""
     histories = [[json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] for path in paths]
     return [_together(list(rows)) for rows in zip(*histories, strict=True)]
 
 
-def _together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _together(rows: list[_Row]) -> _Row:
     numbers = {key: [row[key] for row in rows] for key in rows[0] if key not in ("epoch", "quantized_fraction")}
     means = {key: sum(values) / len(rows) for key, values in numbers.items()}
     return rows[0] | means | {"seconds": round(sum(numbers["seconds"]), 3)}

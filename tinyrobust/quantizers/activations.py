@@ -1,69 +1,144 @@
-"""Activations on the deployed grids: a rectifier whose outputs are rounded to 256 levels, and any grid of a file."""
+"""Activations on the deployed grids: rectifiers whose outputs are rounded to the levels of a grid, and any grid of a file."""
 
-from typing import Any, Literal
+import abc
 
 import keras
 from keras import ops
 
-from tinyrobust.quantizers.weights import Tensor, straight_through
+from tinyrobust.quantizers.base import Tensor, straight_through
 
-LEVELS = 255
+Shape = tuple[int | None, ...]
 
 # A learned bound stays above this: a range of zero has no scale.
 _SMALLEST_BOUND = 1e-3
 
 
-@keras.saving.register_keras_serializable("tinyrobust")
-class QuantizedReLU(keras.layers.Layer):
-    """`clip(x, 0, a)`, rounded to the grid of scale a / 255 and zero point -128.
+class ActivationQuantizer(keras.layers.Layer, abc.ABC):
+    """`clip(x, 0, a)`, rounded to the grid of scale a / (2^bits - 1) and, in the file, zero point -128.
 
-    The range is ReLU6's (a = 6, Howard et al. 2017) or learned (PACT, Choi et al. 2018, arXiv 1805.06085, eq. 1: the gradient
-    to `a` is 1 where x >= a, else 0, with an L2 penalty that keeps it small). Rounding passes gradients straight through.
+    Rounding passes gradients straight through. The base: a subclass writes `upper`, `bound`, `clip` and `plain`, and registers
+    itself with Keras.
 
     Args:
-        bound: "relu6" or "pact".
+        bits: Of one activation, from 1 to 8.
         rounding: False leaves the values between the levels: float networks, and comparisons with the twin.
+
+    Attributes:
+        steps: The largest level, in steps of the grid: 255 at 8 bits.
     """
 
-    def __init__(self, bound: Literal["relu6", "pact"] = "relu6", rounding: bool = True, **kwargs: Any) -> None:
+    def __init__(self, bits: int = 8, rounding: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        if bound not in ("relu6", "pact"):
-            raise ValueError(f"Expected bound 'relu6' or 'pact'. Received: bound={bound!r}")
-        self.bound = bound
+        if not 1 <= bits <= 8:
+            raise ValueError(f"Expected bits from 1 to 8. Received: bits={bits}")
+        self.bits = bits
+        self.steps = 2**bits - 1
         self.rounding = rounding
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Creates the learned bound of PACT."""
-        del input_shape
-        if self.bound == "pact":
-            self.alpha = self.add_weight(
-                shape=(),
-                initializer=keras.initializers.Constant(6.0),
-                regularizer=keras.regularizers.L2(1e-4),
-                name="alpha",
-            )
-
     @property
+    @abc.abstractmethod
     def upper(self) -> float:
         """The bound `a` as a number: the largest value this layer puts out."""
-        return max(float(ops.convert_to_numpy(self.alpha)), _SMALLEST_BOUND) if self.bound == "pact" else 6.0
+
+    @abc.abstractmethod
+    def bound(self) -> Tensor | float:
+        """The bound `a` as the layer computes with it."""
+
+    @abc.abstractmethod
+    def clip(self, inputs: Tensor) -> Tensor:
+        """`clip(x, 0, a)`, with its gradients."""
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether a file must have this layer's grid for its outputs: they are rounded to it."""
+        return self.rounding
+
+    def plain(self, bounded: bool = True) -> keras.Layer:
+        """The layer in plain Keras, without rounding, of the same name: what the twin has in its place.
+
+        Args:
+            bounded: False leaves out a bound that the largest level of the file's grid enforces.
+        """
+        del bounded
+        return keras.layers.ReLU(self.upper, name=self.name)
+
+    def unrounded(self) -> keras.Layer:
+        """A new layer of the same settings that leaves the values between the levels; weights are copied by the caller."""
+        return type(self).from_config({**self.get_config(), "rounding": False})
 
     def call(self, inputs: Tensor) -> Tensor:
         """Shape in, shape out."""
-        upper = ops.maximum(self.alpha, _SMALLEST_BOUND) if self.bound == "pact" else 6.0
-        clipped = ops.minimum(ops.relu(inputs), upper) if self.bound == "pact" else ops.relu6(inputs)
+        clipped = self.clip(inputs)
         if not self.rounding:
             return clipped
-        scale = ops.stop_gradient(ops.convert_to_tensor(upper, dtype=clipped.dtype)) / LEVELS
+        scale = ops.stop_gradient(ops.convert_to_tensor(self.bound(), dtype=clipped.dtype)) / self.steps
         return straight_through(clipped, scale * ops.round(clipped / scale))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape in, shape out."""
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         """The constructor's arguments."""
-        return {**super().get_config(), "bound": self.bound, "rounding": self.rounding}
+        return {**super().get_config(), "bits": self.bits, "rounding": self.rounding}
+
+
+@keras.saving.register_keras_serializable("tinyrobust")
+class QuantizedReLU6(ActivationQuantizer):
+    """The range of ReLU6: a = 6 (Howard et al. 2017, arXiv 1704.04861)."""
+
+    @property
+    def upper(self) -> float:
+        """6."""
+        return 6.0
+
+    def bound(self) -> Tensor | float:
+        """6."""
+        return 6.0
+
+    def clip(self, inputs: Tensor) -> Tensor:
+        """`min(max(x, 0), 6)`."""
+        return ops.relu6(inputs)
+
+
+@keras.saving.register_keras_serializable("tinyrobust")
+class Pact(ActivationQuantizer):
+    """A learned range (PACT, Choi et al. 2018, arXiv 1805.06085, eq. 1).
+
+    The gradient to `a` is 1 where x >= a, else 0, with an L2 penalty that keeps it small.
+    """
+
+    def build(self, input_shape: Shape) -> None:
+        """Creates the learned bound."""
+        del input_shape
+        self.alpha = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(6.0),
+            regularizer=keras.regularizers.L2(1e-4),
+            name="alpha",
+        )
+
+    @property
+    def upper(self) -> float:
+        """The learned bound, at least a thousandth."""
+        return max(float(ops.convert_to_numpy(self.alpha)), _SMALLEST_BOUND)
+
+    def bound(self) -> Tensor | float:
+        """The learned bound, at least a thousandth."""
+        return ops.maximum(self.alpha, _SMALLEST_BOUND)
+
+    def clip(self, inputs: Tensor) -> Tensor:
+        """`min(max(x, 0), a)`."""
+        return ops.minimum(ops.relu(inputs), self.bound())
+
+    @property
+    def on_grid(self) -> bool:
+        """Always: in the file the learned bound is the grid's largest value, whether the layer rounds or not."""
+        return True
+
+    def plain(self, bounded: bool = True) -> keras.Layer:
+        """A rectifier; the converter has no operator for another bound than 6."""
+        return keras.layers.ReLU(self.upper if bounded else None, name=self.name)
 
 
 @keras.saving.register_keras_serializable("tinyrobust")
@@ -78,7 +153,7 @@ class OnGrid(keras.layers.Layer):
         high: The highest level, a multiple of `scale`.
     """
 
-    def __init__(self, scale: float, low: float, high: float, **kwargs: Any) -> None:
+    def __init__(self, scale: float, low: float, high: float, **kwargs: object) -> None:
         super().__init__(**kwargs)
         if not (scale > 0 and low < high):
             raise ValueError(f"Expected scale > 0 and low < high. Received: scale={scale}, low={low}, high={high}")
@@ -89,10 +164,10 @@ class OnGrid(keras.layers.Layer):
         clipped = ops.clip(inputs, self.low, self.high)
         return straight_through(clipped, self.scale * ops.round(clipped / self.scale))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape in, shape out."""
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         """The constructor's arguments."""
         return {**super().get_config(), "scale": self.scale, "low": self.low, "high": self.high}

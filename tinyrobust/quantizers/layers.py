@@ -1,33 +1,40 @@
-"""QKeras layers that own what a stochastic quantizer needs: its random state and the fraction of channels quantized.
+"""QKeras layers that own what their quantizer declares: they create, train, save and load it, and say whether they train.
 
 QKeras' own stochastic quantizers never sample in a Keras 3 graph: the layers do not pass `training` on, and noise drawn outside
-a `SeedGenerator` is frozen when the graph is traced. Here the layer's `build` makes both variables, `call` tells the quantizer
-whether it trains, and both are saved with the layer.
+a `SeedGenerator` is frozen when the graph is traced.
 """
 
-from typing import Any, ClassVar
+from collections.abc import MutableMapping
+from typing import ClassVar, Self
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import qkeras
 
 from tinyrobust.quantizers import norm as norm  # registers the batch norm that stored networks have between these layers
-from tinyrobust.quantizers.activations import QuantizedReLU
-from tinyrobust.quantizers.folding import foldable, folded
-from tinyrobust.quantizers.weights import StochasticTernary, Tensor, WeightQuantizer
+from tinyrobust.quantizers.base import State, Tensor, WeightQuantizer
+
+_Store = MutableMapping[str, keras.Variable]
 
 
 class _OwnsQuantizer:
-    """Mixin before a QKeras layer. `_prefix` begins the names under which QKeras keeps kernel, quantizer and constraint."""
+    """Mixin before a QKeras layer. `_prefix` begins the names under which QKeras keeps kernel, quantizer and constraint.
+
+    Attributes:
+        quantizer_state: What the quantizer declared, by name; empty until the layer is built.
+    """
 
     _prefix: ClassVar[str]
     _kernel_name: ClassVar[str]
-    bias: Any
+    bias: keras.Variable | None
+    name: str
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         # Without a constraint QKeras clips the latent weights to [-1, 1] at every step; the base class changes nothing.
         constraint = f"{self._prefix}_constraint"
         super().__init__(*args, **{**kwargs, constraint: kwargs.get(constraint) or keras.constraints.Constraint()})
+        self.quantizer_state: dict[str, State] = {}
 
     @property
     def weight_quantizer(self) -> WeightQuantizer | None:
@@ -40,27 +47,40 @@ class _OwnsQuantizer:
         """The kernel that the optimizer holds."""
         return getattr(self, self._kernel_name)
 
-    def quantized_weights(self) -> np.ndarray:
+    def quantized_weights(self) -> npt.NDArray[np.float32]:
         """The kernel that the layer computes with at inference."""
         quantizer = self.weight_quantizer
         latent = keras.ops.convert_to_tensor(self.latent_weights)
-        return np.asarray(keras.ops.convert_to_numpy(latent if quantizer is None else quantizer.levels(latent)))
+        return np.asarray(keras.ops.convert_to_numpy(latent if quantizer is None else quantizer.levels(latent, training=False)))
+
+    def unquantized(self, **changes: object) -> Self:
+        """A new layer like this one that computes with its kernel as it is; `changes` are other constructor arguments."""
+        config: dict[str, object] = self.get_config()  # type: ignore[attr-defined]
+        layer: Self = type(self).from_config({**config, f"{self._prefix}_quantizer": None, **changes})  # type: ignore[attr-defined]
+        return layer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Adds the random state and the fraction, where the quantizer is stochastic."""
+        """Creates kernel and bias, then what the quantizer declares.
+
+        Raises:
+            ValueError: The quantizer belongs to another layer, or declares something under a name that the layer itself uses.
+        """
         super().build(input_shape)  # type: ignore[misc]
         quantizer = self.weight_quantizer
-        if isinstance(quantizer, StochasticTernary):
-            self.seed_generator = keras.random.SeedGenerator(quantizer.seed)
-            self.quantized_fraction = self.add_weight(  # type: ignore[attr-defined]
-                shape=(), initializer="ones", trainable=False, name="quantized_fraction"
-            )
-            quantizer.attach(self.seed_generator, self.quantized_fraction)
+        if quantizer is None:
+            return
+        if quantizer.state:
+            raise ValueError(f"Expected a quantizer of its own for layer {self.name!r}. Received: one that another layer has.")
+        # Keras tracks what a layer's attributes hold: the variables already, from here on the seed generators too.
+        self.quantizer_state = dict(quantizer.create(self.add_weight, tuple(self.latent_weights.shape)))  # type: ignore[attr-defined]
+        if taken := {self._kernel_name, "bias"} & set(self.quantizer_state):
+            raise ValueError(f"Expected a quantizer that declares no {self._kernel_name} and no bias. Received: {taken}")
+        quantizer.state = self.quantizer_state
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        """Computes with quantized weights; a stochastic quantizer draws anew when `training`."""
+        """Computes with quantized weights, and tells the quantizer whether in training."""
         quantizer = self.weight_quantizer
-        if not isinstance(quantizer, StochasticTernary):
+        if quantizer is None:
             return super().call(inputs)  # type: ignore[misc]
         quantizer.training = bool(training)
         try:
@@ -68,25 +88,27 @@ class _OwnsQuantizer:
         finally:
             quantizer.training = False
 
-    def _own(self) -> dict[str, Any]:
-        names = (self._kernel_name, "bias", "quantized_fraction")
-        own = {name: getattr(self, name) for name in names if getattr(self, name, None) is not None}
-        return own | ({"seed_state": self.seed_generator.state} if hasattr(self, "seed_generator") else {})
+    def own_variables(self) -> dict[str, keras.Variable]:
+        """Kernel, bias and all that the quantizer declares, by the names under which they are saved."""
+        weights = {name: getattr(self, name, None) for name in (self._kernel_name, "bias")}
+        generators = keras.random.SeedGenerator
+        declared = {n: one.state if isinstance(one, generators) else one for n, one in self.quantizer_state.items()}
+        return {name: variable for name, variable in weights.items() if variable is not None} | declared
 
-    def save_own_variables(self, store: dict[str, Any]) -> None:
+    def save_own_variables(self, store: _Store) -> None:
         """Keras' own version stores kernel and bias only: a resumed run would draw other channels."""
-        for name, variable in self._own().items():
-            store[name] = variable  # noqa: PERF403 - the store has item assignment only
+        for name, variable in self.own_variables().items():
+            store[name] = variable
 
-    def load_own_variables(self, store: dict[str, Any]) -> None:
+    def load_own_variables(self, store: _Store) -> None:
         """The inverse of `save_own_variables`."""
-        for name, variable in self._own().items():
+        for name, variable in self.own_variables().items():
             variable.assign(store[name])
 
 
 @keras.saving.register_keras_serializable("tinyrobust")
 class QuantConv2D(_OwnsQuantizer, qkeras.QConv2D):
-    """`qkeras.QConv2D` with latent weights that are not clipped, and a stochastic quantizer that samples."""
+    """`qkeras.QConv2D` with latent weights that are not clipped, and a quantizer that may have variables."""
 
     _prefix = "kernel"
     _kernel_name = "kernel"
@@ -94,7 +116,7 @@ class QuantConv2D(_OwnsQuantizer, qkeras.QConv2D):
 
 @keras.saving.register_keras_serializable("tinyrobust")
 class QuantDense(_OwnsQuantizer, qkeras.QDense):
-    """`qkeras.QDense` with latent weights that are not clipped, and a stochastic quantizer that samples."""
+    """`qkeras.QDense` with latent weights that are not clipped, and a quantizer that may have variables."""
 
     _prefix = "kernel"
     _kernel_name = "kernel"
@@ -102,80 +124,19 @@ class QuantDense(_OwnsQuantizer, qkeras.QDense):
 
 @keras.saving.register_keras_serializable("tinyrobust")
 class QuantDepthwiseConv2D(_OwnsQuantizer, qkeras.QDepthwiseConv2D):
-    """`qkeras.QDepthwiseConv2D` with latent weights that are not clipped, and a stochastic quantizer that samples."""
+    """`qkeras.QDepthwiseConv2D` with latent weights that are not clipped, and a quantizer that may have variables."""
 
     _prefix = "depthwise"
     _kernel_name = "depthwise_kernel"
 
 
-def weight_layers(model: keras.Model) -> list[Any]:
+def weight_layers(model: keras.Model) -> list[keras.Layer]:
     """The layers of `model` that hold latent weights, in order."""
     return [layer for layer in model.layers if isinstance(layer, _OwnsQuantizer)]
 
 
-def set_fraction(model: keras.Model, fraction: float) -> None:
-    """Sets the fraction of channels that stochastic quantizers quantize in training, in [0, 1]."""
+def set_declared(model: keras.Model, name: str, value: float) -> None:
+    """Sets the variable that quantizers declare as `name`, in every layer whose quantizer does."""
     for layer in weight_layers(model):
-        if hasattr(layer, "quantized_fraction"):
-            layer.quantized_fraction.assign(fraction)
-
-
-def freeze(model: keras.Model) -> keras.Model:
-    """The same network with the quantized weights written in as constants, no weight quantizer left and batch norm folded.
-
-    Its outputs equal those of `model` at inference, to float precision; activations are still rounded, with straight-through
-    gradients. It is what white-box attacks differentiate: nothing is quantized again at every step, and no time goes into a
-    norm that a convolution can compute. A batch norm that cannot be folded stays as it is.
-    """
-    simple = len(model.inputs) == len(model.outputs) == 1
-    # Only a functional model can be rebuilt without some of its layers.
-    folds = foldable(model) if simple else {}
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name) if folds else model
-    return _rebuilt(model, keep_rounding=True, folds=folds)
-
-
-def without_rounding(model: keras.Model) -> keras.Model:
-    """Like `freeze`, with activations left in float: what the twin must equal."""
-    return _rebuilt(model, keep_rounding=False, folds={})
-
-
-def _rebuilt(model: keras.Model, keep_rounding: bool, folds: dict[str, str]) -> keras.Model:
-    norms = set(folds.values())
-
-    def clone(layer: Any) -> Any:
-        config = layer.get_config()
-        if isinstance(layer, _OwnsQuantizer):
-            config[f"{layer._prefix}_quantizer"] = None
-        if layer.name in folds:
-            config["use_bias"] = True
-        if isinstance(layer, QuantizedReLU):
-            config["rounding"] = config["rounding"] and keep_rounding
-        return type(layer).from_config(config)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if layer.name in norms else layer(*args, **kwargs)
-
-    rebuilt = keras.models.clone_model(model, clone_function=clone, **({"call_function": call} if folds else {}))
-    for layer in model.layers:
-        # Inputs have no state, and one that the author did not name is called otherwise in the clone.
-        if isinstance(layer, keras.layers.InputLayer) or layer.name in norms:
-            continue
-        new = rebuilt.get_layer(layer.name)
-        if layer.name in folds:
-            _write(new, *folded(layer, model.get_layer(folds[layer.name])))
-        elif isinstance(layer, _OwnsQuantizer):
-            _write(new, layer.quantized_weights(), layer.bias)
-        else:
-            new.set_weights(layer.get_weights())
-    rebuilt.trainable = False
-    return rebuilt
-
-
-def _write(layer: Any, kernel: Any, bias: Any) -> None:
-    """Sets kernel and bias of a weight layer; ours have further variables."""
-    if not isinstance(layer, _OwnsQuantizer):
-        layer.set_weights([kernel, bias])
-        return
-    layer.latent_weights.assign(kernel)
-    if layer.bias is not None:
-        layer.bias.assign(bias)
+        if name in layer.quantizer_state:
+            layer.quantizer_state[name].assign(value)

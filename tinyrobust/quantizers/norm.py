@@ -1,11 +1,9 @@
 """Batch norm that trains in one kernel."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
-Tensor = Any
+from tinyrobust.quantizers.base import Tensor
 
 
 @keras.saving.register_keras_serializable("tinyrobust")
@@ -16,7 +14,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     training step of `dscnn`. Results are the same but for rounding.
     """
 
-    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         """Shape in, shape out."""
         fused = training and self.trainable and len(inputs.shape) == 4 and keras.backend.backend() == "tensorflow"
         if not fused:

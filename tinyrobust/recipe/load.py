@@ -1,7 +1,7 @@
 """Resolves a recipe: what it extends, what it leaves out, what is overridden.
 
 A recipe may extend another (`extends = "digits-stq"`, a name from `models/` or a path beside it): tables are merged key by key,
-arrays (such as `[[precision.rule]]`) are replaced whole. What `without = ["train.distillation"]` names is left out before.
+arrays (such as `[[train.objective]]`) are replaced whole. What `without = ["train.objective"]` names is left out before.
 `overrides` (`train.epochs=3`) are applied last.
 """
 

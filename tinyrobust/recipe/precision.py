@@ -4,17 +4,20 @@ A format is a table here and a class in `quantizers/`. A rule names one by its k
 (`weights = { kind = "fixed-point", bits = 4 }`); `bits` beside the kind of one that has them is short for the latter.
 """
 
+import pkgutil
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from tinyrobust import formats
 from tinyrobust.choices import members
-from tinyrobust.recipe.table import Table
+from tinyrobust.formats import Format
+from tinyrobust.recipe.table import Share, Table
 
 
 class WeightFormat(Table):
-    """What all weight formats have.
+    """What all weight formats have; all keys but the kind are arguments of the quantizer's constructor.
 
     Attributes:
         quantizer: The class of the quantizer, `module:class`, imported when a layer is built; None: weights stay in float.
@@ -22,12 +25,70 @@ class WeightFormat(Table):
 
     quantizer: ClassVar[str | None]
 
+    @property
+    def storage(self) -> Format:
+        """The format that the weights end in, in the file and on flash."""
+        raise NotImplementedError
+
+    @property
+    def phases(self) -> tuple[tuple[float, float], ...]:
+        """Start (as a share of all steps) and value of every phase of training; none where nothing changes in its course."""
+        return ()
+
+    def arguments(self, seed: int) -> dict[str, object]:
+        """What the constructor of the quantizer gets beside the channel axes; `seed` only where it draws."""
+        del seed
+        return self.model_dump(exclude={"kind"})
+
+    def build(self, channel_axes: tuple[int, ...], seed: int) -> object:
+        """The quantizer of one layer.
+
+        Args:
+            channel_axes: Axes of the kernel that stay apart: scales are per channel.
+            seed: Of this layer, for quantizers that draw.
+
+        Returns:
+            A `quantizers.base.WeightQuantizer`; None where weights stay in float.
+        """
+        if self.quantizer is None:
+            return None
+        made: object = pkgutil.resolve_name(self.quantizer)(channel_axes=channel_axes, **self.arguments(seed))
+        return made
+
 
 class StochasticTernary(WeightFormat):
     """Three levels per channel; in training a growing share of the channels is quantized (Dong et al., BMVC 2017)."""
 
     quantizer: ClassVar[str | None] = "tinyrobust.quantizers.weights:StochasticTernary"
     kind: Literal["stochastic-ternary"]
+    fractions: tuple[Share, ...] = Field(
+        (0.5, 0.75, 0.875, 1.0), description="Share of the channels that is quantized in each phase of training."
+    )
+    starts: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps.")
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if len(self.fractions) != len(self.starts):
+            raise ValueError(f"Expected as many starts as fractions. Received: {self.starts} and {self.fractions}")
+        if not self.starts or self.starts[0] != 0 or list(self.starts) != sorted(set(self.starts)):
+            raise ValueError(f"Expected starts that rise from 0. Received: {self.starts}")
+        if list(self.fractions) != sorted(self.fractions) or self.fractions[-1] != 1:
+            raise ValueError(f"Expected fractions that rise to 1. Received: {self.fractions}")
+        return self
+
+    @property
+    def storage(self) -> Format:
+        """Ternary: at inference every channel is quantized."""
+        return formats.TERNARY
+
+    @property
+    def phases(self) -> tuple[tuple[float, float], ...]:
+        """Starts and fractions."""
+        return tuple(zip(self.starts, self.fractions, strict=True))
+
+    def arguments(self, seed: int) -> dict[str, object]:
+        """The phases and the seed of the draws."""
+        return {**super().arguments(seed), "seed": seed}
 
 
 class Ternary(WeightFormat):
@@ -36,12 +97,22 @@ class Ternary(WeightFormat):
     quantizer: ClassVar[str | None] = "tinyrobust.quantizers.weights:Ternary"
     kind: Literal["ternary"]
 
+    @property
+    def storage(self) -> Format:
+        """Ternary."""
+        return formats.TERNARY
+
 
 class Binary(WeightFormat):
     """Two levels per channel (Rastegari et al. 2016)."""
 
     quantizer: ClassVar[str | None] = "tinyrobust.quantizers.weights:Binary"
     kind: Literal["binary"]
+
+    @property
+    def storage(self) -> Format:
+        """Binary."""
+        return formats.BINARY
 
 
 class FixedPoint(WeightFormat):
@@ -51,6 +122,11 @@ class FixedPoint(WeightFormat):
     kind: Literal["fixed-point"]
     bits: int = Field(8, ge=2, le=8)
 
+    @property
+    def storage(self) -> Format:
+        """By the bits."""
+        return formats.fixed_point(self.bits)
+
 
 class Float(WeightFormat):
     """Not quantized in training."""
@@ -58,29 +134,62 @@ class Float(WeightFormat):
     quantizer: ClassVar[str | None] = None
     kind: Literal["float"]
 
+    @property
+    def storage(self) -> Format:
+        """int8: a file's weights have 8 bits however the network was trained."""
+        return formats.INT8
+
 
 Weights = Annotated[StochasticTernary | Ternary | Binary | FixedPoint | Float, Field(discriminator="kind")]
 
 
-class Relu6(Table):
+class ActivationFormat(Table):
+    """What all activation formats have; all keys but the kind are arguments of the layer's constructor.
+
+    Attributes:
+        layer: The class of the layer, `module:class`, imported when a layer is built.
+        settings: Further arguments.
+    """
+
+    layer: ClassVar[str]
+    settings: ClassVar[dict[str, bool]] = {}
+
+    def build(self, name: str) -> object:
+        """The activation layer, a `quantizers.activations.ActivationQuantizer` of that name."""
+        made: object = pkgutil.resolve_name(self.layer)(name=name, **self.settings, **self.model_dump(exclude={"kind"}))
+        return made
+
+
+class Relu6(ActivationFormat):
     """8-bit activations in [0, 6]."""
 
+    layer: ClassVar[str] = "tinyrobust.quantizers.activations:QuantizedReLU6"
     kind: Literal["relu6"]
 
 
-class Pact(Table):
+class Pact(ActivationFormat):
     """8-bit activations whose upper bound is learned (Choi et al. 2018)."""
 
+    layer: ClassVar[str] = "tinyrobust.quantizers.activations:Pact"
     kind: Literal["pact"]
 
 
-class FloatRelu6(Table):
+class FloatRelu6(ActivationFormat):
     """ReLU6 left in float."""
 
+    layer: ClassVar[str] = "tinyrobust.quantizers.activations:QuantizedReLU6"
+    settings: ClassVar[dict[str, bool]] = {"rounding": False}
     kind: Literal["float"]
 
 
 Activations = Annotated[Relu6 | Pact | FloatRelu6, Field(discriminator="kind")]
+
+
+def _with_tuples(table: JsonValue) -> object:
+    """Lists as tuples: pydantic's strict mode takes the former for the latter from JSON only, not from a validator."""
+    if not isinstance(table, dict):
+        return table
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 class PrecisionRule(Table):
@@ -92,7 +201,7 @@ class PrecisionRule(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, values: JsonValue) -> JsonValue:
+    def _short_forms(cls, values: JsonValue) -> object:
         """Kinds written as text become tables."""
         if not isinstance(values, dict):
             return values
@@ -108,7 +217,7 @@ class PrecisionRule(Table):
             values["weights"] = table
         if isinstance(kind := values.get("activations"), str):
             values["activations"] = {"kind": kind}
-        return values
+        return {key: _with_tuples(value) for key, value in values.items()}
 
     @field_validator("layers")
     @classmethod
@@ -129,6 +238,11 @@ class Precision(Table):
     def formats(self) -> tuple[str, ...]:
         """The kinds of weight formats that the rules name, each once."""
         return tuple(dict.fromkeys(rule.weights.kind for rule in self.rules))
+
+    @property
+    def phases(self) -> tuple[tuple[float, float], ...]:
+        """Start (as a share of all steps) and value of every phase of training, of the first rule whose weights have phases."""
+        return next((rule.weights.phases for rule in self.rules if rule.weights.phases), ())
 
 
 FLOAT = Precision(rule=(PrecisionRule(layers=".*", weights=Float(kind="float"), activations=FloatRelu6(kind="float")),))

@@ -7,7 +7,6 @@ from typing import Self
 import tomli_w
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.adversarial import AdversarialSound
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.export import Export, Footprint
 from tinyrobust.recipe.frontend import with_gradients
@@ -39,10 +38,10 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _sound_is_of_speech(self) -> Self:
-        adversarial = self.train.adversarial if isinstance(self.train.adversarial, AdversarialSound) else None
-        if (self.robustness.waveform or adversarial) and not self.data.speech:
+        learns_sound = "front-end" in self.train.needs
+        if (self.robustness.waveform or learns_sound) and not self.data.speech:
             raise ValueError("Expected [data.speech] where sound is attacked or learned from. Received: none")
-        if adversarial and self.data.speech and not self.data.speech.frontend.differentiable:
+        if learns_sound and self.data.speech and not self.data.speech.frontend.differentiable:
             raise ValueError(
                 f"Expected the front end {with_gradients()} for training on attacked sound. "
                 f"Received: {self.data.speech.frontend.kind}: it has no gradients"

@@ -4,41 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.adversarial import Adversary
-from tinyrobust.recipe.table import Count, Share, Table, Width
-
-
-class Stochastic(Table):
-    """The schedule of stochastic quantization (Dong et al., BMVC 2017): which share of channels is quantized from when on."""
-
-    fractions: tuple[Share, ...] = (0.5, 0.75, 0.875, 1.0)
-    starts: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps.")
-
-    @model_validator(mode="after")
-    def _phases_fit(self) -> Self:
-        if len(self.fractions) != len(self.starts):
-            raise ValueError(f"Expected as many starts as fractions. Received: {self.starts} and {self.fractions}")
-        if not self.starts or self.starts[0] != 0 or list(self.starts) != sorted(set(self.starts)):
-            raise ValueError(f"Expected starts that rise from 0. Received: {self.starts}")
-        if list(self.fractions) != sorted(self.fractions) or self.fractions[-1] != 1:
-            raise ValueError(f"Expected fractions that rise to 1. Received: {self.fractions}")
-        return self
-
-
-class Distillation(Table):
-    """The network learns the soft labels of a float teacher at temperature T, and is deployed at T = 1.
-
-    With a temperature alone this is defensive distillation (Papernot et al. 2016): one teacher of the student's size, itself
-    trained at T. Teachers that are wider, several, and trained at 1 make a small network better (Hinton et al. 2015).
-    """
-
-    temperature: float = Field(gt=0)
-    teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
-    teacher_width: Width | None = Field(None, description="The teacher's network.width; the student's when absent.")
-    teacher_temperature: float | None = Field(
-        None, gt=0, description="That the teacher is trained at; the student's when absent, 1 for ordinary training."
-    )
-    teachers: int = Field(1, ge=1, le=16, description="So many, of this recipe's seed and the next; their logits are averaged.")
+from tinyrobust.recipe.objectives import LABELS, Adversarial, Need, Objective, TaughtTable, Teaching
+from tinyrobust.recipe.table import Count, Share, Table
+from tinyrobust.recipe.update import Plain, Update
 
 
 class Train(Table):
@@ -51,19 +19,47 @@ class Train(Table):
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
     warmup: Share = Field(0.3, description="Share of the steps in which the one-cycle schedule rises.")
     weight_decay: float = Field(1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales.")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Of the labels, for every objective that learns from them, and for teachers."
+    )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
     quantization: Literal["aware", "after"] = Field(
         "aware", description="In training, or after it: a float network is trained, then its weights are quantized."
     )
-    stochastic: Stochastic = Stochastic()
-    distillation: Distillation | None = None
-    adversarial: Adversary | None = None
+    objectives: tuple[Objective, ...] = Field(
+        LABELS, alias="objective", min_length=1, description="What is minimised: their sum."
+    )
+    update: Update = Plain(kind="plain")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the objectives need, together."""
+        return frozenset[Need]().union(*(objective.needs for objective in self.objectives))
+
+    @property
+    def distillation(self) -> TaughtTable | None:
+        """The first objective that learns from teachers, which are those of all; None where there is none."""
+        return next((one for one in self.objectives if isinstance(one, TaughtTable)), None)
+
+    @property
+    def teaching(self) -> Teaching | None:
+        """How the teachers are trained; None where nothing learns from any."""
+        return self.distillation.teaching if self.distillation else None
 
     @model_validator(mode="after")
-    def _one_way_of_learning(self) -> Self:
-        if self.distillation and self.adversarial:
-            raise ValueError("Expected distillation or adversarial. Received: both: soft labels are those of clean images")
-        if self.distillation and self.quantization == "after":
+    def _objectives_fit_together(self) -> Self:
+        taught = [objective for objective in self.objectives if isinstance(objective, TaughtTable)]
+        if taught and self.quantization == "after":
             raise ValueError("Expected quantization in training with distillation: its student is quantized. Received: after")
+        if len({objective.teaching for objective in taught}) > 1:
+            raise ValueError(
+                "Expected the same teachers for all objectives that have some: equal teachers, teacher_epochs, teacher_width "
+                f"and teacher_temperature. Received: {', '.join(str(objective.teaching) for objective in taught)}"
+            )
+        attacked = [objective.perturbation for objective in self.objectives if isinstance(objective, Adversarial)]
+        if len({perturbation.domain for perturbation in attacked}) > 1:
+            raise ValueError(
+                "Expected perturbations of the network's input or of the sound before the front end, not both in one training. "
+                f"Received: {', '.join(perturbation.kind for perturbation in attacked)}"
+            )
         return self

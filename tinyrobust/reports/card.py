@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tinyrobust import files
 from tinyrobust._version import __version__
-from tinyrobust.deploy.carray import identifier
+from tinyrobust.deploy.c_literals import identifier
 from tinyrobust.reports import tables
 from tinyrobust.reports.evidence import gather
 from tinyrobust.reports.facts import RunFacts

@@ -1,18 +1,19 @@
 """Adversarial examples as pictures: the original, the perturbation amplified, and what the attack made of it."""
 
+import base64
+import io
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from tinyrobust.errors import RunFolderError
-from tinyrobust.reports.png import png_uri
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -111,3 +112,18 @@ def read_examples(path: Path, *, of_sound: bool = False) -> list[Example]:
 def data_uri(image: Array) -> str:
     """An image [h, w, 1 or 3] in [0, 1] as the data URI of an 8-bit PNG; the same text for the same pixels."""
     return png_uri(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+
+
+def png_uri(pixels: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None) -> str:
+    """An image as the data URI of an 8-bit PNG; the same text for the same pixels.
+
+    Args:
+        pixels: [h, w, 1] gray, [h, w, 3] color, or [h, w] numbers of colors in `palette`.
+        palette: [colors, 3].
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=9)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

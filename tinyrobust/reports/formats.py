@@ -6,8 +6,9 @@ import re
 
 from markupsafe import Markup
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.footprint.footprint_record import BoardFit
-from tinyrobust.robustness.robustness_record import Norm, Proportion, decibels
+from tinyrobust.robustness.robustness_record import Proportion, decibels
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]#+!|~$&<>]")
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")

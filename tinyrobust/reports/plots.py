@@ -1,21 +1,24 @@
 """The plots of a report. Each takes records and returns inline SVG; none of them keeps state."""
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.footprint.footprint_record import FootprintRecord, TensorLifetime
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports import formats, svg
 from tinyrobust.reports.evidence import History
 from tinyrobust.reports.tables import attack_names, attack_rows, norm_name, worst_rows
-from tinyrobust.robustness.robustness_record import Norm, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
 
 _ROW = 19  # height of one horizontal bar
 _DASHED = (0, (4, 2))
@@ -45,10 +48,10 @@ def security_curve(record: RobustnessRecord, target: str, norm: Norm, classes: i
     worst = next((row.cells for row in worst_rows(record, norm) if row.target == target), [])
 
     def points(cells: Sequence[Proportion | None]) -> tuple[list[float], list[Proportion]]:
-        found = [(x, share) for x, share in zip(places, [clean, *cells], strict=False) if share]
-        return [x for x, _ in found], [share for _, share in found]
+        drawn = [(x, share) for x, share in zip(places, [clean, *cells], strict=False) if share]
+        return [x for x, _ in drawn], [share for _, share in drawn]
 
-    def paint(axes: Any) -> None:
+    def paint(axes: Axes) -> None:
         for row in attack_rows(record, norm):
             if row.target == target:
                 xs, shares = points(row.cells)
@@ -96,7 +99,7 @@ def attack_legend(record: RobustnessRecord) -> list[tuple[str, int, str]]:
 def training(history: History, recipe: Recipe) -> list[Markup]:
     """Loss, accuracy, learning rate, quantized fraction and every further curve, with the phases of the schedule shaded."""
     phases = _phases(recipe, history.epochs)
-    # The schedule runs in every training; without stochastic layers it acts on nothing.
+    # The history says in every training which share is quantized; without a schedule it says nothing.
     titles = _titles(history) if phases else {name: title for name, title in _titles(history).items() if name != _FRACTION}
     return [_curve(history, name, title, phases, "training") for name, title in titles.items()]
 
@@ -120,31 +123,31 @@ def _finite(values: Sequence[float]) -> bool:
 
 
 def has_phases(recipe: Recipe) -> bool:
-    """Whether the recipe has layers that the stochastic schedule acts on."""
-    return "stochastic-ternary" in recipe.precision.formats
+    """Whether the recipe has quantizers that change in the course of training."""
+    return bool(recipe.precision.phases)
 
 
 def _phases(recipe: Recipe, epochs: int) -> _Phases:
-    """From, to (in epochs) and fraction of every phase; none for a recipe without stochastic layers."""
-    if not has_phases(recipe):
-        return []
-    starts = [start * epochs for start in recipe.train.stochastic.starts]
-    return list(zip(starts, [*starts[1:], float(epochs)], recipe.train.stochastic.fractions, strict=True))
+    """From, to (in epochs) and fraction of every phase; none for a recipe without such quantizers."""
+    starts = [start * epochs for start, _ in recipe.precision.phases]
+    fractions = [fraction for _, fraction in recipe.precision.phases]
+    return list(zip(starts, [*starts[1:], float(epochs)], fractions, strict=True)) if starts else []
 
 
 def _curve(history: History, name: str, title: str, phases: _Phases, prefix: str) -> Markup:
     epochs, values = list(range(1, history.epochs + 1)), history.get(name)
     validation = history.get(f"val_{name}")
-    style = {"marker": "o" if history.epochs <= 12 else "", "markersize": 4, "linewidth": 1.8}
+    marker = "o" if history.epochs <= 12 else ""
 
-    def paint(axes: Any) -> None:
+    def paint(axes: Axes) -> None:
+        plot = functools.partial(axes.plot, epochs, marker=marker, markersize=4, linewidth=1.8)
         _shade(axes, phases)
         if name == _FRACTION:  # holds for a whole epoch
             axes.plot([0, *epochs], [values[0], *values], color=svg.SERIES[0], linewidth=1.8, drawstyle="steps-pre")
         else:
-            axes.plot(epochs, values, color=svg.SERIES[0], label="training", **style)
+            plot(values, color=svg.SERIES[0], label="training")
         if _finite(validation):
-            axes.plot(epochs, validation, color=svg.SERIES[1], linestyle=(0, (5, 2)), label="validation", **style)
+            plot(validation, color=svg.SERIES[1], linestyle=(0, (5, 2)), label="validation")
             axes.figure.legend(loc="outside lower center", ncols=2, handlelength=2.4, columnspacing=1.6)
         axes.set(xlabel="epochs done", xlim=(0, history.epochs * 1.01))
         axes.set_title(title, pad=20 if phases else 10)
@@ -159,7 +162,7 @@ def _curve(history: History, name: str, title: str, phases: _Phases, prefix: str
     return svg.draw(f"{prefix}-{name}", description, paint, height=250)
 
 
-def _shade(axes: Any, phases: _Phases) -> None:
+def _shade(axes: Axes, phases: _Phases) -> None:
     """The phases of the stochastic schedule as ever darker bands, the fraction above each."""
     for number, (begin, end, fraction) in enumerate(phases):
         axes.axvspan(begin, end, color=svg.INK, alpha=0.02 + 0.025 * number, linewidth=0)
@@ -181,7 +184,7 @@ def weights_by_layer(record: FootprintRecord) -> Markup:
     stored = [layer.weight_bytes for layer in layers]
     packed = [layer.weight_bytes_packed for layer in layers]
 
-    def paint(axes: Any) -> None:
+    def paint(axes: Axes) -> None:
         axes.barh(range(len(layers)), stored, 0.68, color=svg.SERIES[0], alpha=0.28, label="stored in the file")
         axes.barh(range(len(layers)), packed, 0.68, color=svg.SERIES[0], label="packed to the bits they need")
         _layer_axis(axes, [formats.layer(layer.name) for layer in layers])
@@ -197,7 +200,7 @@ def ram_by_layer(record: FootprintRecord) -> Markup:
     """Bytes of arena that are alive while each layer runs; the largest stands out."""
     alive = [layer.arena_bytes for layer in record.layers]
 
-    def paint(axes: Any) -> None:
+    def paint(axes: Axes) -> None:
         colors = [svg.SERIES[1] if value == max(alive) else svg.SERIES[2] for value in alive]
         axes.barh(range(len(alive)), alive, 0.68, color=colors)
         _layer_axis(axes, [formats.layer(layer.name) for layer in record.layers])
@@ -207,14 +210,14 @@ def ram_by_layer(record: FootprintRecord) -> Markup:
     return svg.draw("ram", f"RAM by layer, at most {formats.size(max(alive))}.", paint, height=85 + _ROW * len(alive))
 
 
-def _layer_axis(axes: Any, names: list[str]) -> None:
+def _layer_axis(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
 
 
-def _byte_axis(axes: Any, values: list[int], labels: list[str]) -> None:
+def _byte_axis(axes: Axes, values: list[int], labels: list[str]) -> None:
     """Ticks at powers of two, the value behind every bar."""
     end = max(values) * (1.12 + 0.026 * max(map(len, labels)))
     axes.set_xlim(0, end)
@@ -223,7 +226,7 @@ def _byte_axis(axes: Any, values: list[int], labels: list[str]) -> None:
         axes.annotate(label, (value, row), (5, 0), textcoords="offset points", va="center", color=svg.MUTED, size=9.5)
 
 
-def _powers_of_two(axis: Any, end: float) -> None:
+def _powers_of_two(axis: Axis, end: float) -> None:
     """Three to five steps of a power of two bytes."""
     axis.set_major_locator(MultipleLocator(2 ** math.floor(math.log2(max(end, 3) / 3))))
     axis.set_major_formatter(FuncFormatter(lambda value, _: formats.size(value)))
@@ -240,7 +243,7 @@ def arena_timeline(record: FootprintRecord) -> Markup:
     begin = min(tensor.first for tensor in record.lifetimes) - 0.5
     end = max(tensor.last for tensor in record.lifetimes) + 0.5
 
-    def paint(axes: Any) -> None:
+    def paint(axes: Axes) -> None:
         axes.set(xlim=(begin, end), ylim=(0, arena * 1.1))
         for number, tensor in enumerate(record.lifetimes):
             _box(axes, tensor, svg.SERIES[number % len(svg.SERIES)], room=380 / (end - begin), scale=210 / arena)
@@ -255,7 +258,7 @@ def arena_timeline(record: FootprintRecord) -> Markup:
     return svg.draw("arena", f"Memory plan of {len(record.lifetimes)} tensors in {formats.size(arena)}.", paint, height=330)
 
 
-def _box(axes: Any, tensor: TensorLifetime, color: str, room: float, scale: float) -> None:
+def _box(axes: Axes, tensor: TensorLifetime, color: str, room: float, scale: float) -> None:
     """One tensor; its name is written inside where there is room. `room` and `scale` are pixels a step and a byte."""
     steps = tensor.last - tensor.first + 1
     corner = (tensor.first - 0.5, tensor.offset)
@@ -270,7 +273,7 @@ def parity_by_layer(record: ParityRecord) -> Markup:
     """Relative error of every layer's int8 output against the QKeras model; the worst one stands out."""
     errors = [layer.relative_error for layer in record.layers]
 
-    def paint(axes: Any) -> None:
+    def paint(axes: Axes) -> None:
         colors = [svg.SERIES[1] if layer.layer == record.worst_layer else svg.SERIES[2] for layer in record.layers]
         axes.barh(range(len(errors)), errors, 0.68, color=colors)
         _layer_axis(axes, [layer.layer for layer in record.layers])

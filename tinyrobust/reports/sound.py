@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.recipe.frontend import SAMPLE_RATE
-from tinyrobust.reports.png import png_uri
+from tinyrobust.reports.examples import png_uri
 
 _WINDOW, _HOP = 512, 160  # 32 ms every 10 ms: harmonics and the edges of syllables are both seen
 _BANDS = 96  # rows of a picture, from 0 to 8 kHz

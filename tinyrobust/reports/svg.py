@@ -3,11 +3,11 @@
 import io
 import re
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Colours are drawn as these stand-ins, and become CSS variables of the page (report.css) in the SVG text.
@@ -62,7 +62,7 @@ _STYLE = {
 }
 
 
-def draw(name: str, description: str, paint: Callable[[Any], None], *, height: float = 290) -> Markup:
+def draw(name: str, description: str, paint: Callable[[Axes], None], *, height: float = 290) -> Markup:
     """Draws one plot.
 
     Args:

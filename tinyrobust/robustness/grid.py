@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.data.speech.units import MIDPOINT, STEPS
-from tinyrobust.robustness.robustness_record import Norm
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -73,8 +73,8 @@ def sampled(adversarial: FloatArray, x: FloatArray, epsilon: float, norm: Norm) 
         outside = np.flatnonzero(np.linalg.norm(steps, axis=1) > radius)
         steps[outside] = _smaller(change[outside], radius[outside])
     # The highest sample is one step below 1.
-    found = np.clip(original + steps, -STEPS // 2, STEPS // 2 - 1)
-    return (found / STEPS + MIDPOINT).astype(np.float32)
+    clips = np.clip(original + steps, -STEPS // 2, STEPS // 2 - 1)
+    return (clips / STEPS + MIDPOINT).astype(np.float32)
 
 
 def _smaller(change: npt.NDArray[np.float64], radius: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

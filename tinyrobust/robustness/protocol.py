@@ -6,9 +6,9 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinyrobust import assets, toml
+from tinyrobust.attacks.specs import Attack
 from tinyrobust.choices import no_such
 from tinyrobust.errors import RecipeError
-from tinyrobust.robustness.kinds import Attack
 
 
 class Protocol(BaseModel):

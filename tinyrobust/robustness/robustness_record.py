@@ -5,10 +5,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.records import Part, Record
 
-# "snr": the L2 length of what was added, as a share of the clip's own; "shift": milliseconds that a clip was moved in time.
-Norm = Literal["linf", "l2", "l1", "l0", "snr", "shift"]
 # What was attacked: what enters the network (pixels, features of sound), or the sound itself, before the front end.
 Domain = Literal["features", "waveform"]
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.footprint.footprint_record import FootprintRecord, Quantity
 from tinyrobust.pipeline.run_record import RunRecord
+from tinyrobust.records import Record
 from tinyrobust.reports import formats
 from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
 
@@ -35,17 +36,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, its unit, the record that it is read from, and how."""
+    """A column: its title, its unit, the stage that leaves the record it is read from, and how it is read from a run folder."""
 
     title: str
     unit: Unit
-    file: str
-    read: Callable[[Any], Value | None]
-
-    @property
-    def stage(self) -> str:
-        """The stage that leaves the record."""
-        return _STAGES[self.file]
+    stage: str
+    read: Callable[[Path], Value | None]
 
 
 def value(run: Path, column: str) -> Value | None:
@@ -54,20 +50,32 @@ def value(run: Path, column: str) -> Value | None:
     Raises:
         RunFolderError: The run's record cannot be read.
     """
-    chosen = COLUMNS[column]
-    path = run / chosen.file
-    return chosen.read(_RECORDS[chosen.file].load(path)) if path.is_file() else None
+    return COLUMNS[column].read(run)
 
 
-_RECORDS: dict[str, Any] = {
-    "robustness.json": RobustnessRecord,
-    "footprint.json": FootprintRecord,
-    "parity.json": ParityRecord,
-    "run.json": RunRecord,
-}
+_Read = TypeVar("_Read", bound=Record)
 
 
-_STAGES = {"run.json": "train", "parity.json": "export", "robustness.json": "attack", "footprint.json": "footprint"}
+def _of(file: str, kind: type[_Read], read: Callable[[_Read], Value | None]) -> Callable[[Path], Value | None]:
+    """Reads a figure from a record in a run folder."""
+
+    def of_run(run: Path) -> Value | None:
+        path = run / file
+        return read(kind.load(path)) if path.is_file() else None
+
+    return of_run
+
+
+def _robustness(title: str, unit: Unit, read: Callable[[RobustnessRecord], Value | None]) -> Column:
+    return Column(title, unit, "attack", _of("robustness.json", RobustnessRecord, read))
+
+
+def _parity(title: str, unit: Unit, read: Callable[[ParityRecord], Value | None]) -> Column:
+    return Column(title, unit, "export", _of("parity.json", ParityRecord, read))
+
+
+def _footprint(title: str, unit: Unit, read: Callable[[FootprintRecord], Value | None]) -> Column:
+    return Column(title, unit, "footprint", _of("footprint.json", FootprintRecord, read))
 
 
 def _share(share: Proportion) -> Value:
@@ -101,22 +109,22 @@ def _training(record: RunRecord) -> Value | None:
 
 
 COLUMNS: dict[str, Column] = {
-    "accuracy": Column("Accuracy, int8", "share", "robustness.json", _clean("int8")),
-    "accuracy-keras": Column("Accuracy, Keras", "share", "robustness.json", _clean("keras")),
-    "robust": Column("Robust, worst case", "share", "robustness.json", _headline),
-    "agreement": Column(
-        "Agreement with Keras", "share", "parity.json", lambda r: Value(r.top1_agreement, round(r.top1_agreement * r.n), r.n)
+    "accuracy": _robustness("Accuracy, int8", "share", _clean("int8")),
+    "accuracy-keras": _robustness("Accuracy, Keras", "share", _clean("keras")),
+    "robust": _robustness("Robust, worst case", "share", _headline),
+    "agreement": _parity(
+        "Agreement with Keras", "share", lambda r: Value(r.top1_agreement, round(r.top1_agreement * r.n), r.n)
     ),
-    "parity-accuracy": Column(
-        "Accuracy on parity images", "share", "parity.json", lambda r: Value(r.accuracy_int8, round(r.accuracy_int8 * r.n), r.n)
+    "parity-accuracy": _parity(
+        "Accuracy on parity images", "share", lambda r: Value(r.accuracy_int8, round(r.accuracy_int8 * r.n), r.n)
     ),
-    "packed": Column("Weights, packed", "B", "footprint.json", _quantity("weights_packed")),
-    "file": Column(".tflite", "B", "footprint.json", _quantity("file")),
-    "arena": Column("Arena", "B", "footprint.json", _quantity("arena")),
-    "macs": Column("MACs", "MAC", "footprint.json", _quantity("macs")),
-    "flash-c": Column("Flash, as C", "B", "footprint.json", _generated("flash")),
-    "ram-c": Column("RAM, as C", "B", "footprint.json", _generated("ram")),
-    "instructions": Column("Instructions, as C", "instructions", "footprint.json", _generated("instructions")),
-    "training": Column("Training", "s", "run.json", _training),
+    "packed": _footprint("Weights, packed", "B", _quantity("weights_packed")),
+    "file": _footprint(".tflite", "B", _quantity("file")),
+    "arena": _footprint("Arena", "B", _quantity("arena")),
+    "macs": _footprint("MACs", "MAC", _quantity("macs")),
+    "flash-c": _footprint("Flash, as C", "B", _generated("flash")),
+    "ram-c": _footprint("RAM, as C", "B", _generated("ram")),
+    "instructions": _footprint("Instructions, as C", "instructions", _generated("instructions")),
+    "training": Column("Training", "s", "train", _of("run.json", RunRecord, _training)),
 }
 """Every column, by the name that a sweep file uses."""

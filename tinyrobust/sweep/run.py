@@ -39,7 +39,7 @@ def sweep(
         runs_dir: Where run folders are made.
         data_dir: Where data sets are stored.
         output: Where `sweep.json`, `sweep.csv`, `sweep.html`, `sweep.md` and the logs go; `sweeps/<name>` when None.
-        watch: Called several times a second with every job and how it stands.
+        watch: Called with every job and how it stands, whenever something has changed.
 
     Raises:
         TinyRobustError: The sweep file or one of its recipes is not valid, or another process runs the sweep.
@@ -72,7 +72,7 @@ def sweep(
 
 
 def _remember(statuses: Sequence[Status], path: Path) -> None:
-    """What an earlier sweep knew of the runs that are complete: how long they took, and what they took over."""
+    """What an earlier sweep knew of the runs that are complete: how long they took."""
     try:
         known = {job.recipe_hash: job for job in SweepRecord.load(path).jobs}
     except RunFolderError:  # there is none, or of another version
@@ -80,7 +80,7 @@ def _remember(statuses: Sequence[Status], path: Path) -> None:
     for status in statuses:
         job = known.get(status.job.recipe.hash)
         if job and status.state is State.complete:
-            status.seconds, status.shared = job.seconds, dict(job.shared)
+            status.seconds = job.seconds
 
 
 class _Writer:

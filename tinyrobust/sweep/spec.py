@@ -4,16 +4,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tinyrobust import assets, toml
 from tinyrobust.choices import no_such
 from tinyrobust.errors import RecipeError
+from tinyrobust.pipeline import plan
 from tinyrobust.sweep.columns import COLUMNS
 
-# Of the pipeline, in order; not imported from there, because that would load TensorFlow into the sweep's own process.
-STAGES = ("teacher", "float", "train", "export", "footprint", "attack", "attack-waveform", "listen", "report")
-Stage = Literal["train", "export", "footprint", "attack", "report"]
 _Scalar = str | int | float | bool
 
 
@@ -77,7 +75,7 @@ class Sweep(_Table):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((7,), min_length=1)
     folds: int | None = Field(None, ge=2, le=100, description="Cross-validation on the training images, in so many parts.")
     protocol: str | None = Field(None, description="Instead of the recipes' own: a file in models/protocols/.")
-    until: Stage = Field("report", description="The last stage of every run.")
+    until: str = Field("report", description="The last stage of every run.")
     columns: tuple[str, ...] = Field(("accuracy", "robust", "packed", "file"), min_length=1)
     pareto: tuple[str, str] | None = Field(
         None, description="Two of the columns, plotted against each other: a cost (less is better), a share (more is)."
@@ -85,12 +83,19 @@ class Sweep(_Table):
     source: str = Field("", description="Where the figures of `reference` are from.")
     references: tuple[Reference, ...] = Field((), alias="reference")
 
+    @field_validator("until")
+    @classmethod
+    def _is_a_stage(cls, value: str) -> str:
+        if value not in plan.NAMES:
+            raise ValueError(no_such("stage", value, plan.NAMES))
+        return value
+
     @model_validator(mode="after")
     def _columns_are_there(self) -> Self:
         for name in (*self.columns, *(column for reference in self.references for column in reference.figures)):
             if name not in COLUMNS:
                 raise ValueError(no_such("column", name, COLUMNS))
-        late = [name for name in self.columns if STAGES.index(COLUMNS[name].stage) > STAGES.index(self.until)]
+        late = [name for name in self.columns if plan.NAMES.index(COLUMNS[name].stage) > plan.NAMES.index(self.until)]
         if late:
             raise ValueError(f"Expected columns of the stages until {self.until!r}. Received: {', '.join(late)}")
         return self

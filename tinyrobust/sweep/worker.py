@@ -1,30 +1,39 @@
-"""One run in a process of its own: `python -m tinyrobust.sweep.worker`, started by `tinyrobust.sweep.schedule`.
+"""A run as a task: what an executor carries out for a sweep."""
 
-It tells its progress on stdout, a JSON object a line; everything else that is printed goes to stderr, which the sweep keeps as
-a log. It ends when its stdin ends: where the sweep is killed, its workers do not live on.
-"""
-
-import sys
 from pathlib import Path
+from typing import ClassVar
 
-from tinyrobust import recipe as recipes
-from tinyrobust import workers
-from tinyrobust.errors import TinyRobustError
-
-
-def main(name: str, recipe: str, runs_dir: str, until: str, data_dir: str, cores: str) -> int:
-    """Runs the resolved recipe in the file `recipe` on these cores; returns the exit status."""
-    teller, _ = workers.begin(cores)
-    try:
-        from tinyrobust.pipeline.run import run
-
-        resolved = recipes.load(recipe).model_copy(update={"name": name})
-        run(resolved, until=until, runs_dir=runs_dir, data_dir=Path(data_dir) if data_dir else None, progress=teller)
-    except TinyRobustError as error:
-        teller.tell({"error": str(error)})
-        return 1
-    return 0
+from tinyrobust.execution.executor import Channel, Task
+from tinyrobust.recipe import Recipe
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+class RunTask(Task):
+    """A run of a resolved recipe. It announces the name of every stage that is complete.
+
+    Attributes:
+        recipe: Resolved.
+        runs_dir: Where its folder is made.
+        until: The last stage.
+        data_dir: Where data sets are stored.
+    """
+
+    SCHEMA: ClassVar[str] = "tinyrobust.run-task/1"
+    work: ClassVar[str] = "tinyrobust.sweep.worker:execute"
+    recipe: Recipe
+    runs_dir: Path
+    until: str
+    data_dir: Path | None
+
+
+def execute(task: RunTask, channel: Channel) -> None:
+    """Runs the recipe of a task."""
+    from tinyrobust.pipeline.run import run  # loads TensorFlow, which the sweep's own process does without
+
+    run(
+        task.recipe,
+        until=task.until,
+        runs_dir=task.runs_dir,
+        data_dir=task.data_dir,
+        progress=channel.progress,
+        announce=channel.announce,
+    )

@@ -37,9 +37,9 @@ def quantize_after(trained: keras.Model, network: keras.Model, dataset: Dataset,
     for layer in network.layers:
         source = trained.get_layer(layer.name)
         if layer in weight_layers(network):
-            layer.latent_weights.assign(source.latent_weights)
-            if layer.bias is not None:
-                layer.bias.assign(source.bias)
+            own = layer.own_variables()  # what its quantizer declares among them, which the float layer does not have
+            for name, variable in source.own_variables().items():
+                own[name].assign(variable)
         else:
             layer.set_weights(source.get_weights())
     if any(layer.weight_quantizer for layer in weight_layers(network)):

@@ -1,25 +1,23 @@
-"""What happens around `fit`: the stochastic schedule, checkpoints, history, progress, the stop on a bad loss."""
+"""What happens around `fit`: the schedules of quantizers, checkpoints, history, progress, the stop on a bad loss."""
 
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
+from pydantic import JsonValue
 
 from tinyrobust.errors import RunFolderError, TrainingError
 from tinyrobust.files import write_atomic
 from tinyrobust.progress import Progress
-from tinyrobust.quantizers.layers import set_fraction
-from tinyrobust.recipe.train import Stochastic
+from tinyrobust.quantizers.base import Schedule
+from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.training import checkpoints
 
-
-def fraction_at(schedule: Stochastic, step: int, steps: int) -> float:
-    """The fraction of channels quantized in optimizer step `step` (from 0) of `steps`."""
-    started = [fraction for fraction, start in zip(schedule.fractions, schedule.starts, strict=True) if step >= start * steps]
-    return started[-1]
+_Logs = Mapping[str, float] | None
+_Row = dict[str, JsonValue]
 
 
 class _KnowsEpoch(keras.callbacks.Callback):
@@ -27,30 +25,51 @@ class _KnowsEpoch(keras.callbacks.Callback):
 
     _epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
         """Called by Keras."""
         del logs
         self._epoch = epoch
 
 
-class StochasticSchedule(_KnowsEpoch):
-    """Sets the fraction of channels quantized at every phase of the schedule (Dong et al. 2017, section 3.3)."""
+class Schedules(_KnowsEpoch):
+    """Sets what quantizers declare, at every phase of their schedules (such as Dong et al. 2017, section 3.3).
 
-    def __init__(self, schedule: Stochastic, steps_per_epoch: int, epochs: int) -> None:
+    Args:
+        network: Its quantizers are asked for their schedules.
+        steps_per_epoch: Optimizer steps.
+        epochs: Of the whole training.
+
+    """
+
+    def __init__(self, network: keras.Model, steps_per_epoch: int, epochs: int) -> None:
         super().__init__()
-        self._schedule = schedule
+        self._schedules = frozenset(schedule for _, schedule in _scheduled(network))
         self._per_epoch = steps_per_epoch
         self._steps = steps_per_epoch * epochs
-        self.fraction: float | None = None
+        self._set: dict[Schedule, float] = {}
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    @property
+    def values(self) -> dict[str, float]:
+        """What each scheduled variable is set to, by name; where layers differ, the smallest."""
+        names = sorted({schedule.variable for schedule in self._set})
+        return {name: min(value for one, value in self._set.items() if one.variable == name) for name in names}
+
+    def on_train_batch_begin(self, batch: int, logs: _Logs = None) -> None:
         """Moves on to the next phase when its first step comes."""
         del logs
-        fraction = fraction_at(self._schedule, self._epoch * self._per_epoch + batch, self._steps)
-        if fraction != self.fraction:
+        step = self._epoch * self._per_epoch + batch
+        values = {schedule: schedule.at(step, self._steps) for schedule in self._schedules}
+        if values != self._set:
             # Under JAX, `fit` holds the state outside the model; `self.model` (not a reference kept) brings it back first.
-            set_fraction(self.model.network, fraction)
-            self.fraction = fraction
+            for layer, schedule in _scheduled(self.model.network):
+                layer.quantizer_state[schedule.variable].assign(values[schedule])
+            self._set = values
+
+
+def _scheduled(network: keras.Model) -> list[tuple[keras.Layer, Schedule]]:
+    """The layers whose quantizers have a schedule, with it."""
+    quantized = [layer for layer in weight_layers(network) if layer.weight_quantizer]
+    return [(layer, layer.weight_quantizer.schedule) for layer in quantized if layer.weight_quantizer.schedule]
 
 
 class ValidateAverage(keras.callbacks.SwapEMAWeights):
@@ -69,10 +88,10 @@ class Recorder(keras.callbacks.Callback):
     The history is written before the checkpoint: a run killed between the two does the epoch again and replaces the line.
     """
 
-    def __init__(self, history: Path, folder: Path, prefix: str, schedule: StochasticSchedule) -> None:
+    def __init__(self, history: Path, folder: Path, prefix: str, schedules: Schedules) -> None:
         super().__init__()
-        self._history, self._folder, self._prefix, self._schedule = history, folder, prefix, schedule
-        self._rows: list[dict[str, Any]] = []
+        self._history, self._folder, self._prefix, self._schedules = history, folder, prefix, schedules
+        self._rows: list[_Row] = []
         self._began = 0.0
 
     def resume(self, learner: keras.Model) -> int:
@@ -94,12 +113,12 @@ class Recorder(keras.callbacks.Callback):
         saved = self._saved()
         return f"The last good checkpoint is {saved[-1]}." if saved else "There is no checkpoint yet."
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
         """Starts the clock."""
         del epoch, logs
         self._began = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
         """Writes the history, then the checkpoint, then removes the one before."""
         old = self._saved()
         self._rows.append(
@@ -107,7 +126,8 @@ class Recorder(keras.callbacks.Callback):
                 "epoch": epoch + 1,
                 **{key: float(value) for key, value in (logs or {}).items()},
                 "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-                "quantized_fraction": self._schedule.fraction,
+                "quantized_fraction": 1.0,  # where no schedule says otherwise
+                **self._schedules.values,
                 "seconds": round(time.perf_counter() - self._began, 3),
             }
         )
@@ -119,7 +139,7 @@ class Recorder(keras.callbacks.Callback):
     def _saved(self) -> list[Path]:
         return sorted(self._folder.glob(f"{self._prefix}-[0-9]*.npz"))
 
-    def _read_rows(self, epochs: int, checkpoint: Path) -> list[dict[str, Any]]:
+    def _read_rows(self, epochs: int, checkpoint: Path) -> list[_Row]:
         try:
             lines = self._history.read_text(encoding="utf-8").splitlines()
             rows = [json.loads(line) for line in lines[:epochs]]
@@ -140,11 +160,11 @@ class StopOnBadLoss(_KnowsEpoch):
         super().__init__()
         self._recorder = recorder
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
         """Looks at the running mean of the loss: one bad value makes it bad."""
         self._check("The loss", float((logs or {})["loss"]), f"epoch {self._epoch + 1}, step {batch + 1}")
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
         """Looks at the validation loss: the epoch's last step may have spoilt the weights."""
         self._check("The validation loss", float((logs or {})["val_loss"]), f"epoch {epoch + 1}")
 
@@ -163,7 +183,7 @@ class Reporter(_KnowsEpoch):
         super().__init__()
         self._progress, self._label, self._per_epoch, self._epochs = progress, label, steps_per_epoch, epochs
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: _Logs = None) -> None:
         """Reports the step."""
         accuracy = f", accuracy {100 * float(logs['accuracy']):.1f} %" if logs and "accuracy" in logs else ""
         label = f"{self._label}: epoch {self._epoch + 1} of {self._epochs}{accuracy}"

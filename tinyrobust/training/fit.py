@@ -1,10 +1,8 @@
 """Fits a network: data, objectives and callbacks come together here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -13,10 +11,11 @@ from tinyrobust.data.batches import Batches, InOrder
 from tinyrobust.files import atomic_path
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
-from tinyrobust.training.callbacks import Recorder, Reporter, StochasticSchedule, StopOnBadLoss, ValidateAverage
+from tinyrobust.training.callbacks import Recorder, Reporter, Schedules, StopOnBadLoss, ValidateAverage
 from tinyrobust.training.feed import feed
-from tinyrobust.training.learner import Learner, compiled
-from tinyrobust.training.objectives import Objective
+from tinyrobust.training.front_end import front_end_of
+from tinyrobust.training.learner import compiled
+from tinyrobust.training.objectives import Objective, Supplies, build_objectives
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,39 @@ def seed_everything(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def train(
+    network: Callable[[Recipe], keras.Model],
+    dataset: Dataset,
+    recipe: Recipe,
+    files: FitFiles,
+    *,
+    teacher: Callable[[], keras.Model],
+    progress: Progress | None = None,
+) -> keras.Model:
+    """Trains the network of a recipe for the recipe's objectives.
+
+    Args:
+        network: Builds the untrained network of a recipe.
+        dataset: See `fit`.
+        recipe: Everything in `[train]`.
+        files: See `fit`.
+        teacher: Loads the trained teacher; called where an objective needs one.
+        progress: See `fit`.
+
+    Returns:
+        The trained network, as `fit` does.
+
+    Raises:
+        TrainingError: The loss is not finite.
+        RunFolderError: The checkpoint or history to go on from is damaged, or files cannot be written.
+    """
+    settings = recipe.train
+    supplies = Supplies(recipe.seed, settings.label_smoothing, teacher() if "teacher" in settings.needs else None)
+    objectives = build_objectives(settings.objectives, supplies)
+    front_end = front_end_of(dataset) if "front-end" in settings.needs else None
+    return fit(network(recipe), objectives, dataset, recipe, files, front_end=front_end, progress=progress)
+
+
 def fit(
     network: keras.Model,
     objectives: Sequence[Objective],
@@ -52,7 +84,7 @@ def fit(
     files: FitFiles,
     *,
     epochs: int | None = None,
-    front: keras.layers.Layer | None = None,
+    front_end: keras.Layer | None = None,
     progress: Progress | None = None,
 ) -> keras.Model:
     """Trains `network` by the recipe, going on from the newest checkpoint if there is one.
@@ -64,7 +96,7 @@ def fit(
         recipe: Settings of `[train]`, `[data.augment]` and the seed.
         files: Where history, checkpoints and the final model go.
         epochs: Instead of the recipe's.
-        front: Learn on the sound of a data set of speech, through this front end; validation is on features all the same.
+        front_end: Learn on the sound of a data set of speech, through this; validation is on features all the same.
         progress: Called with a label, steps done and all steps.
 
     Returns:
@@ -76,13 +108,13 @@ def fit(
     """
     settings = recipe.train
     epochs = epochs or settings.epochs
-    batches = _batches(dataset, recipe, sound=front is not None)
+    batches = _batches(dataset, recipe, sound=front_end is not None)
     steps = len(batches)
-    learner = compiled(network, objectives, settings, steps * epochs, _kind(front))
-    schedule = StochasticSchedule(settings.stochastic, steps, epochs)
-    recorder = Recorder(files.history, files.checkpoints, files.stage, schedule)
+    learner = compiled(network, objectives, settings, steps * epochs, front_end)
+    schedules = Schedules(network, steps, epochs)
+    recorder = Recorder(files.history, files.checkpoints, files.stage, schedules)
     done = recorder.resume(learner)
-    callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedule]
+    callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules]
     if settings.ema:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
         callbacks.append(ValidateAverage())
@@ -103,18 +135,10 @@ def fit(
     return network
 
 
-def _kind(front: keras.layers.Layer | None) -> Any:
-    if front is None:
-        return Learner
-    from tinyrobust.training.sound import HearingLearner  # here, and below: sound needs librosa, which images do not
-
-    return partial(HearingLearner, front=front)
-
-
 def _batches(dataset: Dataset, recipe: Recipe, *, sound: bool) -> Batches:
     size, speech = recipe.train.batch_size, recipe.data.speech
     if sound and dataset.speech and speech:
-        from tinyrobust.data.speech.batches import SoundBatches
+        from tinyrobust.data.speech.batches import SoundBatches  # here: sound needs librosa, which images do not
 
         return SoundBatches(dataset.train, dataset.speech.recordings, speech.augment, size, recipe.seed)
     return Batches(dataset.train, recipe.data.augment, size, recipe.seed, copies=dataset.copies)

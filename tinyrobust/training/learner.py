@@ -1,23 +1,53 @@
 """The Keras model that is fitted: a network and the objectives that it is trained for."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TypedDict
 
 import keras
 from keras import ops
 
+from tinyrobust.errors import MissingToolError
+from tinyrobust.gradients import Tensor
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.train import Train
-from tinyrobust.training.objectives import Batch, Objective, Tensor
+from tinyrobust.training import update
+from tinyrobust.training.front_end import features_of
+from tinyrobust.training.objectives import Batch, Objective
+from tinyrobust.training.update import Logs, PlainStep, UpdateRule
+
+
+class Outputs(TypedDict, total=False):
+    """What one forward pass gives: logits [n, classes], and of the rest what an objective needs."""
+
+    logits: Tensor
+    features: Tensor
+    activations: dict[str, Tensor]
 
 
 class Learner(keras.Model):
     """A network under its objectives; Keras' `fit` drives it.
 
     The history gets a curve for every objective beside `loss` (their weighted sum plus the layers' penalties) and `accuracy`.
+
+    Args:
+        network: From images, or features, to logits.
+        objectives: What it is trained for.
+        front_end: What makes features of clips: in training the inputs are sound then, [n, 16000] in [0, 1].
+        rule: What happens in a training step.
+
+    Raises:
+        MissingToolError: The rule is another than the plain step, and Keras does not run on TensorFlow.
     """
 
-    def __init__(self, network: keras.Model, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        objectives: Sequence[Objective],
+        front_end: keras.Layer | None = None,
+        rule: UpdateRule | None = None,
+    ) -> None:
         super().__init__(name="learner")
         self.network = network
         # A tuple of plain objects: Keras must not track (and save) a teacher as a part of the student.
@@ -25,28 +55,90 @@ class Learner(keras.Model):
         # These it must: their states are part of a checkpoint, and of the compiled step under JAX.
         self._generators = [objective.seed_generator for objective in objectives if objective.seed_generator]
         self._curves = [keras.metrics.Mean(name=objective.name) for objective in objectives]
+        needs = frozenset().union(*(objective.needs for objective in objectives))
+        # Functions: Keras must not take the front end, which has no weights, or the network once more, for a part.
+        self._front_end = partial(features_of, front_end) if front_end is not None else None
+        self._forward = _forward(network, activations="activations" in needs)
+        self._shows_features = "features" in needs
+        self._rule = rule or PlainStep()
+        backend = keras.backend.backend()
+        if backend != "tensorflow" and not isinstance(self._rule, PlainStep):
+            raise MissingToolError(
+                f"Expected Keras on TensorFlow for update rules other than plain. Received: backend {backend!r}.",
+                hint="Set KERAS_BACKEND=tensorflow before Python starts, or leave train.update out.",
+            )
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        """Images [n, h, w, c] to logits [n, classes]."""
-        return self.network(inputs, training=training)
+    def call(self, inputs: Tensor, training: bool | None = None) -> Outputs:
+        """Images [n, h, w, c], clips or features to logits [n, classes], and what objectives need beside them."""
+        features = self._front_end(inputs) if self._front_end else inputs
+        outputs = self._forward(features, training)
+        return {**outputs, "features": features} if self._shows_features else outputs
+
+    def train_step(self, *arguments: Tensor) -> Logs:
+        """Called by Keras: with a batch under TensorFlow, with a state and a batch under JAX."""
+        if keras.backend.backend() == "tensorflow":
+            return self._rule.step(self, *arguments)
+        logs: Logs = super().train_step(*arguments)  # with the new state, under JAX
+        return logs
+
+    def plain_step(self, batch: tuple[Tensor, Tensor]) -> Logs:
+        """Keras' own training step, for update rules."""
+        logs: Logs = super().train_step(batch)
+        return logs
+
+    def loss_of(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The training loss of a batch at the weights as they are, for update rules; no curve shows it."""
+        batch = self._batch(inputs, labels, self(inputs, training=True), training=True)
+        return self._sum([objective(batch) for objective in self._objectives])
 
     def compute_loss(
         self,
         x: Tensor = None,
         y: Tensor = None,
-        y_pred: Tensor = None,
+        y_pred: Outputs | None = None,
         sample_weight: Tensor = None,
         training: bool = True,
     ) -> Tensor:
         """The weighted sum of the objectives and of the layers' penalties."""
         del sample_weight
-        batch = Batch(inputs=x, labels=y, logits=y_pred, network=self.network, training=training)
+        assert y_pred is not None
+        batch = self._batch(x, y, y_pred, training=training)
+        values = [objective(batch) for objective in self._objectives]
+        for value, curve in zip(values, self._curves, strict=True):
+            curve.update_state(value, sample_weight=ops.shape(batch.logits)[0])  # as `loss`: the last batch may be smaller
+        return self._sum(values)
+
+    def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Outputs, sample_weight: Tensor = None) -> Logs:
+        """Called by Keras: metrics see logits."""
+        logs: Logs = super().compute_metrics(x, y, y_pred["logits"], sample_weight)
+        return logs
+
+    def _batch(self, inputs: Tensor, labels: Tensor, outputs: Outputs, *, training: bool) -> Batch:
+        batch = Batch(
+            inputs=inputs,
+            labels=labels,
+            logits=outputs["logits"],
+            network=self.network,
+            training=training,
+            features=outputs.get("features"),
+            activations=outputs.get("activations"),
+        )
+        return replace(batch, front_end=self._front_end) if self._front_end else batch
+
+    def _sum(self, values: Sequence[Tensor]) -> Tensor:
         total = ops.convert_to_tensor(sum(self.losses, start=0.0), dtype="float32")
-        for objective, curve in zip(self._objectives, self._curves, strict=True):
-            value = objective(batch)
-            curve.update_state(value, sample_weight=ops.shape(y_pred)[0])  # as `loss` is: the last batch may be smaller
+        for objective, value in zip(self._objectives, values, strict=True):
             total = total + objective.weight * value
         return total
+
+
+def _forward(network: keras.Model, *, activations: bool) -> Callable[[Tensor, bool | None], Outputs]:
+    """One pass through the network, from its input to logits and to what all hidden layers put out."""
+    if not activations:
+        return lambda inputs, training: {"logits": network(inputs, training=training)}
+    hidden = [layer for layer in network.layers if layer.output is not network.output and layer.output is not network.input]
+    whole = keras.Model(network.input, {"logits": network.output, "activations": {one.name: one.output for one in hidden}})
+    return lambda inputs, training: whole(inputs, training=training)
 
 
 def compiled(
@@ -54,10 +146,10 @@ def compiled(
     objectives: Sequence[Objective],
     settings: Train,
     steps: int,
-    kind: Callable[[keras.Model, Sequence[Objective]], Learner] = Learner,
+    front_end: keras.Layer | None = None,
 ) -> Learner:
-    """A learner, of that kind, that is ready to fit for `steps` optimizer steps in all."""
-    learner = kind(network, objectives)
+    """A learner that is ready to fit for `steps` optimizer steps in all."""
+    learner = Learner(network, objectives, front_end, update.build(settings.update))
     learner.compile(
         optimizer=_optimizer(network, settings, steps),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
@@ -70,18 +162,16 @@ def compiled(
 
 
 def _optimizer(network: keras.Model, settings: Train, steps: int) -> keras.optimizers.Optimizer:
-    average: dict[str, Any] = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
-    rate = _learning_rate(settings, steps)
-    if settings.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay, **average)
-    else:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay, **average)
+    make = partial(keras.optimizers.SGD, momentum=0.9, nesterov=True) if settings.optimizer == "sgd" else keras.optimizers.AdamW
+    if settings.ema:
+        make = partial(make, use_ema=True, ema_momentum=settings.ema)
+    optimizer = make(_learning_rate(settings, steps), weight_decay=settings.weight_decay)
     latent = {id(layer.latent_weights) for layer in weight_layers(network)}
     optimizer.exclude_from_weight_decay([v for v in network.trainable_variables if id(v) not in latent])
     return optimizer
 
 
-def _learning_rate(settings: Train, steps: int) -> Any:
+def _learning_rate(settings: Train, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """One-cycle: a linear rise to the peak, then half a cosine to zero (Smith and Topin 2017, without the last annealing)."""
     peak = settings.learning_rate
     if settings.schedule == "constant":

@@ -1,8 +1,9 @@
 """Small `.tflite` files made by code, the golden's answers, and the generated C built with sanitizers."""
 
+import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.cgen.generate import Generated, generate
-from tinyrobust.deploy.cgen.memory import Buffer, Overlap, conflicts, plan
+from tinyrobust.deploy.cgen.memory import Buffer, Overlap, plan
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 
@@ -201,6 +202,24 @@ def build(made: Sequence[Generated], folder: Path, *flags: str) -> Path:
     return folder / "program"
 
 
+def _conflicts(buffers: Sequence[Buffer], overlaps: Iterable[Overlap], offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of buffers that are alive at once and overlap though they may not: a plan has none."""
+    allowed = {(o.source, o.out): o.distance for o in overlaps}
+    found = []
+    for i, j in itertools.permutations(range(len(buffers)), 2):
+        a, b = buffers[i], buffers[j]
+        apart = a.last < b.first or b.last < a.first
+        apart = apart or offsets[i] + a.size <= offsets[j] or offsets[j] + b.size <= offsets[i]
+        for source, out in ((i, j), (j, i)):
+            if (source, out) in allowed:
+                distance = allowed[source, out]
+                ahead = offsets[source] - offsets[out]
+                apart = apart or (ahead == 0 if distance is None else ahead >= distance)
+        if not apart and i < j:
+            found.append((i, j))
+    return found
+
+
 def _smallest(buffers: Sequence[Buffer], overlaps: Sequence[Overlap]) -> int:
     """The smallest plan there is, by trying every place of every buffer below the size that is known to do."""
     best = plan(buffers, overlaps).size
@@ -213,13 +232,19 @@ def _smallest(buffers: Sequence[Buffer], overlaps: Sequence[Overlap]) -> int:
             return min(used, limit)
         for start in tops[i]:
             placed = (*offsets, start)
-            if start + buffers[i].size < limit and not conflicts(
+            if start + buffers[i].size < limit and not _conflicts(
                 buffers[: i + 1], [o for o in overlaps if max(o.source, o.out) <= i], placed
             ):
                 limit = search(placed, limit)
         return limit
 
     return search((), best)
+
+
+@pytest.fixture(scope="session")
+def conflicts() -> Callable[..., list[tuple[int, int]]]:
+    """`conflicts(buffers, overlaps, offsets)`: pairs of buffers that overlap though they may not; a plan has none."""
+    return _conflicts
 
 
 @pytest.fixture(scope="session")

@@ -182,14 +182,14 @@ def _small(graph, tmp_path, seed: int):
     return Residual(graph(), seed).save(tmp_path / f"s{seed}.tflite", 3, 2, 1 + seed % 2)
 
 
-def test_nothing_alive_is_overwritten_by_a_fused_plan(graph, tmp_path):
+def test_nothing_alive_is_overwritten_by_a_fused_plan(graph, conflicts, tmp_path):
     """Lifetimes counted here anew, from the order of the fused layers: only a sum and what it is added to share bytes."""
     for seed in range(6):
         network, calls = _all_fused(_small(graph, tmp_path, seed))
         planned = layout(network, calls)
         wanted = demand(network, calls)
         found = memory.plan(wanted.buffers, wanted.overlaps)
-        assert memory.conflicts(wanted.buffers, wanted.overlaps, found.offsets) == []
+        assert conflicts(wanted.buffers, wanted.overlaps, found.offsets) == []
         for step, (node, call) in enumerate(zip(network.nodes, calls, strict=True)):
             behind = {value for later in network.nodes[step + 1 :] for value in later.inputs} & set(planned.offsets)
             before = {network.source, *(earlier.output for earlier in network.nodes[:step])}

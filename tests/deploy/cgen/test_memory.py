@@ -7,7 +7,7 @@ import pytest
 
 from tinyrobust.deploy.cgen.calls import distance
 from tinyrobust.deploy.cgen.layers import Shape, Window
-from tinyrobust.deploy.cgen.memory import Buffer, Overlap, conflicts, plan
+from tinyrobust.deploy.cgen.memory import Buffer, Overlap, plan
 
 
 def _random(seed: int, steps: int) -> tuple[list[Buffer], list[Overlap]]:
@@ -24,7 +24,7 @@ def _random(seed: int, steps: int) -> tuple[list[Buffer], list[Overlap]]:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 7, 12, 40])
-def test_nothing_alive_is_overwritten(steps):
+def test_nothing_alive_is_overwritten(steps, conflicts):
     for seed in range(20):
         buffers, overlaps = _random(seed, steps)
         planned = plan(buffers, overlaps)
@@ -59,7 +59,7 @@ def test_an_input_lies_inside_the_output_that_replaces_it():
     assert planned.offsets[0] - planned.offsets[1] >= 7512
 
 
-def test_conflicts_are_found():
+def test_conflicts_are_found(conflicts):
     buffers = [Buffer(8, 0, 1), Buffer(8, 1, 2)]
     assert conflicts(buffers, [], (0, 4)) == [(0, 1)]
     assert conflicts(buffers, [Overlap(0, 1, 0)], (0, 4)) == [(0, 1)]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tinyrobust import assets
-from tinyrobust.deploy.cgen.packing import DECODER_BYTES, candidates, choose, pack, size
+from tinyrobust.deploy.cgen.packing import candidates, choose, pack
+from tinyrobust.formats import BYTE, CRUMB, ENCODINGS, NIBBLE, TRIT
 
 RANDOM = np.random.default_rng(0)
 TERNARY = RANDOM.integers(-1, 2, 1003).astype(np.int8)
@@ -24,14 +25,14 @@ def runtime(tmp_path_factory) -> ctypes.CDLL:
 
 
 @pytest.mark.parametrize("scale", [1, 127, 128])
-@pytest.mark.parametrize("fmt", ["crumb", "trit", "nibble", "int8"])
-def test_the_kernels_unpack_what_was_packed(fmt, scale, runtime):
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
+def test_the_kernels_unpack_what_was_packed(encoding, scale, runtime):
     weights = (np.minimum(TERNARY, 0) if scale == 128 else TERNARY).astype(np.int16) * scale
     weights = weights.astype(np.int8)
-    packed = pack(weights, fmt)
-    assert packed.data.size == size(weights.size, fmt)
+    packed = pack(weights, encoding)
+    assert packed.data.size == encoding.size(weights.size)
     np.testing.assert_array_equal(packed.unpacked.astype(int) * packed.scale, weights)
-    unpack = getattr(runtime, f"tr_unpack_{fmt}")
+    unpack = getattr(runtime, f"tr_unpack_{encoding.name}")
     unpack.restype = ctypes.POINTER(ctypes.c_int8)
     for first, count in ((0, 1003), (1, 7), (4, 5), (998, 5), (13, 100)):
         buffer = (ctypes.c_int8 * count)()
@@ -39,19 +40,19 @@ def test_the_kernels_unpack_what_was_packed(fmt, scale, runtime):
         np.testing.assert_array_equal(found, packed.unpacked[first : first + count])
 
 
-def test_formats_are_read_off_the_values():
-    assert set(candidates(TERNARY * 90)) == {"int8", "crumb", "trit", "nibble"}
-    assert candidates(SIXTEEN) == ("int8", "nibble")
-    assert candidates(BYTES) == ("int8",)
+def test_encodings_are_read_off_the_values():
+    assert candidates(TERNARY * 90) == ENCODINGS
+    assert candidates(SIXTEEN) == (BYTE, NIBBLE)
+    assert candidates(BYTES) == (BYTE,)
     with pytest.raises(ValueError, match="weights that trit holds"):
-        pack(SIXTEEN, "trit")
+        pack(SIXTEEN, TRIT)
 
 
 def test_code_counts():
-    assert choose([TERNARY, SIXTEEN, BYTES]) == ["trit", "nibble", "int8"]
-    assert choose([TERNARY[:50]]) == ["int8"]  # a decoder would cost more than it saves
-    assert choose([TERNARY[:200]]) == ["crumb"]  # smaller code, larger table
-    assert choose([TERNARY, TERNARY[:10]]) == ["trit", "trit"]  # the decoder is there anyway
+    assert choose([TERNARY, SIXTEEN, BYTES]) == [TRIT, NIBBLE, BYTE]
+    assert choose([TERNARY[:50]]) == [BYTE]  # a decoder would cost more than it saves
+    assert choose([TERNARY[:200]]) == [CRUMB]  # smaller code, larger table
+    assert choose([TERNARY, TERNARY[:10]]) == [TRIT, TRIT]  # the decoder is there anyway
     assert choose([]) == []
 
 
@@ -66,4 +67,4 @@ def test_decoders_take_the_bytes_that_are_counted(tmp_path):
     subprocess.run([compiler, *flags, source], check=True)
     listing = subprocess.run(["arm-none-eabi-nm", "-S", tmp_path / "unpack.o"], check=True, capture_output=True, text=True)
     sizes = {line.split()[3].removeprefix("tr_unpack_"): int(line.split()[1], 16) for line in listing.stdout.splitlines()}
-    assert sizes == pytest.approx(DECODER_BYTES, abs=12)
+    assert sizes == pytest.approx({encoding.name: encoding.decoder_bytes for encoding in ENCODINGS}, abs=12)

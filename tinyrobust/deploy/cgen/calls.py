@@ -1,13 +1,18 @@
 """From layers to the C that runs them: which kernel, with which constants, in how much scratch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.addition import plain
 from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Layer, Lookup, Mean, Node, Pad, Pool, Softmax, Window
+
+# The initializer of a struct, field by field. Text is C; in it `{table}` names a table.
+Field = int | str | tuple[int, ...] | Mapping[str, "Field"]
+Fields = Mapping[str, Field]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Table:
     """A constant array: its C type, and its values."""
 
     ctype: str
-    values: NDArray[Any]
+    values: NDArray[np.integer]
 
     @property
     def nbytes(self) -> int:
@@ -50,7 +55,7 @@ class Call:
         overlaps: For each input, how the output may lie over it.
         into: The position of the input whose place the output takes; None where the output has its own.
         scratch: Bytes that it needs while it runs.
-        weights: The format of the weights, for the notes.
+        weights: The encoding of the weights, for the notes.
         form: The form of requantization, for the notes.
         macs: Multiply-accumulates, for the notes.
     """
@@ -59,7 +64,7 @@ class Call:
     sources: tuple[str, ...]
     statements: tuple[str, ...]
     struct: str = ""
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     overlaps: tuple[Overlap, ...] = (IN_PLACE,)
     into: int | None = None
@@ -69,14 +74,14 @@ class Call:
     macs: int = 0
 
 
-def window_fields(window: Window) -> dict[str, Any]:
+def window_fields(window: Window) -> Fields:
     """The initializer of a `tr_window`."""
     shapes = {
         name: {"height": s.height, "width": s.width, "channels": s.channels}
         for name, s in (("in", window.source), ("out", window.out))
     }
     names = ("height", "width", "stride_h", "stride_w", "dilation_h", "dilation_w", "pad_top", "pad_left")
-    return shapes | {name: getattr(window, name) for name in names}
+    return {**shapes, **{name: getattr(window, name) for name in names}}
 
 
 def distance(window: Window, block: int, *, behind: bool = True) -> int:
@@ -113,20 +118,25 @@ def unweighted_call(node: Node) -> Call:
     return _simple(layer)
 
 
-def _described(kernel: str, source: str, struct: str, fields: dict[str, Any], **more: Any) -> Call:
+class _More(TypedDict, total=False):
+    tables: dict[str, Table]
+    overlaps: tuple[Overlap, ...]
+
+
+def _described(kernel: str, source: str, struct: str, fields: Fields, **more: Unpack[_More]) -> Call:
     return Call(kernel, (source,), (f"{kernel}(&{{layer}}, {{0}}, {{out}});",), struct, fields, **more)
 
 
 def _pool(layer: Pool) -> Call:
     kernel = "tr_average_pool" if layer.average else "tr_max_pool"
-    fields = {"window": window_fields(layer.window), "low": layer.low, "high": layer.high}
+    fields: Fields = {"window": window_fields(layer.window), "low": layer.low, "high": layer.high}
     overlap = Overlap(True, distance(layer.window, 1, behind=False))
     return _described(kernel, "tr_pool.c", "tr_pool", fields, overlaps=(overlap,))
 
 
 def _binary(layer: Binary) -> Call:
     kernel, struct = "tr_add" if layer.add else "tr_mul", "tr_binary"
-    fields: dict[str, Any] = {f"{n}_count".lstrip("_"): c for n, c in zip(("", "a", "b"), layer.counts, strict=True)}
+    fields: dict[str, Field] = {f"{n}_count".lstrip("_"): c for n, c in zip(("", "a", "b"), layer.counts, strict=True)}
     fields |= {"low": layer.low, "high": layer.high}
     simple = plain(layer) if layer.add else None
     if simple:
@@ -143,7 +153,7 @@ def _binary(layer: Binary) -> Call:
 
 
 def _simple(layer: Layer) -> Call:
-    fields: dict[str, Any]
+    fields: Fields
     if isinstance(layer, Mean):
         fields = {
             "outer": layer.outer,

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from tinyrobust.deploy.cgen.calls import APART, Overlap, distance
 from tinyrobust.deploy.cgen.layers import Conv
 from tinyrobust.deploy.cgen.packing import Packed, pack
+from tinyrobust.formats import BYTE, TERNARY, TRIT
 
 _PIXELS = 4  # TR_FAST_PIXELS of tr_window.h
 _TERNARY_PIXELS, _TABLES, _CARRIED, _SLACK = 8, 5, 85, 4  # PIXELS and so on of tr_fast_conv_ternary.c
@@ -17,12 +18,12 @@ _LANE = 255  # inputs whose sum fits 16 bits
 
 def takes_ternary_conv(conv: Conv, packed: Packed) -> bool:
     """Whether `tr_fast_conv_ternary` runs the layer."""
-    return packed.format == "trit" and not conv.depthwise and conv.groups == 1
+    return packed.encoding is TRIT and not conv.depthwise and conv.groups == 1
 
 
 def takes_conv(conv: Conv, packed: Packed) -> bool:
     """Whether `tr_fast_conv` runs the layer."""
-    return packed.format == "int8" and not conv.depthwise and conv.groups == 1
+    return packed.encoding is BYTE and not conv.depthwise and conv.groups == 1
 
 
 def takes_ternary_depthwise(conv: Conv, packed: Packed) -> bool:
@@ -32,7 +33,7 @@ def takes_ternary_depthwise(conv: Conv, packed: Packed) -> bool:
     one copies as much for a fourth of the outputs.
     """
     window = conv.window
-    simple = packed.format in ("crumb", "trit") and window.taps <= _LANE and (window.stride_h, window.stride_w) == (1, 1)
+    simple = packed.encoding in TERNARY.encodings and window.taps <= _LANE and (window.stride_h, window.stride_w) == (1, 1)
     return simple and takes_depthwise(conv, packed)
 
 
@@ -120,7 +121,7 @@ def _threes(conv: Conv) -> int:
 
 
 def _threes_of_bytes(trits: NDArray[np.int8], packed: Packed) -> NDArray[np.uint8]:
-    data = pack(trits.reshape(-1), packed.format).data
+    data = pack(trits.reshape(-1), packed.encoding).data
     return np.pad(data, (0, -data.size % 3))
 
 

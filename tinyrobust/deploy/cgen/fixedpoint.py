@@ -5,7 +5,7 @@ Sources: gemmlowp `fixedpoint/fixedpoint.h`; TensorFlow Lite `kernels/internal/q
 """
 
 import math
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,11 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def high_product(a: Any, b: Any) -> Any:
+@overload
+def high_product(a: int, b: int) -> int: ...
+@overload
+def high_product(a: Integers, b: Integers) -> Integers: ...
+def high_product(a: int | Integers, b: int | Integers) -> int | Integers:
     """The product a * b * 2^-31, rounded to nearest, halves up (what `SaturatingRoundingDoublingHighMul` comes to)."""
     return (a * b + (1 << 30)) >> 31
 
@@ -51,7 +55,7 @@ def multiply(value: Integers, multiplier: int | Integers, shift: int | Integers)
     """`MultiplyByQuantizedMultiplier`, elementwise; what leaves 32 bits on the way wraps as it does in C."""
     left = np.maximum(shift, 0)
     shifted = ((value << left) + 2**31) % 2**32 - 2**31
-    return divide_by_power(np.asarray(high_product(shifted, np.int64(multiplier))), np.maximum(np.negative(shift), 0))
+    return divide_by_power(high_product(shifted, np.asarray(multiplier, np.int64)), np.maximum(np.negative(shift), 0))
 
 
 def exp_on_negative(value: int, integer_bits: int) -> int:

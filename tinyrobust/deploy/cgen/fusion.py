@@ -4,12 +4,11 @@ Where an addition is the only reader of a convolution's output, and its other op
 add each output, as soon as it is an int8, to what lies in its place. Both roundings stay those of TensorFlow Lite.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tinyrobust.deploy.cgen.addition import plain
-from tinyrobust.deploy.cgen.calls import APART, Call
+from tinyrobust.deploy.cgen.calls import APART, Call, Fields
 from tinyrobust.deploy.cgen.layers import Binary, Conv, Network, Node
 
 # On a Cortex-M4 at -Os (gcc 12.2), in bytes; a test compiles and compares. Code of the shared function; of the addition's own
@@ -37,8 +36,8 @@ class Sum:
 
 def sums(network: Network, calls: Sequence[Call]) -> tuple[Sum, ...]:
     """The additions that can be fused, each by itself or all together."""
-    found = (_sum(network, calls, step) for step, node in enumerate(network.nodes) if isinstance(node.layer, Binary))
-    return tuple(one for one in found if one is not None)
+    sums_or_none = (_sum(network, calls, step) for step, node in enumerate(network.nodes) if isinstance(node.layer, Binary))
+    return tuple(one for one in sums_or_none if one is not None)
 
 
 def fused(network: Network, calls: Sequence[Call], chosen: Sequence[Sum]) -> tuple[Network, tuple[Call, ...]]:
@@ -96,10 +95,11 @@ def _call(call: Call, add: Node, kept: int, inputs: tuple[int, ...]) -> Call:
         raise TypeError(f"Expected an addition in its plain form. Received: {add.layer}")
     there = add.inputs.index(kept)
     kernel = _APPLYING.get(call.kernel, call.kernel)
-    requant: dict[str, Any] = call.fields["requant"] | {"apply": "tr_requant_sum", "pairs": 0}
-    fields = {
-        "conv": call.fields | {"requant": requant},
-        "apply": call.fields["requant"]["apply"],
+    requant = call.fields["requant"]
+    assert isinstance(requant, Mapping)
+    fields: Fields = {
+        "conv": {**call.fields, "requant": {**requant, "apply": "tr_requant_sum", "pairs": 0}},
+        "apply": requant["apply"],
         "multiplier": simple.multipliers[1 - there],
         "there_multiplier": simple.multipliers[there],
         "offset": simple.offset,

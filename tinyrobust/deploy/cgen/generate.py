@@ -29,7 +29,7 @@ class LayerNote:
         name: Of the tensor it writes, up to the first semicolon.
         op: The operator in the file.
         kernel: The C function.
-        weights: The format of its weights; empty where it has none.
+        weights: The encoding of its weights; empty where it has none.
         form: How its sums become int8: narrow, wide or exact; empty where it has no weights.
         macs: Multiply-accumulates.
         weight_bytes: Bytes of packed weights.
@@ -107,9 +107,9 @@ def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[s
 
 def _calls(network: Network) -> list[Call]:
     convs = [node.layer for node in network.nodes if isinstance(node.layer, Conv)]
-    formats = iter(choose([conv.weights for conv in convs]))
+    encodings = iter(choose([conv.weights for conv in convs]))
     return [
-        weighted_call(node.layer, pack(node.layer.weights, next(formats)))
+        weighted_call(node.layer, pack(node.layer.weights, next(encodings)))
         if isinstance(node.layer, Conv)
         else unweighted_call(node)
         for node in network.nodes

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen import fast
-from tinyrobust.deploy.cgen.calls import APART, SAME_START, Call, Overlap, Table, distance, window_fields
+from tinyrobust.deploy.cgen.calls import APART, SAME_START, Call, Field, Fields, Overlap, Table, distance, window_fields
 from tinyrobust.deploy.cgen.layers import Conv
 from tinyrobust.deploy.cgen.packing import Packed
 from tinyrobust.deploy.cgen.requantize import cheapest
@@ -118,7 +117,7 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
     usable = (kernel for kernel in _KERNELS if requant.pairs or not kernel.pairs)
     kernel = next(kernel for kernel in usable if kernel.accepts(conv, packed))
     tables = {"weights": Table("uint8_t", kernel.weights(conv, packed))}
-    requant_fields: dict[str, Any] = {"apply": f"tr_requant_{requant.form}"}
+    requant_fields: dict[str, Field] = {"apply": f"tr_requant_{requant.form}"}
     if requant.words is not None:
         tables["words"] = Table("int32_t", requant.words)
         requant_fields["words"] = "{words}"
@@ -135,10 +134,10 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
         "high": conv.high,
         "pairs": int(requant.pairs),
     }
-    fields = {
+    fields: Fields = {
         "window": window_fields(conv.window),
         "weights": "{weights}",
-        "unpack": f"tr_unpack_{packed.format}",
+        "unpack": f"tr_unpack_{packed.encoding.name}",
         "requant": requant_fields,
         "groups": conv.groups,
         "in_zero": conv.source_zero,
@@ -152,7 +151,7 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
         tables=tables,
         overlaps=(kernel.overlap(conv),),
         scratch=kernel.scratch(conv),
-        weights=packed.format,
+        weights=packed.encoding.name,
         form=requant.form,
         macs=conv.macs,
     )

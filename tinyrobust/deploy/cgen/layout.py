@@ -55,8 +55,8 @@ def arrange(network: Network, calls: Sequence[Call]) -> Arranged:
 def _fused(network: Network, calls: Sequence[Call], chosen: Sequence[fusion.Sum]) -> tuple[Arranged, int]:
     """The network with some sums fused, and its bytes: those of the arena, and what fusing adds to others."""
     changed, others = fusion.fused(network, calls, chosen)
-    found = layout(changed, others)
-    return Arranged(changed, others, found), found.arena_bytes + fusion.price(calls, chosen)
+    planned = layout(changed, others)
+    return Arranged(changed, others, planned), planned.arena_bytes + fusion.price(calls, chosen)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -30,9 +30,9 @@ def shared(rule: Rule, stairs: Staircase) -> Requantization | None:
         nearest = round(float(slopes.mean()) * 2**shift)
         multipliers = _around(np.full_like(rule.bias, nearest), slopes, shift)
         usable, biases, bias_shift = _biases(rule, stairs, multipliers, shift, 24)
-        found = usable.all(axis=1)
-        if found.any():
-            best = int(found.argmax())
+        right = usable.all(axis=1)
+        if right.any():
+            best = int(right.argmax())
             return _proved(rule, stairs, multipliers[best], biases[best], shift, bias_shift, together=True)
     return None
 

@@ -1,4 +1,4 @@
-"""Where each value lies in the arena: lifetimes, outputs that take the place of their inputs, and the check of the result.
+"""Where each value lies in the arena: lifetimes, and outputs that take the place of their inputs.
 
 A kernel that writes in the order in which it reads may write over what it has read. How far is one number, its distance:
 the input must begin at least that many bytes after the output begins. 0 or less is in place.
@@ -80,24 +80,6 @@ def _improved(problem: "_Problem", order: list[int]) -> Plan:
         else:
             order[i], order[j] = order[j], order[i]
     return best
-
-
-def conflicts(buffers: Sequence[Buffer], overlaps: Iterable[Overlap], offsets: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of buffers that are alive at once and overlap though they may not: a plan has none."""
-    allowed = {(o.source, o.out): o.distance for o in overlaps}
-    found = []
-    for i, j in itertools.permutations(range(len(buffers)), 2):
-        a, b = buffers[i], buffers[j]
-        apart = a.last < b.first or b.last < a.first
-        apart = apart or offsets[i] + a.size <= offsets[j] or offsets[j] + b.size <= offsets[i]
-        for source, out in ((i, j), (j, i)):
-            if (source, out) in allowed:
-                distance = allowed[source, out]
-                ahead = offsets[source] - offsets[out]
-                apart = apart or (ahead == 0 if distance is None else ahead >= distance)
-        if not apart and i < j:
-            found.append((i, j))
-    return found
 
 
 class _Problem:

@@ -1,17 +1,13 @@
-"""Weights at their true size: which format each tensor takes, by net gain with the decoders' code counted."""
+"""Weights at their true size: which encoding each tensor takes, by net gain with the decoders' code counted."""
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Format = Literal["int8", "nibble", "crumb", "trit"]
-
-# Thumb-2 code at -Os (gcc 12.2) that a model pays once for each format it uses; a test compiles and compares.
-DECODER_BYTES: dict[Format, int] = {"int8": 4, "nibble": 48, "crumb": 44, "trit": 72}
+from tinyrobust.formats import BYTE, CRUMB, ENCODINGS, NIBBLE, Encoding, magnitude
 
 _TRIT_POWERS = np.array([81, 27, 9, 3, 1], np.int64)
 
@@ -21,85 +17,66 @@ class Packed:
     """The weights of a layer as they lie on flash.
 
     Attributes:
-        format: How.
+        encoding: How.
         data: The bytes.
         scale: What one unit of an unpacked weight stands for: the magnitude where trits are kept.
         unpacked: What the decoder gives, in the layer's order.
     """
 
-    format: Format
+    encoding: Encoding
     data: NDArray[np.uint8]
     scale: int
     unpacked: NDArray[np.int8]
 
 
-def magnitude(weights: NDArray[np.int8]) -> int | None:
-    """The a > 0 with every weight -a, 0 or a; None where there is none."""
-    sizes = np.unique(np.abs(weights.astype(np.int16)))
-    sizes = sizes[sizes > 0]
-    if sizes.size == 0:
-        return 1
-    return int(sizes[0]) if sizes.size == 1 else None
+def candidates(weights: NDArray[np.int8]) -> tuple[Encoding, ...]:
+    """The encodings that hold these weights without loss."""
+    return tuple(encoding for encoding in ENCODINGS if encoding.holds(weights))
 
 
-def candidates(weights: NDArray[np.int8]) -> tuple[Format, ...]:
-    """The formats that hold these weights without loss."""
-    formats: tuple[Format, ...] = ("int8",)
-    if magnitude(weights) is not None:
-        formats += ("crumb", "trit")
-    if np.unique(weights).size <= 16:
-        formats += ("nibble",)
-    return formats
-
-
-def size(count: int, fmt: Format) -> int:
-    """Bytes of `count` packed weights."""
-    return {"int8": count, "nibble": 16 + -(-count // 2), "crumb": -(-count // 4), "trit": -(-count // 5)}[fmt]
-
-
-def choose(tensors: Sequence[NDArray[np.int8]]) -> list[Format]:
-    """The format of each tensor with which tables and decoders take the fewest bytes: every set of decoders is tried."""
+def choose(tensors: Sequence[NDArray[np.int8]]) -> list[Encoding]:
+    """The encoding of each tensor with which tables and decoders take the fewest bytes: every set of decoders is tried."""
     possible = [candidates(weights) for weights in tensors]
-    packed: tuple[Format, ...] = ("nibble", "crumb", "trit")
-    best: tuple[int, list[Format]] | None = None
-    for chosen in itertools.chain.from_iterable(itertools.combinations(packed, n) for n in range(4)):
-        formats = [
-            min((f for f in allowed if f == "int8" or f in chosen), key=lambda f, t=weights: size(t.size, f))  # type: ignore[misc]
+    packed = [encoding for encoding in ENCODINGS if encoding is not BYTE]
+    best: tuple[int, list[Encoding]] | None = None
+    for chosen in itertools.chain.from_iterable(itertools.combinations(packed, n) for n in range(len(packed) + 1)):
+        encodings = [
+            min((e for e in allowed if e is BYTE or e in chosen), key=lambda e, count=weights.size: e.size(count))  # type: ignore[misc]
             for allowed, weights in zip(possible, tensors, strict=True)
         ]
-        total = sum(DECODER_BYTES[f] for f in set(formats))
-        total += sum(size(weights.size, f) for weights, f in zip(tensors, formats, strict=True))
+        total = sum(encoding.decoder_bytes for encoding in set(encodings))
+        total += sum(encoding.size(weights.size) for weights, encoding in zip(tensors, encodings, strict=True))
         if best is None or total < best[0]:
-            best = total, formats
+            best = total, encodings
     return best[1] if best else []
 
 
-def pack(weights: NDArray[np.int8], fmt: Format) -> Packed:
+def pack(weights: NDArray[np.int8], encoding: Encoding) -> Packed:
     """Packs weights of any shape, in their order.
 
     Raises:
-        ValueError: The format does not hold these weights.
+        ValueError: The encoding does not hold these weights.
     """
-    if fmt not in candidates(weights):
-        raise ValueError(f"Expected weights that {fmt} holds. Received: {np.unique(weights)[:20]}")
+    if not encoding.holds(weights):
+        raise ValueError(f"Expected weights that {encoding.name} holds. Received: {np.unique(weights)[:20]}")
     flat = weights.reshape(-1)
-    if fmt == "int8":
-        return Packed(fmt, flat.view(np.uint8), 1, flat)
-    if fmt == "nibble":
+    if encoding is BYTE:
+        return Packed(encoding, flat.view(np.uint8), 1, flat)
+    if encoding is NIBBLE:
         values, positions = np.unique(flat, return_inverse=True)
         table = np.zeros(16, np.int8)
         table[: values.size] = values
         fields = _padded(positions.reshape(-1), 2)
         data = np.concatenate([table.view(np.uint8), (fields[:, 0] | fields[:, 1] << 4).astype(np.uint8)])
-        return Packed(fmt, data, 1, flat)
+        return Packed(encoding, data, 1, flat)
     unit = magnitude(flat) or 1
     trits = np.sign(flat)
     digits = trits.astype(np.int64) + 1
-    if fmt == "crumb":
+    if encoding is CRUMB:
         data = (_padded(digits, 4) << np.arange(0, 8, 2)).sum(axis=1)
     else:
         data = -(-(_padded(digits, 5) * _TRIT_POWERS).sum(axis=1) * 256 // 243)
-    return Packed(fmt, data.astype(np.uint8), unit, trits)
+    return Packed(encoding, data.astype(np.uint8), unit, trits)
 
 
 def _padded(values: NDArray[np.int64], width: int) -> NDArray[np.int64]:

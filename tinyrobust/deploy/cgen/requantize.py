@@ -17,9 +17,9 @@ def cheapest(rule: Rule) -> Requantization:
     if rule.rises:
         stairs = Staircase(rule)
         for search in (linear.shared, linear.narrow):
-            found = search(rule, stairs)
-            if found is not None:
-                return found
+            requantization = search(rule, stairs)
+            if requantization is not None:
+                return requantization
     return _wide(rule) or _exact(rule)
 
 

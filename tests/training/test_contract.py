@@ -1,0 +1,273 @@
+"""What every objective and every perturbation of a recipe must do: a new one is tested as soon as it has a table.
+
+The same tests run under JAX, in a process of their own.
+"""
+
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import keras
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from tinyrobust import choices
+from tinyrobust.data.speech.frontend import Grid, front_end
+from tinyrobust.errors import MissingToolError
+from tinyrobust.networks.precision import LayerFactory
+from tinyrobust.quantizers.layers import weight_layers
+from tinyrobust.recipe.frontend import Mfcc
+from tinyrobust.recipe.objectives import Need, Objective
+from tinyrobust.recipe.perturbation import Perturbation
+from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.train import Train
+from tinyrobust.training import checkpoints, objectives, perturbations
+from tinyrobust.training.front_end import features_of
+from tinyrobust.training.learner import Learner, compiled
+from tinyrobust.training.objectives import Batch, Supplies, build_objectives
+
+_COUNT, _CLASSES, _WEIGHT = 16, 3, 0.5
+_JAX = keras.backend.backend() == "jax"
+
+
+def _example(table: type[Any]) -> dict[str, Any]:
+    """Settings for a table: its defaults, and for a field without one the first of its `examples`."""
+    fields = {field.alias or name: field for name, field in table.model_fields.items() if field.is_required()}
+    return {name: field.examples[0] for name, field in fields.items() if name != "kind"}
+
+
+_PERTURBATIONS = {
+    kind: TypeAdapter(Perturbation).validate_python({"kind": kind, **_example(table)})
+    for kind, table in choices.members(Perturbation).items()
+}
+
+
+def _objectives() -> dict[str, Any]:
+    """Every kind, with every perturbation where it has one."""
+    cases = {}
+    for kind, table in choices.members(Objective).items():
+        example = {"kind": kind, "weight": _WEIGHT, **_example(table)}
+        variants = _PERTURBATIONS if "perturbation" in table.model_fields else {"": None}
+        for name, perturbation in variants.items():
+            changed = {**example, "perturbation": perturbation} if perturbation else example
+            cases[f"{kind}-{name}".strip("-")] = TypeAdapter(Objective).validate_python(changed)
+    return cases
+
+
+_OBJECTIVES = _objectives()
+_FRONT_END = front_end(Mfcc(kind="mfcc"))
+
+
+class _Task:
+    """A small network with quantized weights, a teacher, and inputs: images, or the sound of clips."""
+
+    def __init__(self, *, sound: bool) -> None:
+        random = np.random.default_rng(0)
+        self.y = np.arange(_COUNT) % _CLASSES
+        self.front_end = None
+        self.x = random.uniform(0.2, 0.8, (_COUNT, 4, 4, 1)).astype(np.float32)
+        self.validation = self.x
+        if sound:
+            hertz = 300 * 2.0 ** self.y[:, np.newaxis]
+            tones = 0.2 * np.sin(2 * np.pi * hertz * np.arange(16_000) / 16_000)
+            self.x = (0.5 + tones + random.normal(0, 0.01, (_COUNT, 16_000))).astype(np.float32)
+            raw = keras.ops.convert_to_numpy(_FRONT_END.layer()(2 * self.x - 1))[..., 0]
+            self.front_end = _FRONT_END.layer(Grid(raw.min(axis=(0, 1)), raw.max(axis=(0, 1))), rounded=True)
+            self.validation = keras.ops.convert_to_numpy(features_of(self.front_end, self.x))
+
+    def network(self) -> keras.Model:
+        """Untrained; every weight stochastic ternary."""
+        keras.utils.set_random_seed(0)
+        rules = {"rule": [{"layers": ".*", "weights": "stochastic-ternary"}]}
+        layers = LayerFactory(Precision.model_validate(rules), 1)
+        image = keras.Input(self.validation.shape[1:])
+        x = layers.relu("conv")(layers.norm("conv")(layers.conv("conv", 4, 3, 2)(image)))
+        return keras.Model(image, layers.dense("logits", _CLASSES, bias=True)(keras.layers.Flatten()(x)))
+
+    def teacher(self) -> keras.Model:
+        """Of other weights; its logits are far apart."""
+        keras.utils.set_random_seed(1)
+        image = keras.Input(self.validation.shape[1:])
+        return keras.Model(image, keras.layers.Dense(_CLASSES)(keras.layers.Flatten()(5 * image)))
+
+    def learner(self, table: Any) -> tuple[Learner, objectives.Objective]:
+        """Compiled; plain gradient descent."""
+        supplies = Supplies(seed=3, label_smoothing=0.1, teacher=self.teacher() if "teacher" in table.needs else None)
+        (objective,) = build_objectives([table], supplies)
+        settings = Train(epochs=2, optimizer="sgd", learning_rate=0.05, schedule="constant", weight_decay=0.0)
+        return compiled(self.network(), [objective], settings, 4, self.front_end), objective
+
+    def fit(self, learner: Learner) -> dict[str, list[float]]:
+        """An epoch of two steps."""
+        options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+        history = learner.fit(self.x, self.y, validation_data=(self.validation, self.y), **options).history
+        return {name: [float(value) for value in values] for name, values in history.items()}
+
+    def batch(self, network: keras.Model) -> Batch:
+        """All inputs, as an objective sees them in training."""
+        front_end: Callable[[Any], Any] = lambda inputs: features_of(self.front_end, inputs) if self.front_end else inputs  # noqa: E731
+        features = front_end(self.x)
+        logits = network(features, training=False)
+        return Batch(self.x, self.y, logits, network, training=False, features=features, front_end=front_end)
+
+
+class _Run:
+    """An objective after an epoch, a checkpoint, and a second epoch."""
+
+    def __init__(self, table: Any, folder: Path) -> None:
+        self.table, self.task = table, _Task(sound="front-end" in table.needs)
+        self.learner, self.objective = self.task.learner(table)
+        self.before = _latent(self.learner.network)
+        self.value = float(self.objective(self.task.batch(self.learner.network)))
+        self.learner, self.objective = self.task.learner(table)  # the value has drawn
+        self.history = self.task.fit(self.learner)
+        self.after = _latent(self.learner.network)
+        self.checkpoint = folder / "checkpoint.npz"
+        checkpoints.save(self.learner, self.checkpoint)
+        self.second = self.task.fit(self.learner)
+
+
+def _latent(network: keras.Model) -> dict[str, np.ndarray]:
+    return {layer.name: keras.ops.convert_to_numpy(layer.latent_weights).copy() for layer in weight_layers(network)}
+
+
+@pytest.fixture(scope="module", params=_OBJECTIVES.values(), ids=_OBJECTIVES)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> _Run:
+    """One training of every objective."""
+    return _Run(request.param, tmp_path_factory.mktemp("run"))
+
+
+def test_its_table_reads_back_and_names_its_class(run: _Run) -> None:
+    again = TypeAdapter(Objective).validate_json(run.table.model_dump_json(by_alias=True))
+    assert again == run.table
+    assert pkgutil.resolve_name(run.table.objective) is type(run.objective)
+    assert run.objective.needs == run.table.needs
+    assert run.objective.needs <= set(get_args(Need))
+    assert run.objective.weight == _WEIGHT
+
+
+def test_the_gradient_reaches_all_latent_weights(run: _Run) -> None:
+    for name, weights in run.after.items():
+        assert np.isfinite(weights).all(), name
+        assert (weights != run.before[name]).any(), name
+
+
+def test_it_has_curves_and_its_weight_counts(run: _Run) -> None:
+    (name,) = {name for name in run.history if name == run.objective.name}
+    for prefix in ("", "val_"):
+        (value,), (loss,) = run.history[f"{prefix}{name}"], run.history[f"{prefix}loss"]
+        assert value > 0
+        assert loss == pytest.approx(_WEIGHT * value, rel=1e-5)
+
+
+def test_a_checkpoint_resumes_it_exactly(run: _Run) -> None:
+    learner, objective = run.task.learner(run.table)
+    checkpoints.load(learner, run.checkpoint)
+    assert run.task.fit(learner) == run.second
+    for one, other in zip(learner.variables, run.learner.variables, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (one, other)), err_msg=one.path)
+    assert bool(objective.seed_generator) == any(objective.seed_generator is one for one in learner._generators)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits.astype(np.float64)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def _with_labels(run: _Run, inputs: Any) -> float:
+    """Cross-entropy with smoothed labels, by hand."""
+    batch = run.task.batch(run.task.network())
+    logits = keras.ops.convert_to_numpy(batch.logits_of(inputs, training=False))
+    targets = np.eye(_CLASSES)[run.task.y] * 0.9 + 0.1 / _CLASSES
+    return float(-(targets * _log_softmax(logits)).sum(axis=1).mean())
+
+
+def _with_teacher(run: _Run) -> float:
+    batch, temperature = run.task.batch(run.task.network()), run.table.temperature
+    student, teacher = (
+        _log_softmax(keras.ops.convert_to_numpy(logits) / temperature)
+        for logits in (batch.logits, run.task.teacher()(batch.features))
+    )
+    return float(-(np.exp(teacher) * student).sum(axis=1).mean())
+
+
+def _on_examples(run: _Run) -> float:
+    batch = run.task.batch(run.task.network())
+    return _with_labels(run, perturbations.build(run.table.perturbation, seed=3)(batch))
+
+
+_VALUES: dict[str, Callable[[_Run], float]] = {
+    "cross-entropy": lambda run: _with_labels(run, run.task.x),
+    "distillation": _with_teacher,
+    "adversarial": _on_examples,
+}
+
+
+def test_its_value_is_that_of_its_formula(run: _Run) -> None:
+    assert np.isfinite(run.value)
+    if run.table.kind in _VALUES:
+        assert run.value == pytest.approx(_VALUES[run.table.kind](run), rel=1e-4)
+
+
+# Perturbations
+
+
+def _linf(change: np.ndarray, x: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    return np.abs(change).reshape(len(change), -1).max(axis=1)
+
+
+def _snr_db(change: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return -20 * np.log10(np.linalg.norm(x - 0.5, axis=1) / np.linalg.norm(change, axis=1))
+
+
+# How far the examples may be, and how that is measured.
+_RADII: dict[str, tuple[Callable[..., np.ndarray], Callable[[Any], float]]] = {
+    "fgsm": (_linf, lambda table: table.epsilon),
+    "pgd": (_linf, lambda table: table.epsilon),
+    "snr": (_snr_db, lambda table: -table.snr_db[0]),
+}
+
+
+@pytest.mark.parametrize("table", _PERTURBATIONS.values(), ids=_PERTURBATIONS)
+def test_a_perturbation_stays_near_raises_the_loss_and_draws_anew(table: Any) -> None:
+    assert TypeAdapter(Perturbation).validate_json(table.model_dump_json()) == table
+    task = _Task(sound=table.domain == "waveform")
+    network = task.network()
+    batch = task.batch(network)
+    perturbation, again = perturbations.build(table, seed=3), perturbations.build(table, seed=3)
+    first, second, repeated = (keras.ops.convert_to_numpy(one(batch)) for one in (perturbation, perturbation, again))
+    np.testing.assert_array_equal(first, repeated)
+    assert (first != second).any()
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    clean = float(cross_entropy(task.y, batch.logits))
+    for examples in (first, second):
+        assert examples.shape == task.x.shape
+        assert examples.min() >= 0
+        assert examples.max() <= 1
+        assert float(cross_entropy(task.y, batch.logits_of(examples, training=False))) > clean
+        if table.kind in _RADII:
+            distance, radius = _RADII[table.kind]
+            assert (distance(examples - task.x, task.x) <= radius(table) + 1e-4).all()
+
+
+# Backends
+
+
+@pytest.mark.skipif(not _JAX, reason="under TensorFlow there are others")
+def test_jax_has_the_plain_update_rule_alone() -> None:
+    with pytest.raises(MissingToolError, match="Expected Keras on TensorFlow for update rules other than plain"):
+        Learner(_Task(sound=False).network(), [], rule=object())
+
+
+@pytest.mark.skipif(_JAX, reason="starts this file under JAX")
+def test_all_of_this_holds_under_jax(tmp_path: Path) -> None:
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'jax'}", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout

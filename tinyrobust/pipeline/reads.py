@@ -1,0 +1,111 @@
+"""What the stages read of a recipe, and of files that it names: as JSON's types, to be hashed into their keys.
+
+What says the same as a default is left out, so that a new key with a default changes no key of a stage.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from importlib.resources import files as resources
+from pathlib import Path
+
+from tinyrobust import assets
+from tinyrobust._version import __version__
+from tinyrobust.pipeline.facts import run_facts
+from tinyrobust.pipeline.run_record import RunRecord
+from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.table import Table
+
+Reads = dict[str, object]
+
+
+def tables(recipe: Recipe, *names: str) -> dict[str, Reads]:
+    """Tables of a recipe, those that it has."""
+    named: dict[str, Table | None] = {name: getattr(recipe, name) for name in names}
+    return {
+        name: table.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for name, table in named.items()
+        if table is not None
+    }
+
+
+def contents(known: dict[str, Path], names: Iterable[str]) -> Reads:
+    """What files say that a recipe names; None where the run will refuse them."""
+    said: Reads = {}
+    for name in names:
+        try:
+            said[name] = tomllib.loads(known.get(name, Path(name)).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            said[name] = None
+    return said
+
+
+def teacher(recipe: Recipe) -> Reads:
+    """A float network: it sees no precision, nor the student's epochs or width where it has its own."""
+    seen = tables(recipe, "data", "network", "train")
+    settings = recipe.train.distillation
+    if settings and settings.teacher_epochs is not None:
+        seen["train"].pop("epochs", None)
+    if settings and settings.teacher_width is not None:
+        seen["network"].pop("width", None)
+    return {**seen, "seed": recipe.seed}
+
+
+def float_network(recipe: Recipe) -> Reads:
+    """What is quantized afterwards does not see the precision either."""
+    return {**tables(recipe, "data", "network", "train"), "seed": recipe.seed}
+
+
+def train(recipe: Recipe) -> Reads:
+    """Everything that learning sees."""
+    return {**tables(recipe, "data", "network", "train", "precision"), "seed": recipe.seed}
+
+
+def export(recipe: Recipe) -> Reads:
+    """The artefact carries the recipe's name."""
+    return {**tables(recipe, "data", "export"), "name": recipe.name}
+
+
+def footprint(recipe: Recipe) -> Reads:
+    """The boards that are compared with: all, where none is named."""
+    known = assets.boards()
+    return {"boards": recipe.footprint.boards, "files": contents(known, recipe.footprint.boards or known)}
+
+
+def attack(recipe: Recipe) -> Reads:
+    """Radii and so on, and the attacks of the protocol."""
+    settings = recipe.robustness
+    return {
+        **tables(recipe, "data"),
+        "robustness": settings.model_dump(mode="json", exclude={"waveform"}, exclude_defaults=True),
+        "protocol": contents(assets.protocols(), [settings.protocol]),
+        "temperature": recipe.temperature,
+        "seed": recipe.seed,
+    }
+
+
+def attack_waveform(recipe: Recipe) -> Reads:
+    """As `attack`, of the sound."""
+    settings = recipe.robustness.waveform
+    return {
+        **tables(recipe, "data"),
+        "waveform": settings and settings.model_dump(mode="json", exclude_defaults=True),
+        "protocol": settings and contents(assets.protocols(), [settings.protocol]),
+        "temperature": recipe.temperature,
+        "seed": recipe.seed,
+    }
+
+
+def listen(recipe: Recipe) -> Reads:
+    """How it is listened, and to what."""
+    return {**tables(recipe, "data", "listening")}
+
+
+def report(recipe: Recipe) -> Reads:
+    """The page's templates, and what is shown of the recipe: all of it."""
+    templates = sorted((file.name, file.read_text()) for file in (resources("tinyrobust.reports") / "templates").iterdir())
+    return {"recipe": recipe.model_dump(mode="json"), "templates": templates, "version": __version__}
+
+
+def facts(recipe: Recipe, record: RunRecord) -> Reads:
+    """What the report says of the run itself: times, versions, the card of its data, notes."""
+    return {"facts": run_facts(recipe, record).model_dump(mode="json")}

@@ -1,0 +1,113 @@
+"""`[[train.objective]]`: what a network is trained for. Objectives add up.
+
+An objective is a table here and a class in `training/objectives/`.
+"""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
+
+from tinyrobust.recipe.perturbation import Fgsm, Perturbation
+from tinyrobust.recipe.table import Count, Table, Width
+
+Need = Literal["activations", "features", "teacher", "input-gradient", "front-end"]
+
+
+class ObjectiveTable(Table):
+    """What all objectives have.
+
+    Attributes:
+        objective: The class, `module:class`, imported when a network is trained.
+    """
+
+    objective: ClassVar[str]
+    weight: float = Field(1.0, gt=0, description="Factor in the sum of all objectives.")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it needs beside inputs, labels and logits.
+
+        - "activations": what the hidden layers put out in the forward pass that made the logits;
+        - "features": what the network itself is given, which is not the inputs where those are sound;
+        - "teacher": a network that is trained before, in the stage `teacher`;
+        - "input-gradient": gradients with respect to the inputs;
+        - "front-end": sound for inputs, and a front end with gradients before the network.
+        """
+        return frozenset()
+
+
+class CrossEntropy(ObjectiveTable):
+    """Cross-entropy with the labels."""
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.cross_entropy:CrossEntropy"
+    kind: Literal["cross-entropy"]
+    temperature: float = Field(1.0, gt=0, description="Logits are divided by it.")
+
+
+class Teaching(NamedTuple):
+    """How teachers are trained: equal ones are the same teachers.
+
+    Attributes:
+        teachers: How many.
+        epochs: Of each; None: as many as the student's.
+        width: Their `network.width`; None: the student's.
+        temperature: That they are trained at.
+    """
+
+    teachers: int
+    epochs: int | None
+    width: float | None
+    temperature: float
+
+
+class TaughtTable(ObjectiveTable):
+    """What objectives have that learn from teachers: float networks of the recipe's family, trained before."""
+
+    temperature: float = Field(gt=0, examples=[20.0], description="Of the soft labels.")
+    teacher_epochs: Count | None = Field(None, description="Epochs of the teacher; as many as the student's when absent.")
+    teacher_width: Width | None = Field(None, description="The teacher's network.width; the student's when absent.")
+    teacher_temperature: float | None = Field(
+        None, gt=0, description="That the teacher is trained at; the student's when absent, 1 for ordinary training."
+    )
+    teachers: int = Field(1, ge=1, le=16, description="So many, of this recipe's seed and the next; their logits are averaged.")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """See the base class."""
+        return frozenset({"teacher", "features"})
+
+    @property
+    def teaching(self) -> Teaching:
+        """How its teachers are trained."""
+        temperature = self.teacher_temperature or self.temperature
+        return Teaching(self.teachers, self.teacher_epochs, self.teacher_width, temperature)
+
+
+class Distillation(TaughtTable):
+    """The network learns the soft labels of a float teacher at temperature T, and is deployed at T = 1.
+
+    With a temperature alone this is defensive distillation (Papernot et al. 2016): one teacher of the student's size, itself
+    trained at T. Teachers that are wider, several, and trained at 1 make a small network better (Hinton et al. 2015).
+    """
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.distillation:Distillation"
+    kind: Literal["distillation"]
+
+
+class Adversarial(ObjectiveTable):
+    """Cross-entropy on inputs that are changed against the network in every step."""
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.adversarial:Adversarial"
+    kind: Literal["adversarial"]
+    perturbation: Perturbation = Field(examples=[Fgsm(kind="fgsm", epsilon=0.1)])
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """See the base class."""
+        sound: frozenset[Need] = frozenset({"front-end"} if self.perturbation.domain == "waveform" else ())
+        return sound | {"input-gradient"}
+
+
+Objective = Annotated[CrossEntropy | Distillation | Adversarial, Field(discriminator="kind")]
+
+LABELS: tuple[Objective, ...] = (CrossEntropy(kind="cross-entropy"),)
