@@ -57,11 +57,11 @@ def test_words_stand_in_noise_at_the_ratio_asked_for(tone_spotter: Any, recordin
     assert ((made.onsets % SLOT >= 8000) & (made.onsets % SLOT < 8000 + 1600)).all()
     clips = recordings.audio("test") / 32768
     for onset, label in list(zip(made.onsets, made.labels, strict=True))[:5]:
-        heard = made.keywords[onset : onset + 16_000] / 32768
+        audible = made.keywords[onset : onset + 16_000] / 32768
         noise = min(
-            (heard - clip for clip, one in zip(clips, labels, strict=True) if one == label), key=lambda rest: (rest**2).sum()
+            (audible - clip for clip, one in zip(clips, labels, strict=True) if one == label), key=lambda rest: (rest**2).sum()
         )
-        power = ((heard - noise) ** 2).mean()
+        power = ((audible - noise) ** 2).mean()
         assert 10 * math.log10(power / (noise**2).mean()) == pytest.approx(20, abs=0.05)
 
 

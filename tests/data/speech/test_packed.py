@@ -9,7 +9,7 @@ import pytest
 from tinyrobust.data import Dataset, available, load, read_card
 from tinyrobust.data.speech import cache
 from tinyrobust.data.speech.corpus import BENCHMARK
-from tinyrobust.data.speech.frontend import features
+from tinyrobust.data.speech.frontend import front_end
 from tinyrobust.errors import DataError, RunFolderError
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.speech import Masks, Speech, SpeechAugment
@@ -83,7 +83,7 @@ def test_the_sound_is_that_of_the_set(prepared: Path) -> None:
     assert heard == sorted((sound.tobytes(), name) for sound, name in zip(padded, names, strict=True))
     record = found.speech.record
     low, high = np.array(record.low), np.array(record.high)
-    steps = np.floor(255 * (features(audio, record.settings) - low) / (high - low) + 0.5)
+    steps = np.floor(255 * (front_end(record.settings).features(audio) - low) / (high - low) + 0.5)
     np.testing.assert_array_equal(found.test.x[..., 0], np.clip(steps, 0, 255))
 
 

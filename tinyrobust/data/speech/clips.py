@@ -63,9 +63,9 @@ def content_hash(clips: Sequence[Clip]) -> str:
         digests = dict(zip(paths, pool.map(_digest, paths), strict=True))
     total = hashlib.sha256()
     for clip in clips:
-        made = f" {clip.backwards} {clip.loudness!r}" if clip.backwards or clip.loudness != 1 else ""
-        made += f" then {digests[clip.then.path]} {clip.then.start}" if clip.then else ""
-        total.update(f"{digests[clip.path]} {clip.start}{made};".encode())
+        changes = f" {clip.backwards} {clip.loudness!r}" if clip.backwards or clip.loudness != 1 else ""
+        changes += f" then {digests[clip.then.path]} {clip.then.start}" if clip.then else ""
+        total.update(f"{digests[clip.path]} {clip.start}{changes};".encode())
     return total.hexdigest()
 
 

@@ -126,14 +126,14 @@ def with_made_clips(clips: list[Clip], classes: tuple[str, ...], speech: Speech,
     spoken = [clip for clip in clips if clip.label != silence]
     count = round(speech.backwards * average)
     chosen = [spoken[index] for index in sorted(random.permutation(len(spoken))[:count].tolist())]
-    made = [replace(clip, name=f"backwards/{clip.name}", label=classes.index(UNKNOWN), backwards=True) for clip in chosen]
-    made += _joined(spoken, round(speech.joined * average), classes, random)
+    unknown = [replace(clip, name=f"backwards/{clip.name}", label=classes.index(UNKNOWN), backwards=True) for clip in chosen]
+    unknown += _joined(spoken, round(speech.joined * average), classes, random)
     if speech.quiet_silence:
         loudness = random.uniform(0, 1, len(clips)).tolist()
         clips = [
             replace(clip, loudness=one) if clip.label == silence else clip for clip, one in zip(clips, loudness, strict=True)
         ]
-    return clips + made
+    return clips + unknown
 
 
 def _joined(spoken: list[Clip], count: int, classes: tuple[str, ...], random: np.random.Generator) -> list[Clip]:
@@ -162,10 +162,10 @@ def _words(folder: Path, speech: Speech, files: dict[str, list[Path]]) -> tuple[
     wanted = {"12-class": BENCHMARK, "own-words": speech.words, "all-words": tuple(files)}[speech.task]
     absent = [word for word in wanted if word not in files]
     if absent or len(wanted) < 2:
-        found = ", ".join(files) or "none"
+        present = ", ".join(files) or "none"
         raise DataError(
             f"{folder}: Expected a folder of clips ({', '.join(SUFFIXES)}) for each of two or more words"
-            f"{': ' + ', '.join(wanted) if wanted else ''}. Received: {found}",
+            f"{': ' + ', '.join(wanted) if wanted else ''}. Received: {present}",
             hint='Name the words that you have: [data.speech] task = "own-words", words = [...].' if absent else None,
         )
     return wanted

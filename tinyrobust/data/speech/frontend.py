@@ -113,6 +113,9 @@ class FrontEnd(ABC):
     settings: FrontendTable
     shape: tuple[int, int]
 
+    @abstractmethod
+    def __init__(self, settings: FrontendTable) -> None: ...
+
     @property
     def row_ms(self) -> int:
         """Milliseconds from one row to the next."""
@@ -172,5 +175,5 @@ class FrontEnd(ABC):
 
 def front_end(settings: FrontendTable) -> FrontEnd:
     """The front end that a table of a recipe, or of `frontend.json`, names."""
-    made: FrontEnd = pkgutil.resolve_name(settings.implementation)(settings)
-    return made
+    implementation: type[FrontEnd] = pkgutil.resolve_name(settings.implementation)
+    return implementation(settings)

@@ -51,10 +51,10 @@ def load(
     Raises:
         DataError: The clips are missing, or none can be read, or a setting of images is given.
     """
-    given = [key for key in _OF_IMAGES if getattr(data, key) != getattr(Data(name=data.name), key)]
-    if given:
+    of_images = [key for key in _OF_IMAGES if getattr(data, key) != getattr(Data(name=data.name), key)]
+    if of_images:
         raise DataError(
-            f"Expected no settings of images beside [data.speech]. Received: {', '.join('data.' + key for key in given)}",
+            f"Expected no settings of images beside [data.speech]. Received: {', '.join('data.' + key for key in of_images)}",
             hint="Clips have [data.speech.augment]; their validation and test speakers are the official ones.",
         )
     folder, clips, background = _corpus(data, speech, seed, card, data_dir, progress)
@@ -118,15 +118,15 @@ def _with_synthetic(recorded: Corpus, speech: Speech, seed: int, progress: Progr
 
 def _ordered(part: str, clips: tuple[Clip, ...], data: Data, seed: int) -> list[Clip]:
     """Training and validation clips in a stratified draw, so that every beginning is one; subsets as the recipe says."""
-    asked = {"train": data.train_samples, "test": data.test_samples}.get(part)
-    if asked is not None and asked > len(clips):
+    samples = {"train": data.train_samples, "test": data.test_samples}.get(part)
+    if samples is not None and samples > len(clips):
         raise DataError(
-            f"Expected data.{part}_samples of at most {len(clips):,}, all clips of the task. Received: {asked:,}",
+            f"Expected data.{part}_samples of at most {len(clips):,}, all clips of the task. Received: {samples:,}",
             hint=f"Without data.{part}_samples all of them are used.",
         )
-    if part == "test" and asked is None:
+    if part == "test" and samples is None:
         return list(clips)
-    chosen = stratified(_labels(clips), asked or len(clips), _TEST_SUBSET_SEED if part == "test" else seed)
+    chosen = stratified(_labels(clips), samples or len(clips), _TEST_SUBSET_SEED if part == "test" else seed)
     return [clips[index] for index in chosen]
 
 

@@ -109,16 +109,16 @@ def find(
     parts = {}
     for part, pack in packs.items():
         random = np.random.default_rng([PARTS.index(part), seed if part == "train" else FIXED_SEED])
-        found = {name: pack.cuts(name) for name in classes}
-        average = sum(len(found[word]) for word in BENCHMARK) / len(BENCHMARK)
+        cuts = {name: pack.cuts(name) for name in classes}
+        average = sum(len(cuts[word]) for word in BENCHMARK) / len(BENCHMARK)
         for name, share in ((UNKNOWN, speech.unknown), (SILENCE, speech.silence)):
             if share and part != "test":
-                drawn = random.permutation(len(found[name]))[: max(1, round(share * average))]
-                found[name] = [found[name][index] for index in sorted(drawn.tolist())]
+                drawn = random.permutation(len(cuts[name]))[: max(1, round(share * average))]
+                cuts[name] = [cuts[name][index] for index in sorted(drawn.tolist())]
         clips = [
             Clip(pack.path, f"{part}/{number}", label, start, samples)
             for label, name in enumerate(classes)
-            for number, start, samples in found[name]
+            for number, start, samples in cuts[name]
         ]
         if part == "train":
             clips = with_made_clips(clips, classes, speech, average, seed)

@@ -68,17 +68,17 @@ def synthetic_clips(
         RunFolderError: The clips cannot be written into the cache.
     """
     random = np.random.default_rng([*_STREAM, seed])
-    asked = [(word, label) for label, word in enumerate(classes[:words]) for _ in range(round(settings.keywords * average))]
+    spoken = [(word, label) for label, word in enumerate(classes[:words]) for _ in range(round(settings.keywords * average))]
     if count := round(settings.unknown * average):
         others = _unlike(settings.words or common_words(), classes[:words], settings)
         shuffled = [others[index] for index in random.permutation(len(others)).tolist()]
-        asked += [(shuffled[number % len(shuffled)], classes.index(UNKNOWN)) for number in range(count)]
-    voices = [_voice(settings, random) for _ in asked]
-    loudness = random.uniform(*_LOUDNESS, len(asked)).tolist()
-    paths = _spoken([word for word, _ in asked], voices, progress)
+        spoken += [(shuffled[number % len(shuffled)], classes.index(UNKNOWN)) for number in range(count)]
+    voices = [_voice(settings, random) for _ in spoken]
+    loudness = random.uniform(*_LOUDNESS, len(spoken)).tolist()
+    paths = _spoken([word for word, _ in spoken], voices, progress)
     return [
         Clip(path, f"synthetic/{number}/{word}", label, loudness=loud)
-        for number, ((word, label), path, loud) in enumerate(zip(asked, paths, loudness, strict=True))
+        for number, ((word, label), path, loud) in enumerate(zip(spoken, paths, loudness, strict=True))
     ]
 
 
