@@ -1,11 +1,13 @@
 """Precision rules: the first match wins, and every rule must matter."""
 
 import keras
+import numpy as np
 import pytest
 
 from tinyrobust import recipe
 from tinyrobust.errors import RecipeError
 from tinyrobust.networks.catalog import build
+from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.activations import ActivationQuantizer, Pact, QuantizedReLU6
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.precision import Precision
@@ -84,6 +86,55 @@ def test_every_stochastic_layer_has_a_seed_of_its_own():
     assert len(set(seeds(7))) == 11
     assert seeds(7) == seeds(7)
     assert not set(seeds(7)) & set(seeds(8))
+
+
+def _factory() -> LayerFactory:
+    return LayerFactory(Precision.model_validate({"rule": [{"layers": ".*", "weights": "ternary"}]}), 7)
+
+
+def test_layers_of_any_window():
+    layers, image = _factory(), keras.Input((12, 10, 2))
+    shapes = {
+        "valid": layers.conv("valid", 4, (3, 5), padding="valid"),
+        "strided": layers.conv("strided", 4, 3, (2, 1)),
+        "dilated": layers.conv("dilated", 4, 3, padding="valid", dilation=(2, 3), bias=True),
+        "multiplied": layers.depthwise("multiplied", (3, 1), 2, padding="valid", multiplier=3),
+        "spread": layers.depthwise("spread", 3, padding="valid", dilation=2, bias=True),
+    }
+    assert {name: layer(image).shape[1:] for name, layer in shapes.items()} == {
+        "valid": (10, 6, 4),
+        "strided": (6, 10, 4),
+        "dilated": (8, 4, 4),
+        "multiplied": (5, 5, 6),
+        "spread": (8, 6, 2),
+    }
+    assert {name for name, layer in shapes.items() if layer.bias is not None} == {"dilated", "spread"}
+    x = np.random.default_rng(0).uniform(size=(2, 12, 10, 2)).astype(np.float32)
+    for layer in shapes.values():
+        assert np.isfinite(keras.ops.convert_to_numpy(layer(x, training=True))).all()
+
+
+def test_norm_and_activation_may_come_before_their_layer():
+    """A pre-activation block: whichever is made first, names and rules are those of the layer with weights."""
+    layers = LayerFactory(
+        Precision.model_validate(
+            {
+                "rule": [
+                    {"layers": "block", "weights": "binary", "activations": "pact"},
+                    {"layers": ".*", "weights": "ternary", "activations": "float"},
+                ]
+            }
+        ),
+        7,
+    )
+    image = keras.Input((8, 8, 2))
+    x = layers.relu("block")(layers.norm("block")(image))
+    x = keras.layers.Add()([image, layers.conv("block", 2, 3)(x)])
+    network = keras.Model(image, layers.dense("logits", 3)(keras.layers.Flatten()(x)))
+    layers.check_every_rule_is_used()
+    assert isinstance(network.get_layer("block-relu"), Pact)
+    assert [layer.name for layer in network.layers if layer.name.startswith("block")] == ["block-bn", "block-relu", "block"]
+    assert _formats(network) == {"block": "Binary", "logits": "Ternary"}
 
 
 @pytest.mark.parametrize(

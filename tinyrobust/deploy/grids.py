@@ -10,10 +10,10 @@ All of it is overwritten where it stands: nothing moves, so the buffers keep the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from tinyrobust.deploy.artefact import Artefact, Operator
@@ -68,7 +68,7 @@ def trained(model: keras.Model) -> dict[str, Grid]:
     return {layer.name: Grid.up_to(layer.upper, layer.steps) for layer in layers if layer.on_grid}
 
 
-def measured(twin: keras.Model, names: list[str], images: Any) -> dict[str, Grid]:
+def measured(twin: keras.Model, names: list[str], images: npt.NDArray[np.float32]) -> dict[str, Grid]:
     """The grids from the smallest to the largest output of the layers `names` on `images` (float [n, h, w, c]).
 
     Values beyond `limits` are left out: a finer grid costs nothing there.
@@ -95,7 +95,7 @@ def limits(twin: keras.Model) -> dict[str, tuple[float, float]]:
     """
     read_by = readers(twin)
     upper = {layer.name: layer.max_value for layer in twin.layers if isinstance(layer, keras.layers.ReLU)}
-    found = {}
+    ranges = {}
     for add in twin.layers:
         after = upper.get(read_by[add.name][0])
         if not isinstance(add, keras.layers.Add) or len(read_by[add.name]) > 1 or after is None:
@@ -105,8 +105,8 @@ def limits(twin: keras.Model) -> dict[str, tuple[float, float]]:
             shortcuts = [upper.get(other) for other in sources if other != name]
             bounds = [float(bound) for bound in shortcuts if bound is not None]
             if read_by[name] == [add.name] and len(bounds) == len(shortcuts):
-                found[name] = (-sum(bounds), float(after))
-    return found
+                ranges[name] = (-sum(bounds), float(after))
+    return ranges
 
 
 def free(matches: Mapping[str, Match]) -> list[str]:
@@ -150,11 +150,13 @@ class _Editor:
         self._model = schema.Model.GetRootAs(self.content, 0)
         self._graph = self._model.Subgraphs(0)
 
-    def scales(self, tensor: int) -> Any:
-        return self._graph.Tensors(tensor).Quantization().ScaleAsNumpy()
+    def scales(self, tensor: int) -> npt.NDArray[np.float32]:
+        scales: npt.NDArray[np.float32] = self._graph.Tensors(tensor).Quantization().ScaleAsNumpy()
+        return scales
 
-    def values(self, tensor: int, dtype: str) -> Any:
-        return self._model.Buffers(self._graph.Tensors(tensor).Buffer()).DataAsNumpy().view(dtype)
+    def values(self, tensor: int, dtype: str) -> npt.NDArray[np.signedinteger]:
+        content: npt.NDArray[np.uint8] = self._model.Buffers(self._graph.Tensors(tensor).Buffer()).DataAsNumpy()
+        return content.view(dtype)
 
     def grid(self, tensor: int) -> Grid:
         quantization = self._graph.Tensors(tensor).Quantization()
@@ -177,7 +179,7 @@ def _share_grid(operator: Operator, artefact: Artefact, editor: _Editor) -> None
         editor.set_grid(output, next(iter(grids)))
 
 
-def _write_weights(layer: Any, operator: Operator, artefact: Artefact, editor: _Editor) -> None:
+def _write_weights(layer: keras.Layer, operator: Operator, artefact: Artefact, editor: _Editor) -> None:
     """Rounds kernel and bias anew, from the twin: what the converter wrote suits the scales it had calibrated."""
     source, place, *rest = operator.inputs
     weights, offsets = kernel(layer), bias(layer)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.cgen.layers import Shape, Window
 from tinyrobust.errors import ModelFileError
+
+_Option = TypeVar("_Option")
 
 _LARGEST = 2**16 - 1  # tr_shape counts in 16 bits
 _LARGEST_WINDOW = 2**8 - 1  # and tr_window in 8
@@ -71,9 +73,10 @@ class Operands:
             return self.refuse(f"tensor {tensor.name!r} to be constant", "a tensor that is computed")
         return tensor.data
 
-    def option(self, name: str, default: Any) -> Any:
+    def option(self, name: str, default: _Option) -> _Option:
         """An option, or what the schema takes where it is left out."""
-        return self.operator.options.get(name, default)
+        option: _Option = self.operator.options.get(name, default)
+        return option
 
     def clamp(self, tensor: Tensor) -> tuple[int, int]:
         """The smallest and largest int8 value that the fused activation leaves of `tensor`."""
