@@ -61,14 +61,8 @@ def _files(folder: Path, stage: str) -> FitFiles:
 
 
 def _teachers_recipe(recipe: Recipe, settings: Distillation, number: int) -> Recipe:
-    width = settings.teacher_width or recipe.network.width
-    return recipe.model_copy(
-        update={
-            "precision": FLOAT,
-            "seed": recipe.seed + number,
-            "network": recipe.network.model_copy(update={"width": width}),
-        }
-    )
+    network = recipe.network if settings.teacher_width is None else recipe.network.scaled(settings.teacher_width)
+    return recipe.model_copy(update={"precision": FLOAT, "seed": recipe.seed + number, "network": network})
 
 
 def _trained(
