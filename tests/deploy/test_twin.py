@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import qkeras
 
 from tinyrobust.deploy.twin import build_twin, source_layers
 from tinyrobust.errors import ModelFileError
@@ -62,27 +63,28 @@ def test_batch_norm_is_folded(layer, norm) -> None:
     np.testing.assert_allclose(np.asarray(twin(x)), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-def _read_twice(x):
-    y = PLAIN.Conv2D(2, 3, padding="same", name="conv")(x)
-    return PLAIN.Add(name="add")([PLAIN.BatchNormalization(name="norm")(y), y])
-
-
 def _used_twice(x):
     layer = PLAIN.Conv2D(2, 3, padding="same", name="conv")
     return layer(layer(x))
 
 
+def _norm_used_twice(x):
+    norm = PLAIN.BatchNormalization(name="norm")
+    return norm(norm(x))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (PLAIN.BatchNormalization(name="norm"), "only batch norm 'norm'. Received: 'image' .InputLayer., which feeds norm"),
-        (_read_twice, "Received: 'conv' .Conv2D., which feeds norm, add"),
+        (PLAIN.BatchNormalization(axis=1, name="norm"), "batch norm 'norm' over the last axis, the channels. Received: axis=1"),
+        (lambda x: _norm_used_twice(PLAIN.Conv2D(2, 3)(x)), "used once. Received: 'norm'"),
         (_used_twice, "used once. Received: 'conv'"),
         (PLAIN.Conv2D(2, 3, activation="relu", name="conv"), "'conv' without an activation of its own"),
         (keras.Sequential([PLAIN.Conv2D(2, 3)], name="inner"), "'inner' has no plain Keras twin"),
+        (qkeras.QConv2D(2, 3, kernel_quantizer=Ternary(), name="theirs"), "'theirs' has no plain Keras twin"),
         (lambda x: PLAIN.Add()([x, keras.Input((8, 8, 2))]), "one input and one output. Received: 2 and 1"),
     ],
-    ids=["norm of the input", "output read twice", "layer used twice", "own activation", "nested", "two inputs"],
+    ids=["norm of another axis", "norm used twice", "layer used twice", "own activation", "nested", "foreign", "two inputs"],
 )
 def test_what_has_no_twin_is_refused(build, message) -> None:
     image = keras.Input((8, 8, 2), name="image")

@@ -1,9 +1,8 @@
-"""stqnet: its size, its shapes, the layers of the paper."""
+"""stqnet: its shapes, the layers of the paper."""
 
 import collections
 
 import keras
-import numpy as np
 import pytest
 
 from tinyrobust import recipe
@@ -17,23 +16,10 @@ def _built(shape: tuple[int, int, int], width: float, classes: int = 10) -> kera
     return build(recipe.load("digits-stq", [f"network.width={width}"]), shape, classes)
 
 
-def test_about_a_million_parameters_on_cifar():
-    assert 0.85e6 < _built((32, 32, 1), 1.0).count_params() < 1.15e6
-
-
-@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (20, 12, 2), (5, 5, 1)], ids=str)
-@pytest.mark.parametrize("classes", [2, 10])
-def test_images_become_logits(shape, classes):
-    network = _built(shape, 0.1, classes)
-    logits = np.array(network(np.random.default_rng(0).uniform(size=(3, *shape))))
-    assert logits.shape == (3, classes)
-    assert logits.std() > 0
-    assert (logits < 0).any()  # no softmax, no rectifier at the end
-
-
 def test_small_images_keep_their_detail():
-    sizes = {shape: _built((shape, shape, 1), 0.1).get_layer("pool").input.shape[1] for shape in (8, 28, 32)}
-    assert sizes == {8: 4, 28: 7, 32: 8}
+    shapes = [(5, 5, 1), (8, 8, 1), (20, 12, 2), (28, 28, 1), (32, 32, 3)]
+    sizes = [_built(shape, 0.1).get_layer("pool").input.shape[1:3] for shape in shapes]
+    assert sizes == [(5, 5), (4, 4), (10, 6), (7, 7), (8, 8)]
 
 
 def test_width_multiplies_the_channels():
@@ -61,12 +47,6 @@ def test_the_layers_of_the_paper():
 
 def test_only_the_logits_have_a_bias():
     assert [layer.name for layer in weight_layers(_built((8, 8, 1), 0.1)) if layer.bias is not None] == ["logits"]
-
-
-def test_the_same_seed_gives_the_same_weights():
-    first, second = (_built((8, 8, 1), 0.1).get_weights() for _ in range(2))
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_an_unknown_network_lists_those_there_are():

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel
 
 from tinyrobust.cli import console
 from tinyrobust.cli.tables import kib, percent, radius, table
@@ -90,10 +91,19 @@ def _datasets() -> Rows:
 
 
 def _networks() -> Rows:
-    with console.quiet_imports():
-        from tinyrobust.networks.catalog import NETWORKS
+    from tinyrobust.choices import members
+    from tinyrobust.recipe.network import Network
 
-    return [{"name": name, "description": str(inspect.getdoc(build)).partition("\n")[0]} for name, build in NETWORKS.items()]
+    return [
+        {"name": kind, "keys": _keys(network), "description": str(inspect.getdoc(network)).partition("\n")[0]}
+        for kind, network in members(Network).items()
+    ]
+
+
+def _keys(table: type[BaseModel]) -> str:
+    """The keys of a table beside its kind, with their defaults."""
+    fields = {key: field for key, field in table.model_fields.items() if key != "kind"}
+    return ", ".join(key if field.is_required() else f"{key} = {field.default}" for key, field in fields.items())
 
 
 def _attacks() -> Rows:
@@ -139,7 +149,7 @@ _SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
     What.recipes: ("Recipes", ("name", "description")),
     What.models: ("Trained models; shares of the test set with 95 % intervals", _FIGURES),
     What.datasets: ("Data sets", ("name", "title", "licence")),
-    What.networks: ("Networks", ("name", "description")),
+    What.networks: ("Networks", ("name", "keys", "description")),
     What.attacks: ("Attacks, by protocol", ("protocol", "name", "kind", "on")),
     What.boards: ("Boards", ("name", "title", "core", "flash KiB", "RAM KiB")),
     What.sweeps: ("Sweeps", ("name", "runs", "description")),

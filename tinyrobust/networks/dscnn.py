@@ -1,30 +1,29 @@
 """DS-CNN: the depthwise-separable keyword spotter of Zhang et al. (arXiv 1711.07128), in the size of MLPerf Tiny."""
 
-from typing import Any
-
 import keras
 
 from tinyrobust.networks.precision import LayerFactory
+from tinyrobust.recipe.network import Dscnn, Shape
 
 _CHANNELS = 64
 _BLOCKS = 4
 
 
-def dscnn(input_shape: tuple[int, int, int], classes: int, width: float, layers: LayerFactory) -> keras.Model:
+def dscnn(settings: Dscnn, input_shape: Shape, classes: int, layers: LayerFactory) -> keras.Model:
     """The keyword spotter of MLPerf Tiny: a convolution of 10x4, four depthwise-separable blocks, an average, a dense layer.
 
     64 channels at width 1.0; about 23,000 weights with ten classes. Without MLPerf's dropout: augmentation does its work.
 
     Args:
+        settings: The recipe's `[network]`.
         input_shape: (frames, coefficients, 1) of a speech front end; values in [0, 1].
         classes: Number of logits.
-        width: Multiplies the channels.
         layers: Makes the layers in the recipe's precision.
 
     Returns:
         A functional model, [n, frames, coefficients, 1] -> logits [n, classes].
     """
-    channels = max(4, 4 * round(_CHANNELS * width / 4))
+    channels = settings.channels(_CHANNELS)
     inputs = keras.Input(input_shape, name="image")
     x = _finished(layers.conv("stem", channels, (10, 4), 2)(inputs), layers, "stem")
     for block in range(1, _BLOCKS + 1):
@@ -35,6 +34,6 @@ def dscnn(input_shape: tuple[int, int, int], classes: int, width: float, layers:
     return keras.Model(inputs, layers.dense("logits", classes, bias=True)(x), name="dscnn")
 
 
-def _finished(x: Any, layers: LayerFactory, name: str) -> Any:
+def _finished(x: keras.KerasTensor, layers: LayerFactory, name: str) -> keras.KerasTensor:
     """Batch norm and activation."""
     return layers.relu(name)(layers.norm(name)(x))

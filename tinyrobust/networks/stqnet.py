@@ -4,33 +4,30 @@ Six convolution blocks (plain, separable, depthwise), three of them with a resid
 million parameters at width 1.0 on 32x32 images.
 """
 
-from typing import Any
-
 import keras
 
 from tinyrobust.networks.precision import LayerFactory
+from tinyrobust.recipe.network import Shape, Stqnet
 
 # Blocks 1 and 4 halve the maps, but never below this many pixels: small images keep their detail.
 _SMALLEST_MAP = 4
 
 
-def stqnet(input_shape: tuple[int, int, int], classes: int, width: float, layers: LayerFactory) -> keras.Model:
+def stqnet(settings: Stqnet, input_shape: Shape, classes: int, layers: LayerFactory) -> keras.Model:
     """The STQ paper's family: six convolution blocks with residual branches, three dense layers.
 
     Args:
+        settings: The recipe's `[network]`.
         input_shape: (height, width, channels); values in [0, 1].
         classes: Number of logits.
-        width: Multiplies every layer's channels.
         layers: Makes the layers in the recipe's precision.
 
     Returns:
         A functional model, [n, height, width, channels] -> logits [n, classes].
     """
+    channels = settings.channels
 
-    def channels(count: int) -> int:
-        return max(4, 4 * round(count * width / 4))
-
-    def stride(x: Any) -> int:
+    def stride(x: keras.KerasTensor) -> int:
         return 2 if min(x.shape[1:3]) >= 2 * _SMALLEST_MAP else 1
 
     inputs = keras.Input(input_shape, name="image")
@@ -49,20 +46,22 @@ def stqnet(input_shape: tuple[int, int, int], classes: int, width: float, layers
     return keras.Model(inputs, layers.dense("logits", classes, bias=True)(x), name="stqnet")
 
 
-def _plain(x: Any, layers: LayerFactory, name: str, filters: int, strides: int = 1, *, residual: bool = False) -> Any:
+def _plain(
+    x: keras.KerasTensor, layers: LayerFactory, name: str, filters: int, strides: int = 1, *, residual: bool = False
+) -> keras.KerasTensor:
     return _finish(layers.conv(name, filters, 3, strides)(x), x if residual else None, layers, name)
 
 
-def _depthwise(x: Any, layers: LayerFactory, name: str, *, residual: bool = False) -> Any:
+def _depthwise(x: keras.KerasTensor, layers: LayerFactory, name: str, *, residual: bool = False) -> keras.KerasTensor:
     return _finish(layers.depthwise(name, 3)(x), x if residual else None, layers, name)
 
 
-def _separable(x: Any, layers: LayerFactory, name: str, filters: int) -> Any:
+def _separable(x: keras.KerasTensor, layers: LayerFactory, name: str, filters: int) -> keras.KerasTensor:
     x = _finish(layers.depthwise(f"{name}-depthwise", 3)(x), None, layers, f"{name}-depthwise")
     return _finish(layers.conv(f"{name}-pointwise", filters, 1)(x), None, layers, f"{name}-pointwise")
 
 
-def _finish(x: Any, shortcut: Any, layers: LayerFactory, name: str) -> Any:
+def _finish(x: keras.KerasTensor, shortcut: keras.KerasTensor | None, layers: LayerFactory, name: str) -> keras.KerasTensor:
     """Batch norm, the residual branch, the activation."""
     x = layers.norm(name)(x)
     if shortcut is not None:

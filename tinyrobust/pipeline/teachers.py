@@ -62,14 +62,8 @@ def _files(folder: Path, stage: str) -> FitFiles:
 
 
 def _teachers_recipe(recipe: Recipe, teaching: Teaching, number: int) -> Recipe:
-    width = teaching.width or recipe.network.width
-    return recipe.model_copy(
-        update={
-            "precision": FLOAT,
-            "seed": recipe.seed + number,
-            "network": recipe.network.model_copy(update={"width": width}),
-        }
-    )
+    network = recipe.network if teaching.width is None else recipe.network.scaled(teaching.width)
+    return recipe.model_copy(update={"precision": FLOAT, "seed": recipe.seed + number, "network": network})
 
 
 def _trained(

@@ -59,6 +59,13 @@ class Recipe(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_teachers_of_that_width(self) -> Self:
+        settings = self.train.distillation
+        if settings and settings.teacher_width is not None:
+            self.network.scaled(settings.teacher_width)
+        return self
+
     @property
     def hash(self) -> str:
         """SHA-256 of the resolved form without name and description, in hex: equal hashes mean equal runs.
