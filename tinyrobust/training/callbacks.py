@@ -3,8 +3,9 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import SupportsFloat
 
 import keras
 
@@ -14,6 +15,9 @@ from tinyrobust.progress import Progress
 from tinyrobust.quantizers.layers import set_fraction
 from tinyrobust.recipe.train import Stochastic
 from tinyrobust.training import checkpoints
+
+_Logs = Mapping[str, SupportsFloat]  # Keras' curves
+_Row = dict[str, float | None]
 
 
 def fraction_at(schedule: Stochastic, step: int, steps: int) -> float:
@@ -27,7 +31,7 @@ class _KnowsEpoch(keras.callbacks.Callback):
 
     _epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: _Logs | None = None) -> None:
         """Called by Keras."""
         del logs
         self._epoch = epoch
@@ -43,7 +47,7 @@ class StochasticSchedule(_KnowsEpoch):
         self._steps = steps_per_epoch * epochs
         self.fraction: float | None = None
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: _Logs | None = None) -> None:
         """Moves on to the next phase when its first step comes."""
         del logs
         fraction = fraction_at(self._schedule, self._epoch * self._per_epoch + batch, self._steps)
@@ -72,7 +76,7 @@ class Recorder(keras.callbacks.Callback):
     def __init__(self, history: Path, folder: Path, prefix: str, schedule: StochasticSchedule) -> None:
         super().__init__()
         self._history, self._folder, self._prefix, self._schedule = history, folder, prefix, schedule
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[_Row] = []
         self._began = 0.0
 
     def resume(self, learner: keras.Model) -> int:
@@ -94,12 +98,12 @@ class Recorder(keras.callbacks.Callback):
         saved = self._saved()
         return f"The last good checkpoint is {saved[-1]}." if saved else "There is no checkpoint yet."
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: _Logs | None = None) -> None:
         """Starts the clock."""
         del epoch, logs
         self._began = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: _Logs | None = None) -> None:
         """Writes the history, then the checkpoint, then removes the one before."""
         old = self._saved()
         self._rows.append(
@@ -119,7 +123,7 @@ class Recorder(keras.callbacks.Callback):
     def _saved(self) -> list[Path]:
         return sorted(self._folder.glob(f"{self._prefix}-[0-9]*.npz"))
 
-    def _read_rows(self, epochs: int, checkpoint: Path) -> list[dict[str, Any]]:
+    def _read_rows(self, epochs: int, checkpoint: Path) -> list[_Row]:
         try:
             lines = self._history.read_text(encoding="utf-8").splitlines()
             rows = [json.loads(line) for line in lines[:epochs]]
@@ -140,11 +144,11 @@ class StopOnBadLoss(_KnowsEpoch):
         super().__init__()
         self._recorder = recorder
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: _Logs | None = None) -> None:
         """Looks at the running mean of the loss: one bad value makes it bad."""
         self._check("The loss", float((logs or {})["loss"]), f"epoch {self._epoch + 1}, step {batch + 1}")
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: _Logs | None = None) -> None:
         """Looks at the validation loss: the epoch's last step may have spoilt the weights."""
         self._check("The validation loss", float((logs or {})["val_loss"]), f"epoch {epoch + 1}")
 
@@ -163,7 +167,7 @@ class Reporter(_KnowsEpoch):
         super().__init__()
         self._progress, self._label, self._per_epoch, self._epochs = progress, label, steps_per_epoch, epochs
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: _Logs | None = None) -> None:
         """Reports the step."""
         accuracy = f", accuracy {100 * float(logs['accuracy']):.1f} %" if logs and "accuracy" in logs else ""
         label = f"{self._label}: epoch {self._epoch + 1} of {self._epochs}{accuracy}"
