@@ -102,7 +102,7 @@ def test_pgd_takes_the_steps_of_the_evaluators(digits_net, steps):
     assert (ours != x).any(axis=(1, 2, 3)).all()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
     last, best = (_array(loss(y, digits_net.model(examples))) for examples in (ours, theirs))
-    assert (best[~same] > last[~same]).all()
+    assert (best[~same] >= last[~same]).all()  # of equal ones the first: a loss of zero is no higher after a step
 
 
 def test_resumed_in_the_middle_it_is_the_uninterrupted_run(trial, objective):
