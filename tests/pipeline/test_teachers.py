@@ -29,7 +29,7 @@ class _PowerError(Exception):
 
 
 @pytest.fixture
-def lesson(tiny_recipe: Path) -> Callable[..., dict[str, Any]]:
+def teach_in(tiny_recipe: Path) -> Callable[..., dict[str, Any]]:
     """Teaches in a folder; `stop` ends it before that step of the teacher of that number."""
 
     def run(folder: Path, stop: tuple[int, int] | None = None, settings: tuple[str, ...] = _SETTINGS) -> dict[str, Any]:
@@ -37,9 +37,9 @@ def lesson(tiny_recipe: Path) -> Callable[..., dict[str, Any]]:
         dataset = load(recipe.data, recipe.seed)
         seen: list[Recipe] = []
 
-        def network(asked: Recipe) -> keras.Model:
-            seen.append(asked)
-            return build(asked, dataset.input_shape, len(dataset.classes))
+        def network(recipe: Recipe) -> keras.Model:
+            seen.append(recipe)
+            return build(recipe, dataset.input_shape, len(dataset.classes))
 
         def progress(label: str, done: int, _total: int) -> None:
             number = 1 if label.startswith("teacher1") else 2
@@ -61,11 +61,11 @@ def lesson(tiny_recipe: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def test_teachers_are_wider_float_networks_of_other_seeds(lesson: Any, tmp_path: Path) -> None:
-    taught = lesson(tmp_path)
+def test_teachers_are_wider_float_networks_of_other_seeds(teach_in: Any, tmp_path: Path) -> None:
+    taught = teach_in(tmp_path)
     assert [recipe.seed for recipe in taught["recipes"]] == [7, 8]
     assert {recipe.network.width for recipe in taught["recipes"]} == {0.5}
-    assert {rule.weights for recipe in taught["recipes"] for rule in recipe.precision} == {"float"}
+    assert {rule.weights.kind for recipe in taught["recipes"] for rule in recipe.precision.rules} == {"float"}
     each = [taught["model"].get_layer(name) for name in ("teacher1", "teacher2")]
     one, other = (keras.ops.convert_to_numpy(model(taught["x"])) for model in each)
     assert np.abs(one - other).max() > 0.1
@@ -74,28 +74,28 @@ def test_teachers_are_wider_float_networks_of_other_seeds(lesson: Any, tmp_path:
 
 
 @pytest.mark.parametrize("stop", [(1, 12), (2, 1), (2, 12)])
-def test_an_interruption_changes_nothing(lesson: Any, tmp_path: Path, stop: tuple[int, int]) -> None:
-    whole = lesson(tmp_path / "whole")
+def test_an_interruption_changes_nothing(teach_in: Any, tmp_path: Path, stop: tuple[int, int]) -> None:
+    whole = teach_in(tmp_path / "whole")
     with pytest.raises(_PowerError):
-        lesson(tmp_path / "stopped", stop)
+        teach_in(tmp_path / "stopped", stop)
     assert not (tmp_path / "stopped" / "teacher_model.keras").exists()
-    resumed = lesson(tmp_path / "stopped")
+    resumed = teach_in(tmp_path / "stopped")
     np.testing.assert_array_equal(resumed["logits"], whole["logits"])
     assert resumed["history"] == whole["history"]
 
 
-def test_one_teacher_is_what_it_was(lesson: Any, tmp_path: Path) -> None:
-    taught = lesson(tmp_path, settings=_SETTINGS[:1])
+def test_one_teacher_is_what_it_was(teach_in: Any, tmp_path: Path) -> None:
+    taught = teach_in(tmp_path, settings=_SETTINGS[:1])
     (recipe,) = taught["recipes"]
     assert (recipe.seed, recipe.network.width) == (7, 0.25)
     assert not [layer for layer in taught["model"].layers if isinstance(layer, keras.Model)]
 
 
-def test_the_temperature_that_teachers_are_trained_at(lesson: Any, tmp_path: Path) -> None:
+def test_the_temperature_that_teachers_are_trained_at(teach_in: Any, tmp_path: Path) -> None:
     """Logits grow with it: the default is the student's, as defensive distillation wants it."""
     hot = (*_SETTINGS[:1], "train.objective.0.temperature=20")
     spread = [
-        np.ptp(lesson(tmp_path / name, settings=more)["logits"])
+        np.ptp(teach_in(tmp_path / name, settings=more)["logits"])
         for name, more in (("hot", hot), ("cold", (*hot, _SETTINGS[3])))
     ]
     assert spread[0] > 1.5 * spread[1]

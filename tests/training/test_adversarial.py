@@ -9,6 +9,7 @@ from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_n
 
 import tinyrobust
 from tinyrobust import recipe as recipes
+from tinyrobust.attacks.specs import Pgd
 from tinyrobust.data.arrays import scale
 from tinyrobust.errors import RecipeError
 from tinyrobust.graphs.freeze import freeze
@@ -83,6 +84,24 @@ def test_the_value_is_the_cross_entropy_of_the_examples(batch, objective):
     cross_entropy = objective("cross-entropy", label_smoothing=0.1)
     assert value == pytest.approx(float(cross_entropy(attacked)), rel=1e-6)
     assert value > float(cross_entropy(batch)) + 0.05
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_pgd_takes_the_steps_of_the_evaluators(digits_net, steps):
+    """Without a random start. The evaluator returns the best point of its walk, which need not be the last."""
+    x, y = digits_net.x[:64].astype(np.float32) / 255, digits_net.y[:64]
+    table = tables.Pgd(kind="pgd", epsilon=0.1, steps=steps, step=0.25, random_start=False)
+    batch = Batch(x, y, digits_net.model(x), digits_net.model, training=True)
+    ours = _array(perturbations.build(table, seed=0)(batch))
+    spec = Pgd.of(steps=steps, relative_step=0.25, random_starts=0)
+    attack = spec.build(KerasTarget(digits_net.model), 0.1, drop=False)
+    theirs = attack.generate(x, y)
+    same = np.abs(ours - theirs).reshape(len(x), -1).max(axis=1) < 1e-5
+    assert same.mean() >= 0.9
+    assert (ours != x).any(axis=(1, 2, 3)).all()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
+    last, best = (_array(loss(y, digits_net.model(examples))) for examples in (ours, theirs))
+    assert (best[~same] >= last[~same]).all()  # of equal ones the first: a loss of zero is no higher after a step
 
 
 def test_resumed_in_the_middle_it_is_the_uninterrupted_run(trial, objective):

@@ -36,9 +36,10 @@ _JAX = keras.backend.backend() == "jax"
 
 
 def _example(table: type[Any]) -> dict[str, Any]:
-    """Settings for a table: its defaults, and for a field without one the first of its `examples`."""
-    fields = {field.alias or name: field for name, field in table.model_fields.items() if field.is_required()}
-    return {name: field.examples[0] for name, field in fields.items() if name != "kind"}
+    """Settings for a table: its defaults, and for a field without one the first of its `examples`. Few steps."""
+    fields = {field.alias or name: field for name, field in table.model_fields.items() if name != "kind"}
+    steps = {"steps": 2} if "steps" in fields else {}
+    return {name: field.examples[0] for name, field in fields.items() if field.is_required()} | steps
 
 
 _PERTURBATIONS = {
@@ -95,12 +96,16 @@ class _Task:
         image = keras.Input(self.validation.shape[1:])
         return keras.Model(image, keras.layers.Dense(_CLASSES)(keras.layers.Flatten()(5 * image)))
 
-    def learner(self, table: Any) -> tuple[Learner, objectives.Objective]:
-        """Compiled; plain gradient descent."""
-        supplies = Supplies(seed=3, label_smoothing=0.1, teacher=self.teacher() if "teacher" in table.needs else None)
-        (objective,) = build_objectives([table], supplies)
+    def learner(self, *tables: Any) -> tuple[Learner, objectives.Objective]:
+        """One for the objectives of these tables, and the first of them."""
+        teacher = self.teacher() if any("teacher" in table.needs for table in tables) else None
+        built = build_objectives(tables, Supplies(seed=3, label_smoothing=0.1, teacher=teacher))
+        return self.compiled(*built), built[0]
+
+    def compiled(self, *built: objectives.Objective) -> Learner:
+        """A learner that takes plain gradient descents."""
         settings = Train(epochs=2, optimizer="sgd", learning_rate=0.05, schedule="constant", weight_decay=0.0)
-        return compiled(self.network(), [objective], settings, 4, self.front_end), objective
+        return compiled(self.network(), built, settings, 4, self.front_end)
 
     def fit(self, learner: Learner) -> dict[str, list[float]]:
         """An epoch of two steps."""
@@ -212,6 +217,48 @@ def test_its_value_is_that_of_its_formula(run: _Run) -> None:
     assert np.isfinite(run.value)
     if run.table.kind in _VALUES:
         assert run.value == pytest.approx(_VALUES[run.table.kind](run), rel=1e-4)
+
+
+@pytest.mark.parametrize("other", ["fgsm", "snr"])
+def test_distillation_and_adversarial_training_add_up(other: str) -> None:
+    """On sound the teacher is asked about the features of the clips as they are."""
+    tables = [_OBJECTIVES["distillation"], _OBJECTIVES[f"adversarial-{other}"], _OBJECTIVES[f"adversarial-{other}"]]
+    task = _Task(sound=other == "snr")
+    learner, _ = task.learner(*tables)
+    history = task.fit(learner)
+    for prefix in ("", "val_"):
+        terms = [history[f"{prefix}{name}"][0] for name in ("distillation", "adversarial", "adversarial_2")]
+        assert history[f"{prefix}loss"] == [pytest.approx(_WEIGHT * sum(terms), rel=1e-5)]
+    assert history["adversarial"] != history["adversarial_2"]  # each draws for itself
+    alone, _ = task.learner(tables[0])
+    assert history["distillation"][0] == pytest.approx(task.fit(alone)["distillation"][0], rel=0.1)  # before they part
+
+
+class _Quiet(objectives.Objective):
+    """Small outputs of the hidden layers."""
+
+    name = "quiet"
+    needs = frozenset({"activations"})
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, batch: Batch) -> Any:
+        assert batch.activations is not None
+        self.seen = list(batch.activations)
+        return keras.ops.mean(keras.ops.square(batch.activations["conv"]))
+
+
+def test_an_objective_sees_hidden_activations_and_their_gradients() -> None:
+    task, quiet = _Task(sound=False), _Quiet()
+    learner = task.compiled(quiet)
+    before = _latent(learner.network)
+    history = [task.fit(learner)["quiet"][0] for _ in range(2)]
+    after = _latent(learner.network)
+    assert quiet.seen == [layer.name for layer in learner.network.layers[1:-1]]
+    assert (after["conv"] != before["conv"]).any()
+    np.testing.assert_array_equal(after["logits"], before["logits"])  # they do not depend on these
+    assert np.isfinite(history).all()
 
 
 # Perturbations

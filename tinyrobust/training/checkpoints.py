@@ -6,7 +6,6 @@ Not Keras' `save_weights`: HDF5 leaves broken objects behind when the disk is fu
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -47,7 +46,7 @@ def load(learner: keras.Model, path: Path) -> None:
         variable.assign(array)
 
 
-def _state(learner: keras.Model) -> list[Any]:
+def _state(learner: keras.Model) -> list[keras.Variable]:
     # In the order of the network's layers: names are not the same in every process, Keras numbers optimizers.
     return [*learner.variables, *learner.optimizer.variables]
 

@@ -1,14 +1,21 @@
 """How batches get to the training step."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_Arrays = tuple[NDArray[np.generic], ...]
 
 _AHEAD = 2  # batches that are made while a step runs
 
 
-def feed(batches: keras.utils.PyDataset) -> Any:
+def feed(batches: keras.utils.PyDataset) -> "keras.utils.PyDataset | tf.data.Dataset":
     """What `fit` is given for `batches`: under TensorFlow a `tf.data` pipeline of the same batches in the same order.
 
     The one that Keras makes of them tunes itself while it runs. The thread that does sleeps for twice as long each time, up to
@@ -22,10 +29,10 @@ def feed(batches: keras.utils.PyDataset) -> Any:
         return batches
     import tensorflow as tf  # here: training under JAX runs without TensorFlow
 
-    def each() -> Iterator[Any]:
+    def each() -> Iterator[_Arrays]:
         yield from (batches[index] for index in range(len(batches)))
 
-    def spec(one: Any, other: Any) -> Any:
+    def spec(one: NDArray[np.generic], other: NDArray[np.generic]) -> tf.TensorSpec:
         shape = [size if size == same else None for size, same in zip(one.shape, other.shape, strict=True)]
         return tf.TensorSpec(shape, one.dtype)
 

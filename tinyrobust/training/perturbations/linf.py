@@ -48,7 +48,7 @@ class Pgd(Fgsm):
     """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083, section 2.1).
 
     forward: `d = U(-e, e) or 0; k times d = P(d + s e sign(grad_d loss(x + d)))`, where P projects into the ball, and x + d
-    into [0, 1]. The evaluator's PGD (`attacks/pgd.py`) takes the same steps; it returns the best point of the walk, this the
+    into [0, 1]. The evaluator's PGD (`attacks/pgd.py`) takes the same steps, and returns the best point of the walk, not the
     last.
     """
 
