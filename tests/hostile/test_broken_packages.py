@@ -32,7 +32,7 @@ def typed(broken: dict[str, str], *words: str | Path, cwd: Path | None = None) -
 
 
 def test_a_footprint_says_what_it_could_not_measure(broken: dict[str, str], small_tflite: Path) -> None:
-    record = typed(broken, "footprint", small_tflite, "--board", "pico")
+    record = typed(broken, "footprint", small_tflite, "--board", "raspberry-pi-pico")
     assert record["tflm_arena"] is None
     assert record["arena"]["how"].endswith(f"TensorFlow Lite Micro was not asked: {_SAID}")
     if record["device"]:
