@@ -115,9 +115,9 @@ def test_a_frozen_network_of_ours_keeps_its_outputs_bit_for_bit() -> None:
     recipe = Recipe(
         name="tiny",
         data={"name": "digits"},
-        network={"name": "stqnet", "width": 0.25},
+        network={"kind": "stqnet", "width": 0.25},
         train={"epochs": 1},
-        precision=[{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}],
+        precision={"rule": [{"layers": ".*", "weights": "stochastic-ternary", "activations": "pact"}]},
     )
     keras.utils.set_random_seed(0)
     model = freeze(build(recipe, (8, 8, 1), 10))
