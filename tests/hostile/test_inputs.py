@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyrobust import recipe
 from tinyrobust.attacks.specs import Pgd
 from tinyrobust.deploy.convert import convert
 from tinyrobust.errors import DataError, ModelFileError
+from tinyrobust.recipe.robustness import Robustness
+from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.evaluation import evaluate
+from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject, members_of
 from tinyrobust.robustness.protocol import Protocol
 from tinyrobust.robustness.targets import KerasTarget, int8
 
@@ -46,16 +48,12 @@ def test_a_test_set_that_does_not_fit_is_refused(x: Any, y: Any, digits_net: Any
     protocol = Protocol(name="test", description="", attack=[{"kind": "noise", "name": "noise"}])
     with pytest.raises(DataError, match=r"Expected .*Received: "):
         evaluate(
-            keras_model=digits_net.model,
-            tflite=digits_net.tflite,
-            dataset_name="none",
-            fingerprint="",
-            x_test=x,
-            y_test=y,
-            settings=recipe.Robustness(),
-            protocol=protocol,
-            seed=0,
-            output=tmp_path,
+            EvaluationJob(
+                Subject(members_of(digits_net.tflite, digits_net.model)),
+                EvaluationData("none", "", x, y),
+                AttackPlan(settings=Robustness(), protocol=protocol, seed=0),
+                Execution(tmp_path),
+            )
         )
     assert not any(tmp_path.iterdir())
 

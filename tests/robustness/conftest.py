@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust import recipe
-from tinyrobust.robustness import evaluation, protocol
+from tinyrobust.progress import silent
+from tinyrobust.recipe.robustness import Robustness
+from tinyrobust.robustness import protocol
+from tinyrobust.robustness.attack_plan import AttackPlan
+from tinyrobust.robustness.evaluation import evaluate
+from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject, members_of
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 EPSILONS = (0.05, 0.1, 0.2, 0.3)
@@ -19,26 +23,38 @@ EPSILONS = (0.05, 0.1, 0.2, 0.3)
 def evaluated() -> Callable[..., RobustnessRecord]:
     """`evaluated(net, output, attacks=[...], settings={...}, protocol=..., ...)`: the evaluation of a `DigitsNet`.
 
-    A protocol by name, or the attacks of one (`cascade` for all of them); 100 samples and four epsilons by default.
+    A protocol by name, or the attacks of one (`cascade` for all of them); 100 samples and four epsilons by default. Other
+    networks, samples and labels than those of the net; what remains belongs to `Subject`.
     """
 
-    def run(net, output, *, attacks=(), settings=None, cascade=False, expectation=True, protocol_name=None, **changes):
+    def run(
+        net,
+        output,
+        *,
+        attacks=(),
+        settings=None,
+        cascade=False,
+        expectation=True,
+        protocol_name=None,
+        networks=None,
+        samples=None,
+        labels=None,
+        seed=3,
+        progress=silent,
+        **subject,
+    ):
         if protocol_name:
             chosen = protocol.load(protocol_name)
         else:
             chosen = protocol.Protocol(name="test", description="", attack=attacks, cascade=cascade, expectation=expectation)
-        arguments = {
-            "keras_model": net.model,
-            "tflite": net.tflite,
-            "dataset_name": "digits",
-            "fingerprint": "abc",
-            "x_test": net.x,
-            "y_test": net.y,
-            "seed": 3,
-        }
         values = {"epsilons": EPSILONS, "headline": 0.1, "samples": 100, **(settings or {})}
-        return evaluation.evaluate(
-            **{**arguments, **changes}, settings=recipe.Robustness(**values), protocol=chosen, output=output
+        return evaluate(
+            EvaluationJob(
+                Subject(members_of(net.tflite, *([net.model] if networks is None else networks)), **subject),
+                EvaluationData("digits", "abc", net.x if samples is None else samples, net.y if labels is None else labels),
+                AttackPlan(settings=Robustness(**values), protocol=chosen, seed=seed),
+                Execution(output, progress=progress),
+            )
         )
 
     return run

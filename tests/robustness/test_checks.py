@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyrobust.robustness import checks
-from tinyrobust.robustness.outcomes import NORMS, Outcome
+from tinyrobust.robustness import checks, outcome_checks
+from tinyrobust.robustness.distance import NORMS
+from tinyrobust.robustness.outcomes import Outcome
 
 
 def _outcome(kind: str, epsilon: float, robust: int, target: str = "keras", gradients: bool = True) -> Outcome:
@@ -27,7 +28,7 @@ def _outcome(kind: str, epsilon: float, robust: int, target: str = "keras", grad
 
 
 def test_a_stronger_black_box_is_reported() -> None:
-    found = checks.black_box_wins([_outcome("pgd", 0.1, 60), _outcome("square", 0.1, 30, gradients=False)])
+    found = outcome_checks.black_box_wins([_outcome("pgd", 0.1, 60), _outcome("square", 0.1, 30, gradients=False)])
     assert found.raised
     assert "30 samples" in found.explanation
 
@@ -35,27 +36,27 @@ def test_a_stronger_black_box_is_reported() -> None:
 def test_a_black_box_that_came_first_in_a_cascade_is_not_reported() -> None:
     noise, pgd = _outcome("noise", 0.1, 60, gradients=False), _outcome("pgd", 0.1, 0)
     left = noise.robust
-    assert not checks.black_box_wins([noise, replace(pgd, given=left, broken=left)]).raised
+    assert not outcome_checks.black_box_wins([noise, replace(pgd, given=left, broken=left)]).raised
     half = left & (np.arange(100) < 30)
     later = replace(_outcome("square", 0.1, 0, gradients=False), given=left & ~half, broken=left & ~half)
-    assert checks.black_box_wins([noise, replace(pgd, given=left, broken=half), later]).raised
+    assert outcome_checks.black_box_wins([noise, replace(pgd, given=left, broken=half), later]).raised
 
 
 def test_chance_other_targets_and_other_epsilons_are_not_reported() -> None:
     pgd = _outcome("pgd", 0.1, 60)
     others = [_outcome("square", 0.1, 59, gradients=False), _outcome("square", 0.2, 10, gradients=False)]
-    assert not checks.black_box_wins([pgd, *others, _outcome("square", 0.1, 10, "int8", gradients=False)]).raised
+    assert not outcome_checks.black_box_wins([pgd, *others, _outcome("square", 0.1, 10, "int8", gradients=False)]).raised
 
 
 def test_rising_accuracy_is_reported() -> None:
-    found = checks.rising([_outcome("pgd", 0.1, 10), _outcome("pgd", 0.2, 30), _outcome("pgd", 0.3, 31)])
+    found = outcome_checks.rising([_outcome("pgd", 0.1, 10), _outcome("pgd", 0.2, 30), _outcome("pgd", 0.3, 31)])
     assert found.raised
     assert "rises from 10.0% at epsilon 0.1 to 30.0% at 0.2" in found.explanation
 
 
 def test_one_step_may_overshoot_and_a_transfer_may_fail() -> None:
-    assert not checks.rising([_outcome("fgsm", 0.1, 10), _outcome("fgsm", 0.2, 30)]).raised
-    assert not checks.rising([_outcome("pgd", 0.1, 10, "int8"), _outcome("pgd", 0.2, 30, "int8")]).raised
+    assert not outcome_checks.rising([_outcome("fgsm", 0.1, 10), _outcome("fgsm", 0.2, 30)]).raised
+    assert not outcome_checks.rising([_outcome("pgd", 0.1, 10, "int8"), _outcome("pgd", 0.2, 30, "int8")]).raised
 
 
 def test_saturated_scores_are_reported() -> None:

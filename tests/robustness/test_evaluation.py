@@ -118,7 +118,7 @@ def test_an_attack_draws_the_same_whatever_else_is_listed(digits_net, record, tm
 
 def test_a_strangers_file_is_attacked_through_a_twin(digits_net, tmp_path, evaluated) -> None:
     attacks = [_FGSM, _PGD, _SQUARE_INT8]
-    record = evaluated(digits_net, tmp_path, attacks=attacks, keras_model=None, settings={"samples": 30})
+    record = evaluated(digits_net, tmp_path, attacks=attacks, networks=(), settings={"samples": 30})
     assert {row.attack for row in record.attacks} == {"fgsm", "pgd", "square-int8"}
     assert {row.crafted_on for row in record.attacks} == {"twin", "int8"}
     assert [clean.target for clean in record.clean] == ["int8"]
@@ -127,16 +127,16 @@ def test_a_strangers_file_is_attacked_through_a_twin(digits_net, tmp_path, evalu
 
 def test_more_samples_than_there_are_means_all(digits_net, tmp_path, evaluated) -> None:
     x, y = digits_net.x[:40], digits_net.y[:40]
-    assert evaluated(digits_net, tmp_path, attacks=[_FGSM], x_test=x, y_test=y).samples == 40
+    assert evaluated(digits_net, tmp_path, attacks=[_FGSM], samples=x, labels=y).samples == 40
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"x_test": np.zeros((5, 32, 32, 3), np.uint8)}, r"Expected uint8 images of shape \(8, 8, 1\)"),
-        ({"x_test": np.zeros((597, 8, 8, 1), np.float32)}, "Received: float32"),
-        ({"y_test": np.full(597, 10)}, "labels .* from 0 to 9"),
-        ({"y_test": np.zeros(3, np.int64)}, "Expected 597 labels"),
+        ({"samples": np.zeros((5, 32, 32, 3), np.uint8)}, r"Expected uint8 images of shape \(8, 8, 1\)"),
+        ({"samples": np.zeros((597, 8, 8, 1), np.float32)}, "Received: float32"),
+        ({"labels": np.full(597, 10)}, "labels .* from 0 to 9"),
+        ({"labels": np.zeros(3, np.int64)}, "Expected 597 labels"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(change, expected, digits_net, tmp_path, evaluated) -> None:
@@ -168,7 +168,7 @@ def test_a_radius_at_which_nothing_breaks(digits_net, tmp_path, evaluated) -> No
 
 
 def test_a_model_that_is_never_right(digits_net, tmp_path, evaluated) -> None:
-    record = evaluated(digits_net, tmp_path, attacks=[_PGD, _SQUARE_INT8], y_test=(digits_net.y + 5) % 10, settings=_TINY)
+    record = evaluated(digits_net, tmp_path, attacks=[_PGD, _SQUARE_INT8], labels=(digits_net.y + 5) % 10, settings=_TINY)
     assert record.headline.value < 0.2
     assert np.isfinite([row.robust.value for row in record.attacks]).all()
 

@@ -53,7 +53,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("steps = 10", "", r"attack\.0\.pgd\.steps: is missing"),
         ("steps = 10", "steps = 0", "greater than or equal to 1. Received: 0"),
         ("[[attack]]", "[[attacks]]", "attacks: there is no such key. Did you mean 'attack'"),
-        ('kind = "pgd"', 'kind = "pdg"', "'fgsm', 'pgd', 'apgd'"),
+        ('kind = "pgd"', 'kind = "pdg"', r"There is no kind 'pdg'\. Did you mean 'pgd'\? Expected one of fgsm, pgd, apgd"),
         ('["int8"]', '["keras"]', "Expected other targets in transfer_to"),
         ("description", "name", "'name' is not a key of this file"),
         ("description =", "description", "cannot be read as TOML"),

@@ -18,9 +18,9 @@ from tinyrobust.data.speech.units import samples, shifted, unit
 from tinyrobust.errors import ModelFileError, TinyRobustError
 from tinyrobust.recipe.frontend import Mfcc, Micro
 from tinyrobust.robustness.bounds import inside
+from tinyrobust.robustness.distance import SOUND_NORMS, distances, moved
 from tinyrobust.robustness.grid import sampled
-from tinyrobust.robustness.outcomes import SOUND_NORMS, distances, moved
-from tinyrobust.robustness.targets import Hearing, KerasTarget
+from tinyrobust.robustness.targets import KerasTarget, SoundFrontEnd
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def _record(settings: Mfcc | Micro, grid: Grid, shape: tuple[int, int]) -> Front
 
 
 @pytest.fixture(scope="module")
-def hearing(clips: np.ndarray) -> Hearing:
-    return Hearing(_record(Mfcc(), fitted_grid(mfcc(clips, Mfcc()), Mfcc()), (49, 10)))
+def front_end(clips: np.ndarray) -> SoundFrontEnd:
+    return SoundFrontEnd(_record(Mfcc(), fitted_grid(mfcc(clips, Mfcc()), Mfcc()), (49, 10)))
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,10 @@ def test_every_sample_is_exact_in_single_precision() -> None:
     assert samples(np.array([0.0, 1.0])).tolist() == [-32768, 32767]
 
 
-def test_the_network_hears_what_the_real_front_end_hears(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
+def test_the_network_sees_the_real_front_end(clips: np.ndarray, front_end: SoundFrontEnd, network: keras.Model) -> None:
     """Up to coefficients that lie on the edge between two steps of the grid."""
-    real = hearing.features(unit(clips))
-    whole = hearing.before(network, (0.0, 1.0))
+    real = front_end.features(unit(clips))
+    whole = front_end.before(network, (0.0, 1.0))
     np.testing.assert_allclose(whole(unit(clips)), network(real), atol=0.02)
     grid = fitted_grid(mfcc(clips, Mfcc()), Mfcc())
     rounded = np.asarray(MfccLayer(Mfcc(), grid, rounded=True)(clips.astype(np.float32) / 32768))
@@ -104,12 +104,12 @@ def test_the_gradient_of_the_whole_white_box(clips: np.ndarray, network: keras.M
         np.testing.assert_allclose(there, slope, rtol=0.05)
 
 
-def test_the_gradient_goes_straight_through_the_grid(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
+def test_the_gradient_goes_straight_through_the_grid(clips: np.ndarray, front_end: SoundFrontEnd, network: keras.Model) -> None:
     """It is the front end's slope, by finite differences of the real one, times the network's at the rounded features."""
     grid = fitted_grid(mfcc(clips, Mfcc()), Mfcc())
     x, y = unit(clips), np.array([0, 1, 2, 3])
-    gradient = KerasTarget(hearing.before(network, (0.0, 1.0))).loss_gradient(x, y).astype(np.float64)
-    of_network = KerasTarget(network).loss_gradient(hearing.features(x), y)[..., 0].astype(np.float64)
+    gradient = KerasTarget(front_end.before(network, (0.0, 1.0))).loss_gradient(x, y).astype(np.float64)
+    of_network = KerasTarget(network).loss_gradient(front_end.features(x), y)[..., 0].astype(np.float64)
     step = 2e-5 * gradient / np.abs(gradient).max(axis=1, keepdims=True)  # in amplitude; a 16-bit step is 3e-5
     up, down = (_coefficients(amplitudes(clips) + sign * step) for sign in (1, -1))
     rise = (of_network * (up - down) / (grid.high - grid.low)).sum(axis=(1, 2))
@@ -124,10 +124,10 @@ def _coefficients(sound: np.ndarray) -> np.ndarray:
 
 
 def test_micro_has_no_gradients(network: keras.Model) -> None:
-    deaf = Hearing(_record(Micro(kind="micro"), Grid(np.zeros(40), np.ones(40)), (49, 40)))
-    assert not deaf.differentiable
+    micro = SoundFrontEnd(_record(Micro(kind="micro"), Grid(np.zeros(40), np.ones(40)), (49, 40)))
+    assert not micro.differentiable
     with pytest.raises(ModelFileError, match="Expected the front end mfcc"):
-        deaf.before(network, (0.0, 1.0))
+        micro.before(network, (0.0, 1.0))
 
 
 def test_radii_are_shares_of_the_loudness(clips: np.ndarray) -> None:
@@ -176,8 +176,8 @@ def test_shifts_are_measured_in_milliseconds(clips: np.ndarray) -> None:
     assert np.isinf(moved(unit(later), unit(clips), 60)).all()
 
 
-def test_attacks_keep_to_the_ratio(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
-    target, x = KerasTarget(hearing.before(network, (0.0, 1.0))), unit(clips)
+def test_attacks_keep_to_the_ratio(clips: np.ndarray, front_end: SoundFrontEnd, network: keras.Model) -> None:
+    target, x = KerasTarget(front_end.before(network, (0.0, 1.0))), unit(clips)
     y = target.predict(x).argmax(axis=1)
     before = tf.nn.sparse_softmax_cross_entropy_with_logits(y, target.predict(x)).numpy()
     for attack in (
@@ -192,7 +192,7 @@ def test_attacks_keep_to_the_ratio(clips: np.ndarray, hearing: Hearing, network:
         assert after.mean() > before.mean()
 
 
-def test_shift_returns_the_clip_shifted(clips: np.ndarray, hearing: Hearing, network: keras.Model) -> None:
-    target, x = KerasTarget(hearing.before(network, (0.0, 1.0))), unit(clips)
+def test_shift_returns_the_clip_shifted(clips: np.ndarray, front_end: SoundFrontEnd, network: keras.Model) -> None:
+    target, x = KerasTarget(front_end.before(network, (0.0, 1.0))), unit(clips)
     found = Shift.of(step=20).build(target, 40, drop=False).generate(x, target.predict(x).argmax(axis=1))
     assert set(moved(found, x, 40).tolist()) <= {20, 40}

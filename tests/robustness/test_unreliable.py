@@ -53,7 +53,11 @@ def raised(digits_net, evaluated, tmp_path):
     """What is raised on a network in the place of `digits_net`."""
 
     def run(network, *attacks, **changes) -> set[str]:
-        return _raised(evaluated(digits_net, tmp_path, attacks=attacks, settings=_SETTINGS, keras_model=network, **changes))
+        return _raised(
+            evaluated(
+                digits_net, tmp_path, attacks=attacks, settings=_SETTINGS, networks=[network] if network else (), **changes
+            )
+        )
 
     return run
 
@@ -89,8 +93,8 @@ def test_a_file_that_only_black_boxes_attacked(raised) -> None:
 def test_a_file_of_saturated_probabilities(digits_net, evaluated, int8_of, tmp_path) -> None:
     sure = _after(digits_net, keras.layers.Rescaling(20.0), keras.layers.Softmax())
     net = dataclasses.replace(digits_net, tflite=int8_of(sure, digits_net.x))
-    alone = evaluated(net, tmp_path / "black", attacks=[_SQUARE_INT8], settings=_SETTINGS, keras_model=None)
+    alone = evaluated(net, tmp_path / "black", attacks=[_SQUARE_INT8], settings=_SETTINGS, networks=())
     assert {"softmax", "saturated-scores", "black-box-only"} <= _raised(alone)
     # Through a twin, which has logits, the same file is attacked honestly.
-    twin = evaluated(net, tmp_path / "white", attacks=[{**_PGD, "on": "repaired"}], settings=_SETTINGS, keras_model=None)
+    twin = evaluated(net, tmp_path / "white", attacks=[{**_PGD, "on": "repaired"}], settings=_SETTINGS, networks=())
     assert _raised(twin).isdisjoint({"softmax", "saturated-scores", "black-box-only"})

@@ -1,6 +1,6 @@
 """`tinyrobust attack`: how robust is exactly the file that is flashed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,60 +12,80 @@ from tinyrobust.cli.tables import percent, radius, table
 from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
+    from tinyrobust.attacks.target import InputRange
     from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 _HEADER = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
 
 
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, its model.tflite, or anybody's .tflite.")]
+_Domain = Annotated[
+    Literal["features", "waveform"],
+    typer.Option(help="What enters the network, or the sound before a spotter's front end."),
+]
+_Data = Annotated[str | None, typer.Option("--data", help="A data set or a .npz, for a file that is not of a run.")]
+_Protocol = Annotated[str | None, typer.Option(help="A protocol from `list attacks`.")]
+_Epsilons = Annotated[
+    list[float],
+    typer.Option("--epsilon", help="An L-inf radius in input units (0 to 1; of sound, of the 16-bit range). Repeatable."),
+]
+_L2 = Annotated[list[float], typer.Option(help="An L2 radius, for attacks in that norm. Repeatable.")]
+_L1 = Annotated[list[float], typer.Option(help="An L1 radius, for attacks in that norm. Repeatable.")]
+_SnrDb = Annotated[list[float], typer.Option("--snr", help="Of sound: a signal-to-noise ratio in dB. Repeatable.")]
+_Samples = Annotated[int | None, typer.Option(min=1, help="How many test samples are attacked.")]
+_Seed = Annotated[int, typer.Option(min=0, help="For a file that is not of a run.")]
+_Output = Annotated[
+    Path | None, typer.Option(help="Folder for the results; an interrupted evaluation goes on from what is there.")
+]
+_Fresh = Annotated[bool, typer.Option("--fresh", help="Throw away what another evaluation left in the output folder.")]
+_Grid = Annotated[bool, typer.Option("--grid", help="Try every example rounded to the sensor's 8 bits too.")]
+_Temperature = Annotated[
+    float | None, typer.Option(min=1, help="That the network was distilled at; the recipe's, or estimated.")
+]
+_Surrogate = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="A run (or .keras) trained apart, whose adversarial examples are transferred."),
+]
+_Members = Annotated[
+    list[Path],
+    typer.Option("--member", metavar="RUN", help="A run (or .keras) that answers together with MODEL. Repeatable."),
+]
+_InputRange = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        metavar="LOW HIGH",
+        help="What the inputs are for black and white, like -128 127, or per channel; recognised when absent.",
+    ),
+]
+_Normalised = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="MEAN STD", help="The same for inputs (x - mean) / std, x from 0 to 1, like 0.5,0.4,0.4 0.2,0.2,0.2."),
+]
+_FrontEnd = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Of sound: frontend.json, where it is not beside the model.")
+]
+
+
 def attack(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, its model.tflite, or anybody's .tflite.")],
-    domain: Annotated[
-        Literal["features", "waveform"],
-        typer.Option(help="What enters the network, or the sound before a spotter's front end."),
-    ] = "features",
-    data: Annotated[str | None, typer.Option("--data", help="A data set or a .npz, for a file that is not of a run.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="A protocol from `list attacks`.")] = None,
-    epsilon: Annotated[
-        list[float], typer.Option(help="An L-inf radius in input units (0 to 1; of sound, of the 16-bit range). Repeatable.")
-    ] = [],  # noqa: B006
-    l2: Annotated[list[float], typer.Option(help="An L2 radius, for attacks in that norm. Repeatable.")] = [],  # noqa: B006
-    l1: Annotated[list[float], typer.Option(help="An L1 radius, for attacks in that norm. Repeatable.")] = [],  # noqa: B006
-    snr: Annotated[list[float], typer.Option(help="Of sound: a signal-to-noise ratio in dB. Repeatable.")] = [],  # noqa: B006
-    samples: Annotated[int | None, typer.Option(min=1, help="How many test samples are attacked.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="For a file that is not of a run.")] = 7,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for the results; an interrupted evaluation goes on from what is there.")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Throw away what another evaluation left in the output folder.")
-    ] = False,
-    grid: Annotated[bool, typer.Option("--grid", help="Try every example rounded to the sensor's 8 bits too.")] = False,
-    temperature: Annotated[
-        float | None, typer.Option(min=1, help="That the network was distilled at; the recipe's, or estimated.")
-    ] = None,
-    surrogate: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="A run (or .keras) trained apart, whose adversarial examples are transferred."),
-    ] = None,
-    member: Annotated[
-        list[Path], typer.Option(metavar="RUN", help="A run (or .keras) that answers together with MODEL. Repeatable.")
-    ] = [],  # noqa: B006
-    input_range: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            metavar="LOW HIGH",
-            help="What the inputs are for black and white, like -128 127, or per channel; recognised when absent.",
-        ),
-    ] = None,
-    normalised: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            metavar="MEAN STD", help="The same for inputs (x - mean) / std, x from 0 to 1, like 0.5,0.4,0.4 0.2,0.2,0.2."
-        ),
-    ] = None,
-    frontend: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of sound: frontend.json, where it is not beside the model.")
-    ] = None,
+    model: _Model,
+    domain: _Domain = "features",
+    data: _Data = None,
+    protocol: _Protocol = None,
+    epsilons: _Epsilons = [],  # noqa: B006 - typer makes a list of its own for every call, here and below
+    l2: _L2 = [],  # noqa: B006
+    l1: _L1 = [],  # noqa: B006
+    snr_db: _SnrDb = [],  # noqa: B006
+    samples: _Samples = None,
+    seed: _Seed = 7,
+    output: _Output = None,
+    fresh: _Fresh = False,
+    grid: _Grid = False,
+    temperature: _Temperature = None,
+    surrogate: _Surrogate = None,
+    members: _Members = [],  # noqa: B006
+    input_range: _InputRange = None,
+    normalised: _Normalised = None,
+    frontend: _FrontEnd = None,
     jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
@@ -89,35 +109,20 @@ def attack(
 
         tinyrobust attack runs/kws-stq-1a2b3c4d --domain waveform --snr 20 --snr 30
     """
-    units = _units(input_range, normalised)
+    chosen_range = _range(input_range, normalised)
     with console.quiet_imports():
-        from tinyrobust.pipeline.attack import attack as execute
-        from tinyrobust.robustness.targets import ranges
-    made = None if units is None else ranges.normalised(*units[:2]) if units[2] else ranges.checked(*units[:2])
+        from tinyrobust.pipeline import attack as existing
     with console.progress(not as_json) as progress:
-        record = execute(
-            model,
-            domain=domain,
-            data=data,
-            protocol=protocol,
-            epsilons=epsilon,
-            l2=l2,
-            l1=l1,
-            snr_db=snr,
-            samples=samples,
-            seed=seed,
-            data_dir=data_dir,
-            frontend=frontend,
-            output=output,
-            input_range=made,
-            temperature=temperature,
-            surrogate=surrogate,
-            members=member,
-            grid=grid or None,
-            fresh=fresh,
-            jobs=jobs,
+        record = existing.attack(
+            model, domain=domain, data=data, protocol=protocol, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db,
+            samples=samples, seed=seed, data_dir=data_dir, frontend=frontend, output=output, input_range=chosen_range,
+            temperature=temperature, surrogate=surrogate, members=members, grid=grid or None, fresh=fresh, jobs=jobs,
             progress=progress,
-        )
+        )  # fmt: skip
+    _print(record, as_json)
+
+
+def _print(record: "RobustnessRecord", as_json: bool) -> None:
     if as_json:
         console.print_json(record.to_json())
         return
@@ -135,29 +140,29 @@ def attack(
             console.OUT.print(line)
 
 
-def _units(
-    input_range: tuple[str, str] | None, normalised: tuple[str, str] | None
-) -> tuple[Sequence[float], Sequence[float], bool] | None:
-    """The two options as numbers per channel; whether they are means and deviations."""
-    given = input_range or normalised
-    if given is None:
+def _range(input_range: tuple[str, str] | None, normalised: tuple[str, str] | None) -> "InputRange | None":
+    """The range that one of the two options states."""
+    texts = input_range or normalised
+    if texts is None:
         return None
     if input_range and normalised:
         raise RecipeError("Expected one of --input-range and --normalised. Received: both")
     try:
-        first, second = ([float(number) for number in text.split(",")] for text in given)
+        first, second = ([float(number) for number in text.split(",")] for text in texts)
     except ValueError:
-        raise RecipeError(f"Expected two numbers, or two lists like 0.5,0.4,0.4. Received: {' '.join(given)}") from None
-    return first, second, normalised is not None
+        raise RecipeError(f"Expected two numbers, or two lists like 0.5,0.4,0.4. Received: {' '.join(texts)}") from None
+    with console.quiet_imports():
+        from tinyrobust.robustness.targets import ranges
+    return ranges.normalised(first, second) if normalised else ranges.checked(first, second)
 
 
 def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
     for clean in record.clean:
         yield clean.target, "no attack, whole test set", "", percent(clean.test)
     for row in record.attacks:
-        made = row.attack if row.crafted_on == row.target else f"{row.attack} on {row.crafted_on}"
+        name = row.attack if row.crafted_on == row.target else f"{row.attack} on {row.crafted_on}"
         grid = f", {row.on_grid.value:.1%} of the examples survive 8 bits" if row.on_grid else ""
-        yield row.target, made, radius(row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
+        yield row.target, name, radius(row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
     for worst in record.worst:
         trust = "" if record.reliable else ", unreliable"
         yield worst.target, f"worst case{trust}", radius(worst.norm, worst.epsilon), percent(worst.robust)

@@ -1,4 +1,4 @@
-"""Attacks a model that is there already: a run of ours, or anybody's `.tflite`."""
+"""Attacks an existing model: a run of ours, or anybody's `.tflite`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,19 +6,21 @@ from pathlib import Path
 import keras
 
 from tinyrobust import toml
+from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.sources import load
+from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import ModelFileError, RecipeError
+from tinyrobust.pipeline.evaluation_data import features_of, sound_for
 from tinyrobust.pipeline.folder import locked, read
-from tinyrobust.pipeline.material import material_of, sound_for, sound_settings
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.layers import freeze
 from tinyrobust.recipe import Recipe
-from tinyrobust.recipe.robustness import Robustness
-from tinyrobust.robustness import protocol as protocols
+from tinyrobust.recipe.robustness import Robustness, Waveform
+from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.evaluation import evaluate
+from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject, members_of
 from tinyrobust.robustness.robustness_record import Domain, RobustnessRecord
-from tinyrobust.robustness.targets import InputRange
 from tinyrobust.training.fit import seed_everything
 
 
@@ -50,31 +52,24 @@ def attack(
     """Attacks exactly the file that is flashed, and the network it was made from where that is known.
 
     Args:
-        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images, or spotter with its
-            `frontend.json`.
+        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images or of sound.
         domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
-        data: A data set's name or a `.npz`, for a file that is not of a run. Images are made gray or colour and resized to
-            what the file expects.
-        protocol: A name from models/protocols/; the recipe's, or "quick", of sound "waveform".
-        epsilons: L-inf radii in input units, [0, 1]; the recipe's, or 2/255, 4/255, 8/255. Of sound, a share of the 16-bit
-            range: half of what it is in amplitude from -1 to 1.
-        l2: L2 radii in input units, for attacks in that norm; the recipe's, or 0.25, 0.5, 1.
-        l1: L1 radii likewise; the recipe's, or 3, 6, 12.
-        snr_db: Of sound: signal-to-noise ratios in dB; the recipe's, or 30, 20, 10.
+        data: A data set's name or a `.npz`, for a file that is not of a run; images are made to fit the file.
+        protocol: A name from models/protocols/, or a file; the recipe's, or "quick", of sound "waveform".
+        epsilons: L-inf radii in input units, [0, 1], of sound shares of the 16-bit range; the recipe's or its defaults.
+        l2: L2 radii in input units, for attacks in that norm, likewise.
+        l1: L1 radii, likewise.
+        snr_db: Of sound: signal-to-noise ratios in dB, likewise.
         headline: The epsilon of the headline; the recipe's if it is among `epsilons`, else the largest.
-        samples: How many test images are attacked; the recipe's, or 200.
+        samples: How many test samples are attacked; the recipe's, or 200.
         seed: For a file that is not of a run.
         data_dir: Where data sets are stored.
         frontend: Of sound: the `frontend.json` of a file that does not stand beside it.
-        output: Folder for robustness.json, per_sample.npz (of sound robustness-waveform.json and so on) and the pieces that an
-            interrupted evaluation goes on from; `attack-<model>` in the current folder when absent.
-        input_range: What pixel values 0 and 255 become in the file's input units, for all channels or for each; recognised
-            when absent. `normalised` makes it from means and deviations.
+        output: Folder for the record and the pieces that an interrupted evaluation goes on from; `attack-<model>` when absent.
+        input_range: What pixel values 0 and 255 become in the file's input units (see `normalised`); recognised when absent.
         temperature: That the network was distilled at; the recipe's, or estimated from its logits.
-        surrogate: The folder of a run, or a `.keras` network, trained apart: its adversarial examples are transferred. The
-            record says how it relates to the model. Without it, protocols leave such attacks out.
-        members: Other networks, as for `surrogate`, that answer together with the one of the run: an ensemble. The file that
-            is attacked beside it is that of the run alone.
+        surrogate: The folder of a run, or a `.keras` network, trained apart: its adversarial examples are transferred.
+        members: Other networks, likewise, that answer together with the one of the run; none of their files is attacked.
         grid: Try every example rounded to the sensor's 8 bits too; as the recipe says when absent.
         fresh: Throw away what another evaluation left in `output`; it is refused otherwise.
         jobs: Processes that attack at the same time; the figures do not depend on it.
@@ -83,48 +78,126 @@ def attack(
     Raises:
         TinyRobustError: The model, data or settings do not fit; the message says what to do.
     """
-    recipe, flashed = locate(model)
-    seed, place = recipe.seed if recipe else seed, None if data_dir is None else Path(data_dir)
+    recipe, tflite = locate(model)
+    plan = _plan(recipe, domain, protocol, seed, samples, headline, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
+    attacked, front_end = _data(recipe, tflite, plan, data, frontend, data_dir, progress)
+    subject = _subject(recipe, tflite, front_end, input_range, temperature, surrogate, members)
+    folder = Path(output or f"attack-{recipe.run_name if recipe else tflite.stem}")
+    return _evaluated(EvaluationJob(subject, attacked, plan, Execution(folder, fresh, jobs, progress)))
+
+
+def _evaluated(job: EvaluationJob) -> RobustnessRecord:
+    seed_everything(job.plan.seed)
+    with locked(job.execution.output):
+        return evaluate(job)
+
+
+def _plan(
+    recipe: Recipe | None,
+    domain: Domain,
+    protocol: str | None,
+    seed: int,
+    samples: int | None,
+    headline: float | None,
+    grid: bool | None,
+    *,
+    epsilons: Sequence[float],
+    l2: Sequence[float],
+    l1: Sequence[float],
+    snr_db: Sequence[float],
+) -> AttackPlan:
+    """The recipe's settings, with what was chosen instead.
+
+    Raises:
+        RecipeError: What was chosen is not allowed.
+    """
+    settings = recipe.robustness if recipe else Robustness()
     if domain == "waveform":
-        settings = sound_settings(recipe, protocol, epsilons, snr_db, samples)
-        beside = None if frontend is None else Path(frontend)
-        material = sound_for(recipe, flashed, data=data, frontend=beside, seed=seed, data_dir=place, progress=progress)
+        waveform = _sound(settings.waveform or Waveform(), protocol, samples, epsilons, snr_db)
+        settings = settings.model_copy(update={"waveform": waveform})
     else:
-        radii = {"epsilons": epsilons, "l2": l2, "l1": l1}
-        settings = _settings(recipe, protocol, radii, headline, samples, grid)
-        source = recipe.data if recipe and data is None else data_for(flashed, data)
-        material = material_of(load(source, seed, place, progress))
-    chosen = protocols.load(settings.waveform.protocol if material.frontend and settings.waveform else settings.protocol)
-    folder = Path(output) if output else Path(f"attack-{recipe.run_name if recipe else flashed.stem}")
-    network = freeze(keras.models.load_model(flashed.with_name("model.keras"), compile=False)) if recipe else None
-    if members and network is None:
+        settings = _features(settings, protocol, samples, headline, grid, epsilons=epsilons, l2=l2, l1=l1)
+    return AttackPlan.of(settings, recipe.seed if recipe else seed, domain)
+
+
+def _features(
+    before: Robustness,
+    protocol: str | None,
+    samples: int | None,
+    headline: float | None,
+    grid: bool | None,
+    **epsilons: Sequence[float],
+) -> Robustness:
+    chosen = {norm: tuple(sorted(set(epsilons[norm]))) or getattr(before, norm) for norm in epsilons}
+    fallback = before.headline if before.headline in chosen["epsilons"] else chosen["epsilons"][-1]
+    values = {
+        "protocol": protocol or before.protocol,
+        **chosen,
+        "l0": before.l0,
+        "headline": headline if headline is not None else fallback,
+        "samples": samples or before.samples,
+        "grid": before.grid if grid is None else grid,
+    }
+    return toml.validated(Robustness, values, "The choice of epsilons", RecipeError)
+
+
+def _sound(
+    before: Waveform, protocol: str | None, samples: int | None, epsilons: Sequence[float], snr_db: Sequence[float]
+) -> Waveform:
+    """The headline is 20 dB, or the recipe's, where that is measured, else the last SNR."""
+    snr_db = tuple(sorted(set(snr_db), reverse=True)) or before.snr_db
+    values = before.model_dump(mode="json") | {
+        "protocol": protocol or before.protocol,
+        "epsilons": tuple(sorted(set(epsilons))) or before.epsilons,
+        "snr_db": snr_db,
+        "headline_snr_db": before.headline_snr_db if before.headline_snr_db in snr_db else snr_db[-1],
+        "samples": samples or before.samples,
+    }
+    return toml.validated(Waveform, values, "The choice of radii", RecipeError)
+
+
+def _data(
+    recipe: Recipe | None,
+    tflite: Path,
+    plan: AttackPlan,
+    data: str | None,
+    frontend: str | Path | None,
+    data_dir: str | Path | None,
+    progress: Progress,
+) -> tuple[EvaluationData, FrontendRecord | None]:
+    """What is attacked, and the front end before which it is, where it is sound."""
+    place = None if data_dir is None else Path(data_dir)
+    if plan.domain == "waveform":
+        path = None if frontend is None else Path(frontend)
+        return sound_for(recipe, tflite, data=data, frontend=path, seed=plan.seed, data_dir=place, progress=progress)
+    source = recipe.data if recipe and data is None else data_for(tflite, data)
+    return features_of(load(source, plan.seed, place, progress)), None
+
+
+def _subject(
+    recipe: Recipe | None,
+    tflite: Path,
+    front_end: FrontendRecord | None,
+    input_range: InputRange | None,
+    temperature: float | None,
+    surrogate: str | Path | None,
+    members: Sequence[str | Path],
+) -> Subject:
+    if members and recipe is None:
         raise ModelFileError(
-            f"Expected a run whose network the members join. Received: {flashed}, of which only the file is known"
+            f"Expected a run whose network the members join. Received: {tflite}, of which only the file is known"
         )
-    apart = None if surrogate is None else _network(Path(surrogate))
-    seed_everything(seed)
-    with locked(folder):
-        return evaluate(
-            keras_model=[network, *(_network(Path(member))[0] for member in members)] if members else network,
-            tflite=flashed,
-            dataset_name=material.dataset.name,
-            fingerprint=material.dataset.fingerprint,
-            x_test=material.samples,
-            y_test=material.labels,
-            frontend=material.frontend,
-            lesson=material.lesson,
-            settings=settings,
-            protocol=chosen,
-            seed=seed,
-            output=folder,
-            surrogate=apart and apart[0],
-            temperature=temperature or (recipe.temperature if recipe else None),
-            input_range=input_range,
-            remarks=[] if apart is None else [_relation(str(surrogate), apart[1], recipe)],
-            fresh=fresh,
-            jobs=jobs,
-            progress=progress,
-        )
+    own = [freeze(keras.models.load_model(tflite.with_name("model.keras"), compile=False))] if recipe else []
+    others = [_network(Path(member))[0] for member in members]
+    network, trained = (None, None) if surrogate is None else _network(Path(surrogate))
+    return Subject(
+        members_of(tflite, *own, *others),
+        surrogate=network,
+        front_end=front_end,
+        input_range=input_range,
+        temperature=temperature or (recipe.temperature if recipe else None),
+        remarks=() if surrogate is None else (_relation(str(surrogate), trained, recipe),),
+    )
 
 
 def _network(path: Path) -> tuple[keras.Model, Recipe | None]:
@@ -151,25 +224,3 @@ def _relation(name: str, surrogate: Recipe | None, recipe: Recipe | None) -> str
             f"{said}: a gray box. It has the model's architecture and data{other}; the weights are not known to the attacker."
         )
     return f"{said}: a black box. {' and '.join(differing).capitalize()} differ from the model's."
-
-
-def _settings(
-    recipe: Recipe | None,
-    protocol: str | None,
-    radii: dict[str, Sequence[float]],
-    headline: float | None,
-    samples: int | None,
-    grid: bool | None,
-) -> Robustness:
-    base = recipe.robustness if recipe else Robustness()
-    chosen = {norm: tuple(sorted(set(given))) or getattr(base, norm) for norm, given in radii.items()}
-    fallback = base.headline if base.headline in chosen["epsilons"] else chosen["epsilons"][-1]
-    values = {
-        "protocol": protocol or base.protocol,
-        **chosen,
-        "l0": base.l0,
-        "headline": headline if headline is not None else fallback,
-        "samples": samples or base.samples,
-        "grid": base.grid if grid is None else grid,
-    }
-    return toml.validated(Robustness, values, "The choice of epsilons", RecipeError)

@@ -1,4 +1,4 @@
-"""Runs the C of a model that is there already on an emulated board, on real test images where there are any."""
+"""Runs the C of an existing model on an emulated board, on real test images where there are any."""
 
 from pathlib import Path
 

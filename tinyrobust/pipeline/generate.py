@@ -1,4 +1,4 @@
-"""What goes onto the device, of a model that is there already: a run of ours, or anybody's `.tflite`."""
+"""What goes onto the device, of an existing model: a run of ours, or anybody's `.tflite`."""
 
 from dataclasses import dataclass
 from pathlib import Path

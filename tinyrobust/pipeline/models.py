@@ -1,4 +1,4 @@
-"""A model that is there already: a run of ours, or anybody's `.tflite`, and the data that belong to it."""
+"""An existing model: a run of ours, or anybody's `.tflite`, and the data that belong to it."""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.data.speech.frontend_record import Heard
+from tinyrobust.data.speech.frontend_record import FrontendRecord, Heard
 from tinyrobust.errors import MissingToolError
 from tinyrobust.files import write_atomic
 from tinyrobust.footprint.measure import arena_head, footprint
@@ -29,14 +29,13 @@ from tinyrobust.recipe.frontend import Mfcc
 from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
-from tinyrobust.robustness import protocol
 from tinyrobust.training.adversarial import FastAdversarial
 from tinyrobust.training.after import quantize_after
 from tinyrobust.training.fit import FitFiles, fit
 from tinyrobust.training.objectives import CrossEntropy, Distillation, Objective
 
 if TYPE_CHECKING:
-    from tinyrobust.pipeline.material import Material
+    from tinyrobust.robustness.job import EvaluationData
 
 
 @dataclass(frozen=True)
@@ -183,40 +182,36 @@ def _parity_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDA
 
 def _attack(context: Context) -> None:
     _need_tensorflow()
-    from tinyrobust.pipeline.material import material_of
+    from tinyrobust.pipeline.evaluation_data import features_of
 
-    _attacked(context, material_of(context.dataset), context.recipe.robustness.protocol)
+    _attacked(context, features_of(context.dataset), None)
 
 
 def _attack_waveform(context: Context) -> None:
     _need_tensorflow()
-    from tinyrobust.pipeline.material import sound_of
+    from tinyrobust.pipeline.evaluation_data import sound_of
 
-    settings = context.recipe.robustness.waveform
-    assert settings is not None
-    _attacked(context, sound_of(context.dataset), settings.protocol)
+    _attacked(context, *sound_of(context.dataset))
 
 
-def _attacked(context: Context, material: "Material", name: str) -> None:
+def _attacked(context: Context, data: "EvaluationData", front_end: FrontendRecord | None) -> None:
+    from tinyrobust.robustness.attack_plan import AttackPlan
     from tinyrobust.robustness.evaluation import evaluate
+    from tinyrobust.robustness.job import EvaluationJob, Execution, Subject, members_of
 
+    recipe, settings = context.recipe, context.recipe.robustness
     evaluate(
-        keras_model=freeze(context.trained("train")),
-        tflite=context.path / "model.tflite",
-        dataset_name=context.dataset.name,
-        fingerprint=context.dataset.fingerprint,
-        x_test=material.samples,
-        y_test=material.labels,
-        settings=context.recipe.robustness,
-        protocol=protocol.load(name),
-        seed=context.recipe.seed,
-        output=context.path,
-        temperature=context.recipe.temperature,
-        frontend=material.frontend,
-        lesson=material.lesson,
-        fresh=True,  # the pieces in a run's folder are of this run: where its network was trained anew, they are stale
-        jobs=context.jobs,
-        progress=context.progress,
+        EvaluationJob(
+            Subject(
+                members_of(context.path / "model.tflite", freeze(context.trained("train"))),
+                front_end=front_end,
+                temperature=recipe.temperature,
+            ),
+            data,
+            AttackPlan.of(settings, recipe.seed, "waveform" if front_end else "features"),
+            # The pieces in a run's folder are of this run: where its network was trained anew, they are stale.
+            Execution(context.path, fresh=True, jobs=context.jobs, progress=context.progress),
+        )
     )
 
 

@@ -2,15 +2,14 @@
 
 After Athalye et al. 2018 (gradient masking: sections 3 and 5), Carlini et al. 2019 (how to evaluate: section 5) and Croce et
 al. 2022 (how adaptive evaluations go wrong). They say what is wrong; they repair nothing. `docs/reading-robustness.md` has a
-paragraph for each, under the name of the check.
+paragraph for each, under the name of the check. Those that compare attacks with each other are in `outcome_checks.py`.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from tinyrobust.robustness.outcomes import Bools, Floats, Ints, Outcome
+from tinyrobust.robustness.distance import Bools, Floats, Ints
 from tinyrobust.robustness.robustness_record import Check
 from tinyrobust.robustness.statistics import wilson
 
@@ -31,13 +30,6 @@ TITLES = {
 # Some dead samples are honest: a ReLU network can be flat around one. On undefended digits and CIFAR networks none was; on nets
 # distilled at T = 50 two thirds and more were. In between lies what would move a figure by more than its confidence interval.
 _SHARE = 0.1
-# Square "close to clean accuracy": it breaks less than this share, within a 95 % interval of none at 100 samples, although all
-# attacks together break at least `_OTHERS`, so that there was something to find.
-_CLOSE = 0.05
-_OTHERS = 0.2
-# Attacks that take one step or none: with a larger radius they may honestly find less, and nobody can run them longer. What a
-# universal perturbation does to these samples was learned on others: as with a transfer, it is not in its hands.
-_LIMITED = ("fgsm", "noise", "shift", "universal")
 
 
 def check(name: str, raised: bool, explanation: str, **figures: float) -> Check:
@@ -86,10 +78,10 @@ def zero_gradients(shares: Mapping[str, float]) -> Check:
             "stand still there. What they leave standing is not robust: the loss has saturated (large logits, distillation).",
             **shares,
         )
-    said = f"Share of input gradients that are exactly zero: {listing}."
+    explanation = f"Share of input gradients that are exactly zero: {listing}."
     if max(shares.values()) > _SHARE:
-        said += f" The network masks its gradients; the attacks on {best} do not depend on the masked ones."
-    return check("zero-gradients", False, said, **shares)
+        explanation += f" The network masks its gradients; the attacks on {best} do not depend on the masked ones."
+    return check("zero-gradients", False, explanation, **shares)
 
 
 def softmax(scores: Mapping[str, Floats], attacked: set[str]) -> Check:
@@ -129,14 +121,14 @@ def saturated_scores(scores: Floats, y: Ints, white: bool) -> Check:
     highest = wrong.max(axis=1)
     wrong[np.arange(len(y)), y] = np.inf
     share = float(np.mean(highest == wrong.min(axis=1))) if scores.shape[1] > 2 else 0.0
-    said = f"On {share:.0%} of the images the int8 file gives all wrong classes the same score"
+    observed = f"on {share:.0%} of the images the int8 file gives all wrong classes the same score"
     if share <= _SHARE:
-        return check("saturated-scores", False, f"{said}.", share=share)
-    said = f"Saturated scores: {said[0].lower()}{said[1:]} (a softmax in 8 bits, or one scale for very large logits), so "
-    said += "score-based attacks are blind there: figures under Square are upper bounds."
+        return check("saturated-scores", False, f"{observed.capitalize()}.", share=share)
+    explanation = f"Saturated scores: {observed} (a softmax in 8 bits, or one scale for very large logits), so "
+    explanation += "score-based attacks are blind there: figures under Square are upper bounds."
     if white:
-        said += " Attacks through gradients, which do not see these scores, were tried too."
-    return check("saturated-scores", not white, said, share=share)
+        explanation += " Attacks through gradients, which do not see these scores, were tried too."
+    return check("saturated-scores", not white, explanation, share=share)
 
 
 def random_predictions(differing: float, passes: int) -> Check:
@@ -149,8 +141,8 @@ def random_predictions(differing: float, passes: int) -> Check:
     if differing == 0:
         return check("random-predictions", False, "The same image gets the same answer.", differing=0.0)
     if passes > 1:
-        said = f"Answers are random; attacks followed the mean of {passes} passes (EOT)."
-        return check("random-predictions", False, said, differing=differing, passes=passes)
+        explanation = f"Answers are random; attacks followed the mean of {passes} passes (EOT)."
+        return check("random-predictions", False, explanation, differing=differing, passes=passes)
     return check(
         "random-predictions",
         True,
@@ -159,82 +151,6 @@ def random_predictions(differing: float, passes: int) -> Check:
         differing=differing,
         passes=1,
     )
-
-
-def black_box_wins(outcomes: Sequence[Outcome]) -> Check:
-    """Raised when attacks that do not know the gradients break samples that those that do leave standing, at equal radius."""
-    worst, said = 0, ""
-    for target, norm, epsilon in dict.fromkeys((o.target, o.norm, o.epsilon) for o in outcomes):
-        here = [o for o in outcomes if (o.target, o.norm, o.epsilon) == (target, norm, epsilon)]
-        white = [o for o in here if o.direct and o.gradients]
-        # A transfer between two nets of the same weights is no black box: only attacks without gradients, and surrogates.
-        black = [o for o in here if not o.gradients or o.home == "surrogate"]
-        if not white or not black:
-            continue
-        # Of what came before it in a cascade, an attack that knows the gradients never got the samples.
-        left = np.logical_or.reduce([o.given for o in white]) & ~_union(white)
-        extra = int((_union(black) & left).sum())
-        # Two tolerances: both sides are random searches.
-        if extra > max(2 * tolerance(int(white[0].meant.sum())), worst):
-            alone = {o.attack: int((o.broken & left).sum()) for o in black}
-            worst, best = extra, max(alone, key=alone.__getitem__)
-            said = (
-                f"Gradient masking: at {norm} epsilon {epsilon:.4g} on {target}, attacks without its gradients ({best} "
-                f"most) break {extra} samples that every attack which knows the gradients leaves standing."
-            )
-    if worst:
-        return check("black-box-wins", True, said, samples=worst)
-    return check("black-box-wins", False, "Attacks that know the gradients find what the others find.", samples=0)
-
-
-def square_is_blind(outcomes: Sequence[Outcome], right: Mapping[str, Bools]) -> Check:
-    """Raised when Square breaks next to nothing at a radius at which other attacks break much.
-
-    Args:
-        outcomes: All.
-        right: By target, whether samples [n] are right without attack.
-    """
-    squares = [o for o in outcomes if o.parameters["kind"] == "square" and o.direct]
-    if not squares:
-        return check("square-is-blind", False, "Square was not among the attacks.")
-    for square in squares:
-        tried = square.given & right[square.target]
-        others = [o for o in outcomes if (o.target, o.norm, o.epsilon) == (square.target, square.norm, square.epsilon)]
-        # A cascade left it the hard half: finding little says nothing.
-        if not tried.any() or tried.sum() < 0.5 * right[square.target].sum():
-            continue
-        found = float(square.broken.sum() / tried.sum())
-        all_found = float((_union(others) & tried).sum() / tried.sum())
-        if found < _CLOSE and all_found > _OTHERS:
-            return check(
-                "square-is-blind",
-                True,
-                f"Square breaks {found:.1%} of the samples of {square.target} at {square.norm} epsilon {square.epsilon:.4g}, "
-                f"where all break {all_found:.1%}: the scores have no slope to follow. Its figures say nothing.",
-                square=found,
-                together=all_found,
-            )
-    return check("square-is-blind", False, "Square breaks samples where others do.")
-
-
-def rising(outcomes: Sequence[Outcome]) -> Check:
-    """Raised when an attack with a larger epsilon leaves more samples standing: it was not run to its end.
-
-    Transfers are left out: what an example does to another network is not in the attack's hands.
-    """
-    searching = [outcome for outcome in outcomes if outcome.direct and outcome.parameters["kind"] not in _LIMITED]
-    for attack, target in dict.fromkeys((outcome.attack, outcome.target) for outcome in searching):
-        row = [outcome for outcome in searching if (outcome.attack, outcome.target) == (attack, target)]
-        for near, far in pairwise(row):
-            if int(far.robust.sum()) - int(near.robust.sum()) > tolerance(int(far.meant.sum())):
-                return check(
-                    "rising",
-                    True,
-                    f"Accuracy on {target} under {attack} rises from {_share(near):.1%} at epsilon {near.epsilon:.4g} to "
-                    f"{_share(far):.1%} at {far.epsilon:.4g}: the attack does not use the space it has. "
-                    "The worst case counts a sample broken at a smaller epsilon as broken.",
-                )
-    return check("rising", False, "A larger epsilon breaks at least as much.")
 
 
 def more_steps(name: str, epsilon: float, before: Bools, extra: Bools) -> Check:
@@ -248,12 +164,12 @@ def more_steps(name: str, epsilon: float, before: Bools, extra: Bools) -> Check:
     """
     n, count = len(before), int(extra.sum())
     raised = count > tolerance(n)
-    said = (
+    explanation = (
         f"{name} with five times the steps and one more restart breaks {count} of {int(before.sum())} samples that still stood"
     )
-    said += f" at epsilon {epsilon:.4g}"
-    said += ": it had not converged, the figures are too high." if raised else "."
-    return check("more-steps", raised, said, samples=count, standing=int(before.sum()))
+    explanation += f" at epsilon {epsilon:.4g}"
+    explanation += ": it had not converged, the figures are too high." if raised else "."
+    return check("more-steps", raised, explanation, samples=count, standing=int(before.sum()))
 
 
 def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, epsilon: float) -> Check:
@@ -271,26 +187,18 @@ def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, e
     """
     share = wilson(standing, n)
     raised = share.low > limit if limit else standing > 0
-    said = f"{attack} leaves {share.value:.1%} standing at epsilon {epsilon:g}"
+    explanation = f"{attack} leaves {share.value:.1%} standing at epsilon {epsilon:g}"
     if raised:
-        said += f", where at most {limit:.1%} can: the attack does not work on this network, so its figures say nothing."
+        explanation += f", where at most {limit:.1%} can: the attack does not work on this network, so its figures say nothing."
     else:
-        said += f"; at most {limit:.1%} is expected."
-    return check(name, raised, said, standing=share.value, limit=limit)
+        explanation += f"; at most {limit:.1%} is expected."
+    return check(name, raised, explanation, standing=share.value, limit=limit)
 
 
 def no_examples(looked_at: int, failing: int, why: str) -> Check:
     """Raised when examples that count as adversarial are none on a second look: outside of the ball, or classified rightly."""
     if failing:
-        said = f"{failing} of {looked_at} adversarial examples are none on a second look: {why}."
-        return check("no-examples", True, said, looked_at=looked_at, failing=failing)
-    said = f"{looked_at} examples were looked at again: in their ball, in [0, 1], and classified wrongly."
-    return check("no-examples", False, said, looked_at=looked_at, failing=0)
-
-
-def _union(outcomes: Sequence[Outcome]) -> Bools:
-    return np.asarray(np.logical_or.reduce([outcome.broken for outcome in outcomes]))
-
-
-def _share(outcome: Outcome) -> float:
-    return float(outcome.robust.sum() / outcome.meant.sum())
+        explanation = f"{failing} of {looked_at} adversarial examples are none on a second look: {why}."
+        return check("no-examples", True, explanation, looked_at=looked_at, failing=failing)
+    explanation = f"{looked_at} examples were looked at again: in their ball, in [0, 1], and classified wrongly."
+    return check("no-examples", False, explanation, looked_at=looked_at, failing=0)

@@ -1,20 +1,19 @@
 """How many passes make an answer of a network that is random at inference."""
 
-from typing import Any
-
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tinyrobust.attacks.specs import Pgd
-from tinyrobust.robustness.outcomes import Bools, Floats, Ints
+from tinyrobust.robustness.distance import Bools, Floats, Ints
 from tinyrobust.robustness.targets import StochasticTarget, doubled
 
 # Deterministic kernels repeat their answers bit for bit or, with threads, up to the last digits; intended noise is far larger.
 _ROUNDING = 1e-4
 
 
-def differs(first: Any, again: Any) -> Bools:
+def differs(first: npt.ArrayLike, again: npt.ArrayLike) -> Bools:
     """Whether [n] two answers [n, classes] to the same questions differ by more than rounding."""
     first, again = np.asarray(first), np.asarray(again)
     largest = np.abs(first).max(axis=1, initial=1.0)
@@ -47,10 +46,10 @@ def passes_needed(network: keras.Model, x: Floats, y: Ints, epsilon: float, seed
         attack = Pgd.of(steps=10).build(target, epsilon, seed=seed, drop=False)
         return float(np.mean(np.argmax(target.predict(attack.generate(x, y)), axis=1) == y))
 
-    found = doubled(accuracy)
-    curve = ", ".join(f"{value:.1%} with {passes}" for passes, value in found.accuracies.items())
-    settled = "" if found.settled else " It had not settled: more passes may break more."
-    passes = max(2, found.passes)
+    enough = doubled(accuracy)
+    curve = ", ".join(f"{value:.1%} with {passes}" for passes, value in enough.accuracies.items())
+    settled = "" if enough.settled else " It had not settled: more passes may break more."
+    passes = max(2, enough.passes)
     return passes, (
         f"Random at inference: an answer is the mean of {passes} passes. "
         f"PGD-10 at epsilon {epsilon:.4g} leaves {curve}.{settled}"

@@ -73,8 +73,8 @@ def sampled(adversarial: FloatArray, x: FloatArray, epsilon: float, norm: Norm) 
         outside = np.flatnonzero(np.linalg.norm(steps, axis=1) > radius)
         steps[outside] = _smaller(change[outside], radius[outside])
     # The highest sample is one step below 1.
-    found = np.clip(original + steps, -STEPS // 2, STEPS // 2 - 1)
-    return (found / STEPS + MIDPOINT).astype(np.float32)
+    clips = np.clip(original + steps, -STEPS // 2, STEPS // 2 - 1)
+    return (clips / STEPS + MIDPOINT).astype(np.float32)
 
 
 def _smaller(change: npt.NDArray[np.float64], radius: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

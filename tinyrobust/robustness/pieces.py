@@ -9,59 +9,16 @@ import shutil
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, ClassVar
 
-import keras
 import numpy as np
-import numpy.typing as npt
 
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import atomic_path, clear_errors
-from tinyrobust.records import Record
+from tinyrobust.robustness.distance import Array
+from tinyrobust.robustness.identity import Identity
 
-Array = npt.NDArray[Any]
-
-
-class Identity(Record):
-    """Everything that decides what an evaluation finds.
-
-    Attributes:
-        version: Of tinyrobust.
-        model: SHA-256 of the file that is attacked.
-        networks: SHA-256 of each Keras network given with it: its structure and weights.
-        data: Fingerprint of the data set.
-        samples: SHA-256 of the attacked images and their labels.
-        settings: Epsilons, number of samples and so on.
-        protocol: All attacks with their parameters.
-        targets: How the targets are made: temperature, input range, passes.
-        seed: Of every random draw.
-    """
-
-    SCHEMA: ClassVar[str] = "tinyrobust.evaluation/1"
-    version: str
-    model: str
-    networks: dict[str, str]
-    data: str
-    samples: str
-    settings: dict[str, Any]
-    protocol: dict[str, Any]
-    targets: dict[str, Any]
-    seed: int
-
-
-def digest(*arrays: Array) -> str:
-    """SHA-256 of arrays: type, shape and content, in hex."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.dtype} {array.shape} ".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
-
-
-def network_digest(model: keras.Model) -> str:
-    """SHA-256 of a network's structure and weights, in hex; the same after saving and loading."""
-    shapes = " ".join(f"{type(layer).__name__}:{layer.name}" for layer in model.layers)
-    return digest(np.frombuffer(shapes.encode(), np.uint8), *model.get_weights())
+Piece = dict[str, Array]
+"""The arrays of a piece by name."""
 
 
 class Pieces:
@@ -92,7 +49,7 @@ class Pieces:
                     shutil.rmtree(folder)
         identity.save(manifest)
 
-    def get(self, name: str) -> dict[str, Array] | None:
+    def get(self, name: str) -> Piece | None:
         """The arrays of the piece `name`; None where it was not finished.
 
         Raises:
@@ -114,7 +71,7 @@ class Pieces:
             )
         return arrays
 
-    def put(self, name: str, arrays: dict[str, Array]) -> None:
+    def put(self, name: str, arrays: Piece) -> None:
         """Keeps a piece, atomically.
 
         Raises:

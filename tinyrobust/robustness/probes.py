@@ -5,15 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tinyrobust.attacks.estimator import GraphClassifier
 from tinyrobust.attacks.specs import AttackSpec, Norm
-from tinyrobust.robustness import checks
+from tinyrobust.robustness import checks, outcome_checks
+from tinyrobust.robustness.distance import Bools, within
 from tinyrobust.robustness.expectation import differs
-from tinyrobust.robustness.outcomes import Bools, Minimal, Outcome, within
-from tinyrobust.robustness.protocol import Protocol
+from tinyrobust.robustness.outcomes import Minimal, Outcome
 from tinyrobust.robustness.robustness_record import Check
 from tinyrobust.robustness.runner import Runner
-from tinyrobust.robustness.scope import Scope
-from tinyrobust.robustness.targets import Int8Target
 
 # By norm, the epsilon at which all samples can be made the same one (one gray; of sound silence, at 0 dB), and one that is as
 # good as no bound: in L-inf it is none, and what is 40 dB louder than a clip drowns it.
@@ -21,39 +20,36 @@ _WIDE: dict[Norm, tuple[float, float]] = {"linf": (0.5, 1.0), "snr": (1.0, 100.0
 _FEW = 64  # samples that show whether answers are random
 
 
-def all_checks(
-    runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], protocol: Protocol, scope: Scope
-) -> list[Check]:
+def all_checks(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> list[Check]:
     """Every check that this evaluation allows.
 
     Args:
         runner: After all attacks of the protocol.
         attacks: Those attacks.
         outcomes: What they found.
-        protocol: Where they are listed.
-        scope: Norm and epsilon of the headline.
     """
-    lineup, right = runner.lineup, {name: runner.subset.right(name) for name in runner.lineup.victims}
+    targets = runner.targets
+    right = {name: runner.subset.right(name) for name in targets.judged}
     # What random targets answer must not depend on what an interrupted evaluation had asked before.
-    lineup.forget()
-    scores = {name: target.predict(runner.subset.x) for name, target in lineup.victims.items()}
+    targets.forget()
+    scores = {name: target.predict(runner.subset.x) for name, target in targets.judged.items()}
     white = {o.target for o in outcomes if o.gradients and o.home != "surrogate"}
     return [
-        checks.black_box_only(white, list(lineup.victims)),
+        checks.black_box_only(white, list(targets.judged)),
         gradients(runner, attacks),
         checks.softmax(scores, white & {"int8"}),
         checks.saturated_scores(scores["int8"], runner.subset.label, "int8" in white),
         random_answers(runner),
-        *probes(runner, attacks, outcomes, scope),
-        checks.black_box_wins(outcomes),
-        checks.square_is_blind(outcomes, right),
+        *probes(runner, attacks, outcomes),
+        outcome_checks.black_box_wins(outcomes),
+        outcome_checks.square_is_blind(outcomes, right),
         # In a cascade, rows say what stands after an attack and all before it.
-        *([] if protocol.cascade else [checks.rising(outcomes)]),
+        *([] if runner.cascade else [outcome_checks.rising(outcomes)]),
         second_look(runner, outcomes),
     ]
 
 
-def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], scope: Scope) -> Iterator[Check]:
+def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> Iterator[Check]:
     """Runs them on what the strongest gradient attack of the protocol left standing, on the target that it knows.
 
     Their pieces are kept with the others. What they break counts for the checks, not for the figures.
@@ -62,9 +58,8 @@ def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
         runner: After all attacks of the protocol.
         attacks: Those attacks.
         outcomes: What they found.
-        scope: Norm and epsilon of the headline.
     """
-    norm, headline = scope.norm, scope.headline
+    norm, headline = runner.job.plan.headline_norm, runner.job.plan.headline_epsilon
     strongest = _strongest(attacks, outcomes, norm, headline)
     if strongest is None:
         return
@@ -80,8 +75,8 @@ def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
         harder = attack.harder()
         if harder is not None:
             longer = harder.model_copy(update={"name": f"longer-{attack.name}"})
-            found = _run(runner, longer, target, headline, right & ~broken)
-            yield checks.more_steps(attack.name, headline, right & ~broken, found)
+            extra = _run(runner, longer, target, headline, right & ~broken)
+            yield checks.more_steps(attack.name, headline, right & ~broken, extra)
         standing = right & ~_broken([o for o in white if o.epsilon <= _WIDE[norm][0]], right)
         # All images become one: what is named for it is right for as many as have that class.
         chance = float(np.bincount(runner.subset.label).max() / len(right))
@@ -101,8 +96,9 @@ def gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check:
     """The share of input gradients of the cross-entropy that are exactly zero, on every view that attacks used."""
     x, shares = runner.subset.x, {}
     for name in dict.fromkeys(attack.on for attack in attacks if attack.gradients and attack.on != "surrogate"):
-        view = runner.lineup.view(name)
-        gradient = view.estimator.loss_gradient(x, runner.subset.label).reshape(len(x), -1)
+        view = runner.targets.view(name)
+        assert isinstance(view.target, GraphClassifier), f"a file has no gradients: {name}"
+        gradient = view.target.loss_gradient(x, runner.subset.label).reshape(len(x), -1)
         shares[view.name] = float(np.mean(~np.any(gradient, axis=1)))
     return checks.zero_gradients(shares)
 
@@ -110,10 +106,10 @@ def gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check:
 def random_answers(runner: Runner) -> Check:
     """Whether the same images get the same logits twice in a row, on every target; a file is always deterministic."""
     x, worst = tf.constant(runner.subset.x[:_FEW]), 0.0
-    for target in runner.lineup.victims.values():
-        if not isinstance(target, Int8Target):  # these answer a question asked again from memory
+    for target in runner.targets.judged.values():
+        if isinstance(target, GraphClassifier):  # these answer a question asked again from memory
             worst = max(worst, float(np.mean(differs(target.logits(x), target.logits(x)))))
-    return checks.random_predictions(worst, runner.lineup.passes)
+    return checks.random_predictions(worst, runner.targets.passes)
 
 
 def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
@@ -122,16 +118,16 @@ def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
     Of a target that answers at random only the distances are looked at: another draw is another answer.
     """
     x, looked_at, failing, why = runner.subset.x, 0, 0, ""
-    for target in runner.lineup.victims:
-        found = max((o for o in outcomes if o.target == target), key=lambda o: int(o.broken.sum()), default=None)
-        if found is None:
+    for target in runner.targets.judged:
+        most = max((o for o in outcomes if o.target == target), key=lambda o: int(o.broken.sum()), default=None)
+        if most is None:
             continue
-        rows, examples = runner.examples(found)
-        runner.lineup.forget()
-        again, _, _ = runner.lineup.verdicts(target, examples)
-        right = (again == runner.subset.label[rows]) & (target != "stochastic")
-        far = np.abs(examples - x[rows]).max(axis=tuple(range(1, x.ndim)), initial=0)
-        away = ~within(far, found.distance["linf"][rows])
+        rows, examples = runner.examples(most)
+        runner.targets.forget()
+        again, _, _ = runner.targets.verdicts(target, examples)
+        right = (again == runner.subset.label[rows]) & runner.targets.judged[target].deterministic
+        distance = np.abs(examples - x[rows]).max(axis=tuple(range(1, x.ndim)), initial=0)
+        away = ~within(distance, most.distance["linf"][rows])
         looked_at, failing = looked_at + len(rows), failing + int((right | away).sum())
         if failing and not why:
             why = f"{target} classifies them rightly" if right.any() else "they are not where they were said to be"
@@ -143,10 +139,10 @@ def _strongest(
 ) -> tuple[AttackSpec, str] | None:
     """The attack on gradients that broke most at the headline, and the target that it knows; the first of equals."""
     kinds = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == norm and a.harder() is not None}
-    found = [o for o in outcomes if o.attack in kinds and o.direct and o.epsilon == headline]
-    if not found:
+    at_headline = [o for o in outcomes if o.attack in kinds and o.direct and o.epsilon == headline]
+    if not at_headline:
         return None
-    best = max(found, key=lambda o: int(o.broken.sum()))
+    best = max(at_headline, key=lambda o: int(o.broken.sum()))
     return kinds[best.attack], best.target
 
 

@@ -1,167 +1,49 @@
 """One process that makes pieces: `python -m tinyrobust.robustness.shard_worker`, started by `tinyrobust.robustness.shards`.
 
-Tasks come in on stdin and answers go out on stdout, a JSON object a line. It makes the same runner as the evaluation that
-started it; pieces of another one would be refused.
+Tasks come in on stdin and answers go out on stdout, a JSON object a line. It makes pieces of the same job as the evaluation
+that started it; pieces of another one would be refused.
 """
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
-import keras
 import numpy as np
 from pydantic import TypeAdapter
 
 from tinyrobust import workers
 from tinyrobust.attacks.specs import Attack, AttackSpec
-from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.errors import TinyRobustError
-from tinyrobust.quantizers import layers  # noqa: F401 - so that Keras knows them when it loads a network
-from tinyrobust.recipe.robustness import Robustness
-from tinyrobust.records import Record
-from tinyrobust.robustness.lineup import Lineup
-from tinyrobust.robustness.outcomes import Subset, inputs
-from tinyrobust.robustness.prepare import FEW, fit_to_few, prepared
-from tinyrobust.robustness.protocol import Protocol
-from tinyrobust.robustness.runner import Runner
-from tinyrobust.robustness.scope import scope
-from tinyrobust.robustness.targets import Hearing, InputRange
+from tinyrobust.robustness import job_files
+from tinyrobust.robustness.crafting import Crafter
+from tinyrobust.robustness.subject import EvaluationTargets
+from tinyrobust.robustness.subset import Subset
 from tinyrobust.training.fit import seed_everything
-
-
-class Task(Record):
-    """What a worker must know of the evaluation; beside it lie the networks and the attacked samples.
-
-    Attributes:
-        tflite: The file that is attacked.
-        output: The evaluation's folder.
-        networks: How many there are.
-        surrogate: Whether there is one.
-        settings: Of the evaluation.
-        protocol: Of the evaluation.
-        seed: Of all draws.
-        fingerprint: Of the data.
-        temperature: As the evaluation found it.
-        input_range: As the evaluation found it.
-        frontend: Where sound is attacked.
-        learns: Whether there are samples to learn on.
-    """
-
-    SCHEMA: ClassVar[str] = "tinyrobust.shard/1"
-    tflite: Path
-    output: Path
-    networks: int
-    surrogate: bool
-    settings: dict[str, Any]
-    protocol: dict[str, Any]
-    seed: int
-    fingerprint: str
-    temperature: float | None
-    input_range: InputRange
-    frontend: FrontendRecord | None = None
-    learns: bool = False
-
-
-def write(
-    folder: Path,
-    runner: Runner,
-    settings: Robustness,
-    protocol: Protocol,
-    fingerprint: str,
-    surrogate: Any,
-    output: Path,
-    frontend: FrontendRecord | None = None,
-) -> None:
-    """Writes what the workers of an evaluation need into `folder`.
-
-    Raises:
-        TinyRobustError: A network cannot be saved.
-    """
-    lineup, subset = runner.lineup, runner.subset
-    for name, network in _named(lineup.given, surrogate):
-        try:
-            network.save(folder / f"{name}.keras")
-        except Exception as error:  # whatever the layers of a stranger's network raise
-            raise TinyRobustError(
-                f"Expected a network that Keras can save, for several processes. Received: {error}", hint="Leave --jobs out."
-            ) from error
-    np.savez(folder / "subset.npz", allow_pickle=False, index=subset.index, image=subset.image, label=subset.label)
-    if runner.lesson:
-        np.savez(folder / "lesson.npz", allow_pickle=False, x=runner.lesson[0], y=runner.lesson[1])
-    Task(
-        tflite=lineup.flashed.model_file.path.absolute(),
-        output=output.absolute(),
-        networks=len(lineup.given),
-        surrogate=surrogate is not None,
-        settings=settings.model_dump(mode="json"),
-        protocol=protocol.model_dump(mode="json", by_alias=True),
-        seed=runner.seed,
-        fingerprint=fingerprint,
-        temperature=lineup.temperature,
-        input_range=lineup.flashed.input_range,
-        frontend=frontend,
-        learns=runner.lesson is not None,
-    ).save(folder / "task.json")
-
-
-def _named(networks: Sequence[keras.Model], surrogate: keras.Model | None) -> list[tuple[str, keras.Model]]:
-    named = [(f"network{place}", network) for place, network in enumerate(networks)]
-    return named if surrogate is None else [*named, ("surrogate", surrogate)]
 
 
 def main(folder: str, cores: str) -> int:
     """Makes pieces until stdin ends; returns the exit status where that cannot be."""
     teller, lines = workers.begin(cores)
     try:
-        runner = _runner(Path(folder))
+        crafter = _crafter(Path(folder))
         kinds: TypeAdapter[AttackSpec] = TypeAdapter(Attack)
         while True:
             task = json.loads(lines.get())
-            runner.make(kinds.validate_python(task["attack"]), task["epsilon"], task["number"], np.asarray(task["rows"]))
+            crafter.make(kinds.validate_python(task["attack"]), task["epsilon"], task["number"], np.asarray(task["rows"]))
             teller.tell({"made": task["name"]})
     except TinyRobustError as error:
         teller.tell({"error": error.message, "hint": error.hint})
         return 1
 
 
-def _runner(folder: Path) -> Runner:
-    task = Task.load(folder / "task.json")
-    seed_everything(task.seed)
-    networks = [keras.models.load_model(folder / f"network{place}.keras", compile=False) for place in range(task.networks)]
-    surrogate = keras.models.load_model(folder / "surrogate.keras", compile=False) if task.surrogate else None
-    settings, protocol = Robustness.model_validate(task.settings), Protocol.model_validate(task.protocol)
-    asked = scope(settings, sound=task.frontend is not None)
-    with np.load(folder / "subset.npz", allow_pickle=False) as found:
-        # What the targets say without attack is the evaluation's affair.
-        subset = Subset(found["index"], found["image"], found["label"], {})
-    lesson = None
-    if task.learns:
-        with np.load(folder / "lesson.npz", allow_pickle=False) as found:
-            lesson = (found["x"], found["y"])
-    lineup = Lineup(
-        task.tflite,
-        networks,
-        surrogate=surrogate,
-        input_range=task.input_range,
-        temperature=task.temperature,
-        seed=task.seed,
-        hearing=Hearing(task.frontend) if task.frontend else None,
-    )
-    fit_to_few(lineup, inputs(subset.image[:FEW]), subset.label[:FEW], asked, protocol)
-    return prepared(
-        lineup,
-        subset,
-        asked,
-        protocol,
-        task.seed,
-        task.fingerprint,
-        surrogate,
-        task.output,
-        frontend=task.frontend,
-        lesson=lesson,
-    )
+def _crafter(folder: Path) -> Crafter:
+    job = job_files.read(folder)
+    seed_everything(job.plan.seed)
+    # All samples of this job are attacked; what the targets say of them without attack is the evaluation's affair.
+    subset = Subset(np.arange(len(job.data.labels)), job.data.samples[:], job.data.labels, {})
+    targets = EvaluationTargets(job.subject, job.plan.seed)
+    targets.fit(job.plan, subset.image, subset.label)
+    return Crafter(job, targets, subset)
 
 
 if __name__ == "__main__":

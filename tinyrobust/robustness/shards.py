@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tinyrobust import workers
 from tinyrobust.errors import TinyRobustError
@@ -60,7 +60,7 @@ class Shards:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def want(self, name: str, task: dict[str, Any]) -> None:
+    def want(self, name: str, task: dict[str, object]) -> None:
         """Has a piece made, once."""
         if name in self._pieces:
             return

@@ -7,7 +7,8 @@ import numpy as np
 
 from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.data.speech.units import samples
-from tinyrobust.robustness.outcomes import Array, Bools, Minimal, Outcome, Tally, strongest, within
+from tinyrobust.robustness.distance import Array, Bools, within
+from tinyrobust.robustness.outcomes import Minimal, Outcome, Tally, strongest
 from tinyrobust.robustness.robustness_record import (
     AttackResult,
     Check,
@@ -18,7 +19,6 @@ from tinyrobust.robustness.robustness_record import (
     WorstCase,
 )
 from tinyrobust.robustness.runner import Runner
-from tinyrobust.robustness.scope import Scope
 from tinyrobust.robustness.statistics import share
 
 ALL = "all"  # the name of the worst case over targets
@@ -40,14 +40,8 @@ class Clean:
     confusion: list[list[int]]
 
 
-def record(
-    runner: Runner,
-    attacks: Sequence[AttackSpec],
-    outcomes: Sequence[Outcome],
-    clean: Clean,
-    checks: list[Check],
-    scope: Scope,
-    about: dict[str, str],
+def summary(
+    runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], clean: Clean, checks: list[Check]
 ) -> RobustnessRecord:
     """The record of an evaluation.
 
@@ -57,36 +51,38 @@ def record(
         outcomes: What they found.
         clean: What the targets say without attack.
         checks: All of them.
-        scope: Domain and headline.
-        about: Fields of the record that say what was evaluated.
     """
-    lineup, epsilons = runner.lineup, _measured(runner, attacks)
+    job, plan, targets = runner.job, runner.job.plan, runner.targets
+    epsilons = _measured(runner, attacks)
     return RobustnessRecord(
-        **about,
-        cascade=runner.cascade,
-        seed=runner.seed,
-        model_sha256=lineup.flashed.model_file.sha256,
-        input_range=lineup.flashed.input_range,
+        model=job.subject.tflite.name,
+        model_sha256=targets.flashed.model_file.sha256,
+        dataset=job.data.name,
+        dataset_fingerprint=job.data.fingerprint,
+        domain=plan.domain,
+        protocol=plan.protocol.name,
+        cascade=plan.protocol.cascade,
+        seed=plan.seed,
+        input_range=targets.flashed.input_range,
         epsilons=epsilons,
-        domain=scope.domain,
-        headline_epsilon=scope.headline,
-        headline_norm=scope.norm,
+        headline_epsilon=plan.headline_epsilon,
+        headline_norm=plan.headline_norm,
         samples=len(runner.subset.index),
         clean=[
             CleanAccuracy(target=name, test=share(clean.right[name]), attacked=share(runner.subset.right(name)))
-            for name in lineup.victims
+            for name in targets.judged
         ],
         attacks=[result(outcome) for outcome in outcomes],
         worst=worst_cases(runner.minimal, epsilons),
         minimal=minimal_distances(runner.minimal, epsilons),
-        headline=share(runner.minimal.survives(ALL, scope.norm, scope.headline)),
+        headline=share(runner.minimal.survives(ALL, plan.headline_norm, plan.headline_epsilon)),
         golden=Golden(
             checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
         ),
         confusion=clean.confusion,
         checks=checks,
         reliable=not any(check.raised for check in checks),
-        notes=lineup.notes,
+        notes=targets.notes,
         seconds=runner.seconds,
     )
 
@@ -117,8 +113,8 @@ def worst_cases(minimal: Minimal, epsilons: dict[Norm, list[float]]) -> list[Wor
     return [
         WorstCase(target=name, norm=norm, epsilon=epsilon, robust=share(minimal.survives(name, norm, epsilon)))
         for name in (*minimal.subset.clean, ALL)
-        for norm, radii in epsilons.items()
-        for epsilon in radii
+        for norm in epsilons
+        for epsilon in epsilons[norm]
     ]
 
 
@@ -129,25 +125,25 @@ def minimal_distances(minimal: Minimal, epsilons: dict[Norm, list[float]]) -> li
         right = minimal.subset.right(target)
         if not right.any():
             continue
-        for norm, radii in epsilons.items():
-            found = np.sort(minimal.found[target, norm][right].astype(np.float64))
-            near = within(found, radii[-1])
-            quartile, median = (found[int(np.ceil(part * len(found))) - 1] for part in (0.25, 0.5))
+        for norm in epsilons:
+            distance, largest = np.sort(minimal.distance[target, norm][right].astype(np.float64)), epsilons[norm][-1]
+            quartile, median = (distance[int(np.ceil(part * len(distance))) - 1] for part in (0.25, 0.5))
             rows.append(
                 MinimalDistance(
                     target=target,
                     norm=norm,
-                    within=share(near),
-                    quartile=float(quartile) if within(quartile, radii[-1]) else None,
-                    median=float(median) if within(median, radii[-1]) else None,
+                    within=share(within(distance, largest)),
+                    quartile=float(quartile) if within(quartile, largest) else None,
+                    median=float(median) if within(median, largest) else None,
                 )
             )
     return rows
 
 
-def pictures(runner: Runner, outcomes: Sequence[Outcome], scope: Scope) -> dict[str, Array]:
+def pictures(runner: Runner, outcomes: Sequence[Outcome]) -> dict[str, Array]:
     """Samples that the strongest attack broke on the file within the headline epsilon; none where there are none."""
-    best, subset = strongest(outcomes, scope.headline, scope.norm), runner.subset
+    plan, subset = runner.job.plan, runner.subset
+    best = strongest(outcomes, plan.headline_epsilon, plan.headline_norm)
     rows, adversarial = runner.examples(best) if best else (np.zeros(0, np.int64), np.zeros((0, *subset.image.shape[1:])))
     rows, adversarial = rows[:_EXAMPLES], adversarial[:_EXAMPLES].astype(np.float32)
     return {
@@ -158,15 +154,16 @@ def pictures(runner: Runner, outcomes: Sequence[Outcome], scope: Scope) -> dict[
         "example/predicted": best.predicted[rows] if best else rows,
         "example/attack": np.asarray(best.attack if best else ""),
         "example/target": np.asarray("int8"),
-        "example/epsilon": np.asarray(best.epsilon if best else scope.headline),
+        "example/epsilon": np.asarray(best.epsilon if best else plan.headline_epsilon),
     }
 
 
 def _measured(runner: Runner, attacks: Sequence[AttackSpec]) -> dict[Norm, list[float]]:
     """Radii by norm: those of the attacks in it; the recipe's in L-inf always, where every example has a distance too."""
-    found: dict[Norm, set[float]] = {"linf": set(runner.radii["linf"])}
-    for norm in runner.radii:
-        here = {epsilon for attack in attacks if attack.norm == norm for epsilon in runner.epsilons(attack)}
+    plan = runner.job.plan
+    measured: dict[Norm, set[float]] = {"linf": set(plan.epsilons["linf"])}
+    for norm in plan.epsilons:
+        here = {epsilon for attack in attacks if attack.norm == norm for epsilon in plan.epsilons_of(attack)}
         if here:
-            found[norm] = found.get(norm, set()) | here
-    return {norm: sorted(radii) for norm, radii in found.items()}
+            measured[norm] = measured.get(norm, set()) | here
+    return {norm: sorted(measured[norm]) for norm in measured}

@@ -1,9 +1,8 @@
-"""Targets: what is attacked. Each is an ART estimator on inputs in [0, 1] that counts its queries.
+"""Evaluation targets: what is attacked. Each is an ART estimator on inputs in [0, 1] and conforms to `attacks.target.Target`.
 
 | target | logits are | gradients are |
 |---|---|---|
 | `KerasTarget` | the network's | its own; `transform` and `repaired` mend vanishing ones |
-| `rebuilt` | those of a twin made from a `.tflite` itself | the twin's |
 | `StochasticTarget` | the mean over k random passes | of that mean (EOT) |
 | `EnsembleTarget` | the mean of the members, of logits or of probabilities | of that mean |
 | `BpdaTarget` | those of a `.tflite` | those of a network that answers like it |
@@ -13,35 +12,26 @@ The input range of each is stated (`input_range`: what 0 and 1 become in the net
 same everywhere.
 """
 
-from tinyrobust.attacks.estimator import GraphClassifier
+from tinyrobust.attacks.target import InputRange
 from tinyrobust.robustness.targets.bpda import BpdaTarget
 from tinyrobust.robustness.targets.ensemble import EnsembleTarget
 from tinyrobust.robustness.targets.flashed import Int8Target, Recheck, int8
-from tinyrobust.robustness.targets.hearing import Hearing
-from tinyrobust.robustness.targets.network import KerasTarget, rebuilt, repaired
-from tinyrobust.robustness.targets.ranges import InputRange, normalised
-from tinyrobust.robustness.targets.stochastic import Passes, StochasticTarget, doubled, varies
-
-# Targets with gradients.
-White = GraphClassifier
-Target = White | Int8Target
+from tinyrobust.robustness.targets.front_end import SoundFrontEnd
+from tinyrobust.robustness.targets.network import KerasTarget
+from tinyrobust.robustness.targets.ranges import normalised
+from tinyrobust.robustness.targets.stochastic import Passes, StochasticTarget, doubled
 
 __all__ = [
     "BpdaTarget",
     "EnsembleTarget",
-    "Hearing",
     "InputRange",
     "Int8Target",
     "KerasTarget",
     "Passes",
     "Recheck",
+    "SoundFrontEnd",
     "StochasticTarget",
-    "Target",
-    "White",
     "doubled",
     "int8",
     "normalised",
-    "rebuilt",
-    "repaired",
-    "varies",
 ]

@@ -1,16 +1,15 @@
 """White-box gradients for a file: forward through the file itself, backward through a network that answers like it."""
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
 from tinyrobust.attacks.repair import with_value
+from tinyrobust.attacks.target import FloatArray, InputRange
 from tinyrobust.errors import ModelFileError
-from tinyrobust.robustness.targets.flashed import FloatArray, Int8Target
-from tinyrobust.robustness.targets.ranges import UNIT, InputRange, in_units
+from tinyrobust.robustness.targets.flashed import Int8Target
+from tinyrobust.robustness.targets.ranges import UNIT, in_units
 from tinyrobust.robustness.targets.stochastic import rewind, seed_generators
 
 
@@ -30,6 +29,8 @@ class BpdaTarget(GraphClassifier):
         ModelFileError: Network and file do not fit together.
     """
 
+    deterministic = True  # its logits are: where the network is random, slopes are
+
     def __init__(
         self,
         flashed: Int8Target,
@@ -45,7 +46,7 @@ class BpdaTarget(GraphClassifier):
             raise ModelFileError(f"Expected a network of input shape and classes {theirs}, as the file. Received: {ours}")
         self.input_range = flashed.input_range
 
-        def answer(x: Any) -> FloatArray:
+        def answer(x: FloatArray) -> FloatArray:
             return np.asarray(flashed.logits(x), dtype=np.float32)
 
         def network(x: tf.Tensor) -> tf.Tensor:

@@ -7,8 +7,9 @@ import keras
 import tensorflow as tf
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
+from tinyrobust.attacks.target import InputRange
 from tinyrobust.errors import ModelFileError
-from tinyrobust.robustness.targets.ranges import UNIT, InputRange, in_units
+from tinyrobust.robustness.targets.ranges import UNIT, in_units
 
 
 class EnsembleTarget(GraphClassifier):
@@ -24,6 +25,8 @@ class EnsembleTarget(GraphClassifier):
     Raises:
         ModelFileError: There are no members, or they do not fit together.
     """
+
+    deterministic = True
 
     def __init__(
         self,

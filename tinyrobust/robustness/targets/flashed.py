@@ -2,22 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 
+from tinyrobust.attacks.target import FloatArray, InputRange, IntArray
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import MissingToolError, ModelFileError
-from tinyrobust.robustness.targets.hearing import Hearing
+from tinyrobust.robustness.targets.front_end import SoundFrontEnd
 from tinyrobust.robustness.targets.memo import Memo
-from tinyrobust.robustness.targets.ranges import InputRange, check_channels, in_units
+from tinyrobust.robustness.targets.ranges import check_channels, in_units
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+# What a file reads, as its input type says.
+Quantized = npt.NDArray[np.int8] | npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
     Args:
         model: The file.
         input_range: What 0 and 1 become in the file's input units; recognised from its input quantization when absent.
-        hearing: The real front end, where the input is sound: what it hears is what the file reads.
+        front_end: The real one, where the input is sound: its features are what the file reads.
 
     Attributes:
         queries: Images that have gone through the file so far; repeated ones are answered from memory and not counted.
@@ -56,15 +55,16 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
     """
 
     backward_passes = 0
+    deterministic = True
 
-    def __init__(self, model: Int8Model, input_range: InputRange | None = None, hearing: Hearing | None = None) -> None:
+    def __init__(self, model: Int8Model, input_range: InputRange | None = None, front_end: SoundFrontEnd | None = None) -> None:
         self.model_file = model
         self.input_range = input_range or model.pixel_range()
         check_channels(self.input_range, int(model.input_shape[-1]))
-        self._hearing = hearing
-        if hearing:
-            hearing.check(tuple(model.input_shape))
-        shape = hearing.input_shape if hearing else model.input_shape
+        self._front_end = front_end
+        if front_end:
+            front_end.check(tuple(model.input_shape))
+        shape = front_end.input_shape if front_end else model.input_shape
         self.queries = 0
         self._memo = Memo(self._ask)
         super().__init__(self._scores, shape, model.classes, channels_first=False, clip_values=(0.0, 1.0), preprocessing=None)
@@ -78,9 +78,9 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         """Empties the memory."""
         self._memo.forget()
 
-    def quantized(self, x: FloatArray) -> Array:
+    def quantized(self, x: FloatArray) -> Quantized:
         """Images, or clips, [n, ...] in [0, 1] as the integers that the file reads."""
-        x = self._hearing.features(x) if self._hearing else x
+        x = self._front_end.features(x) if self._front_end else x
         return self.model_file.quantized(in_units(np.asarray(x, dtype=np.float32), self.input_range))
 
     def logits(self, x: FloatArray) -> FloatArray:
@@ -98,14 +98,14 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
             outputs = tflm.outputs(self.model_file.path, inputs)
         except (MissingToolError, ModelFileError):
             return unchecked
-        found = np.argmax(outputs.view(self.model_file.output_dtype), axis=1).astype(np.int64)
-        return Recheck(found, len(x), int(np.sum(found != predicted)))
+        golden = np.argmax(outputs.view(self.model_file.output_dtype), axis=1).astype(np.int64)
+        return Recheck(golden, len(x), int(np.sum(golden != predicted)))
 
     def _scores(self, x: FloatArray) -> FloatArray:
         # Remembered by what the file sees: images that quantize to the same integers are one question.
         return self._memo(self.quantized(x))
 
-    def _ask(self, quantized: Array) -> FloatArray:
+    def _ask(self, quantized: Quantized) -> FloatArray:
         self.queries += len(quantized)
         return self.model_file.dequantized(self.model_file.run(quantized))
 

@@ -1,13 +1,11 @@
 """Answers that are remembered: black-box attacks ask about the same images again and again."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float32]
+from tinyrobust.attacks.target import FloatArray
+from tinyrobust.robustness.distance import Array
 
 _MEMORY = 64 * 2**20  # bytes of inputs that a memo keeps
 
@@ -59,5 +57,5 @@ class Memo:
 def _keys(rows: Array) -> list[bytes]:
     """The bytes of every row, in one call: a loop over rows costs as much as a small network."""
     flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
-    found: list[bytes] = flat.view(np.dtype((np.void, flat.itemsize * flat.shape[1])))[:, 0].tolist()
-    return found
+    keys: list[bytes] = flat.view(np.dtype((np.void, flat.itemsize * flat.shape[1])))[:, 0].tolist()
+    return keys

@@ -1,14 +1,15 @@
 """Input ranges: what pixels of 0 and 1 become in a network's own units. Stated, not guessed, wherever it can be."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyrobust.attacks.target import FloatArray, InputRange
 from tinyrobust.errors import ModelFileError
 
-# Low and high: one number for all channels, or one per channel.
-InputRange = tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 UNIT: InputRange = (0.0, 1.0)
 
@@ -42,12 +43,12 @@ def check_channels(input_range: InputRange, channels: int) -> None:
     Raises:
         ModelFileError: It has neither one nor `channels`.
     """
-    given = {1 if isinstance(bound, int | float) else len(bound) for bound in input_range}
-    if not given <= {1, channels}:
+    lengths = {1 if isinstance(bound, int | float) else len(bound) for bound in input_range}
+    if not lengths <= {1, channels}:
         raise ModelFileError(f"Expected an input range of 1 or {channels} channels. Received: {input_range}")
 
 
-def in_units(x: Any, input_range: InputRange) -> Any:
+def in_units(x: "FloatArray | tf.Tensor", input_range: InputRange) -> "FloatArray | tf.Tensor":
     """Inputs in [0, 1], an array or a tensor of float32 [n, ..., channels], in the network's units."""
     if input_range == UNIT:
         return x

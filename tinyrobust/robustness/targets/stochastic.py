@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tinyrobust.attacks.estimator import FloatArray, GraphClassifier, Transform, check_logits
+from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
+from tinyrobust.attacks.target import InputRange
 from tinyrobust.errors import ModelFileError
-from tinyrobust.robustness.targets.ranges import UNIT, InputRange, in_units
+from tinyrobust.robustness.targets.ranges import UNIT, in_units
 
 
 class StochasticTarget(GraphClassifier):
@@ -30,6 +30,8 @@ class StochasticTarget(GraphClassifier):
     Raises:
         ModelFileError: The model does not output logits, or nothing in it is random.
     """
+
+    deterministic = False
 
     def __init__(
         self,
@@ -111,18 +113,13 @@ def doubled(robust_accuracy: Callable[[int], float], *, first: int = 1, limit: i
     return Passes(passes, accuracies, settled=False)
 
 
-def varies(predict: Callable[[FloatArray], FloatArray], x: FloatArray) -> bool:
-    """Whether two answers to the same images [n, ...] differ: then single gradients and single verdicts mislead."""
-    return not np.array_equal(predict(x), predict(x))
-
-
-def seed_generators(model: keras.Model) -> list[Any]:
+def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
     """The seed generators of all layers, in order, each once."""
-    found = [generator for layer in model._flatten_layers() for generator in layer._seed_generators]
-    return list({id(generator): generator for generator in found}.values())
+    generators = [generator for layer in model._flatten_layers() for generator in layer._seed_generators]
+    return list({id(generator): generator for generator in generators}.values())
 
 
-def rewind(generators: Sequence[Any], seed: int) -> None:
+def rewind(generators: Sequence[keras.random.SeedGenerator], seed: int) -> None:
     """Sets seed generators to states that `seed` decides."""
     for place, generator in enumerate(generators):
         drawn = np.random.SeedSequence((seed, place)).generate_state(2)

@@ -1,12 +1,10 @@
 """Targets whose input is sound: the front end stands before the file, and before every network."""
 
-from typing import Any
-
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from tinyrobust.attacks.estimator import check_logits
+from tinyrobust.attacks.target import FloatArray, InputRange
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.differentiable import MfccLayer
 from tinyrobust.data.speech.frontend import Grid, features
@@ -14,12 +12,10 @@ from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.units import samples
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.frontend import Mfcc
-from tinyrobust.robustness.targets.ranges import InputRange, in_units
-
-FloatArray = npt.NDArray[np.float32]
+from tinyrobust.robustness.targets.ranges import in_units
 
 
-class Hearing:
+class SoundFrontEnd:
     """The front end of a model, for inputs in [0, 1] that are sound (see `tinyrobust.data.speech.units`).
 
     Args:
@@ -38,7 +34,7 @@ class Hearing:
         self._grid = Grid.of(record)
 
     def features(self, x: FloatArray) -> FloatArray:
-        """What the microcontroller hears: clips [n, samples], rounded to 16 bits, through the real front end.
+        """What the microcontroller computes: clips [n, samples], rounded to 16 bits, through the real front end.
 
         Returns:
             float32 on the 8-bit grid of the features, [n, frames, coefficients, 1] in [0, 1].
@@ -55,7 +51,7 @@ class Hearing:
         Args:
             model: From features in its own units.
             model_range: What features of 0 and 1 become in these.
-            open_floor: Let gradients through where the front end hears nothing, as what is too quiet; see `MfccLayer`.
+            open_floor: Let gradients through where the front end clips what is too quiet; see `MfccLayer`.
 
         Raises:
             ModelFileError: The front end has no gradients, or another shape than the network takes.
@@ -65,10 +61,10 @@ class Hearing:
         check_logits(model)
         self.check(tuple(model.input_shape[1:]))
         sound = keras.Input(self.input_shape)
-        heard = MfccLayer(self._settings, self._grid, rounded=True, open_floor=open_floor)(2 * sound - 1)
-        return keras.Model(sound, model(in_units(heard, model_range), training=False))
+        coefficients = MfccLayer(self._settings, self._grid, rounded=True, open_floor=open_floor)(2 * sound - 1)
+        return keras.Model(sound, model(in_units(coefficients, model_range), training=False))
 
-    def check(self, shape: tuple[Any, ...]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         """Whether a model takes what the front end gives.
 
         Raises:

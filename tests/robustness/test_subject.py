@@ -38,7 +38,7 @@ def _check(record, name: str):
 def test_an_ensemble_is_judged_beside_the_file_of_its_first_member(digits_net, robust_net, evaluated, tmp_path) -> None:
     attacks = [_PGD, {**_APGD, "on": "repaired"}]
     members = [digits_net.model, robust_net.model]
-    record = evaluated(digits_net, tmp_path, attacks=attacks, settings=_SETTINGS, keras_model=members)
+    record = evaluated(digits_net, tmp_path, attacks=attacks, settings=_SETTINGS, networks=members)
     assert [clean.target for clean in record.clean] == ["ensemble", "int8"]
     assert "mean of the probabilities of 2 networks" in record.notes[0]
     assert _left(record, "apgd", "ensemble") < 0.6
@@ -53,7 +53,7 @@ def test_a_random_network_is_recognised_and_followed_in_the_mean(digits_net, eva
     image = keras.Input((8, 8, 1))
     noisy = keras.Model(image, digits_net.model(Noise()(image)))
     attacks = [_PGD, {"name": "fgsm-bpda", "kind": "fgsm", "on": "bpda"}]
-    arguments = {"attacks": attacks, "settings": {**_SETTINGS, "samples": 40}, "keras_model": noisy}
+    arguments = {"attacks": attacks, "settings": {**_SETTINGS, "samples": 40}, "networks": [noisy]}
     record = evaluated(digits_net, tmp_path, **arguments)
     assert [clean.target for clean in record.clean] == ["stochastic", "int8"]
     assert "an answer is the mean of" in record.notes[0]
@@ -75,7 +75,7 @@ def test_examples_of_a_surrogate_are_judged_on_all(digits_net, robust_net, evalu
         attacks=[_PGD, transfer, _SQUARE_INT8],
         settings=_SETTINGS,
         surrogate=robust_net.model,
-        remarks=["where it comes from"],
+        remarks=("where it comes from",),
     )
     rows = {row.target: row for row in record.attacks if row.attack == "transfer"}
     assert {row.crafted_on for row in rows.values()} == {"surrogate"}
@@ -86,9 +86,7 @@ def test_examples_of_a_surrogate_are_judged_on_all(digits_net, robust_net, evalu
 
 def test_a_surrogate_makes_no_white_box(digits_net, robust_net, evaluated, tmp_path) -> None:
     transfer = {**_PGD, "name": "transfer", "on": "surrogate", "transfer_to": ["int8"]}
-    record = evaluated(
-        digits_net, tmp_path, attacks=[transfer], settings=_SETTINGS, keras_model=None, surrogate=robust_net.model
-    )
+    record = evaluated(digits_net, tmp_path, attacks=[transfer], settings=_SETTINGS, networks=(), surrogate=robust_net.model)
     assert _check(record, "black-box-only").raised
 
 
@@ -122,7 +120,7 @@ def test_a_float_file(digits_net, evaluated, tmp_path) -> None:
     path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, digits_net.model(single))).convert())
     net = dataclasses.replace(digits_net, tflite=path)
     record = evaluated(
-        net, tmp_path / "out", attacks=[_PGD, _SQUARE_INT8], settings=_SETTINGS, keras_model=None, input_range=(0.0, 1.0)
+        net, tmp_path / "out", attacks=[_PGD, _SQUARE_INT8], settings=_SETTINGS, networks=(), input_range=(0.0, 1.0)
     )
     assert [clean.target for clean in record.clean] == ["int8"]
     assert record.clean[0].test.value > 0.95
@@ -152,7 +150,7 @@ _BPDA = {**_APGD, "on": "bpda"}
 @pytest.fixture(scope="module")
 def plain(digits_net, evaluated, tmp_path_factory):
     """The file whose inputs are images in [0, 1]."""
-    return evaluated(digits_net, tmp_path_factory.mktemp("plain"), attacks=[_BPDA], settings=_SETTINGS, keras_model=None)
+    return evaluated(digits_net, tmp_path_factory.mktemp("plain"), attacks=[_BPDA], settings=_SETTINGS, networks=())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +165,7 @@ def test_a_stated_input_range(given, recorded, plain, digits_net, evaluated, int
     shifted = keras.Model(own, digits_net.model(keras.layers.Rescaling(1 / (high - low), -low / (high - low))(own)))
     path = int8_of(shifted, digits_net.x, lambda x: low + x * (high - low))
     net = dataclasses.replace(digits_net, tflite=path)
-    record = evaluated(net, tmp_path / "own", attacks=[_BPDA], settings=_SETTINGS, keras_model=None, input_range=given)
+    record = evaluated(net, tmp_path / "own", attacks=[_BPDA], settings=_SETTINGS, networks=(), input_range=given)
     assert record.input_range == recorded
     assert record.clean[0].test.value == pytest.approx(plain.clean[0].test.value, abs=0.02)
     assert record.headline.value == pytest.approx(plain.headline.value, abs=0.1)
@@ -184,9 +182,9 @@ def test_white_box_attacks_on_a_file_without_a_twin_are_refused(digits_net, eval
     with pytest.raises(
         RecipeError, match=r"Expected an attack on int8 in protocol 'test'. Received: attacks on keras"
     ) as caught:
-        evaluated(net, tmp_path / "white", attacks=[_PGD], settings=_SETTINGS, keras_model=None)
+        evaluated(net, tmp_path / "white", attacks=[_PGD], settings=_SETTINGS, networks=())
     assert "no twin can be rebuilt" in str(caught.value.hint)
-    record = evaluated(net, tmp_path / "black", attacks=[_PGD, _SQUARE_INT8], settings=_SETTINGS, keras_model=None)
+    record = evaluated(net, tmp_path / "black", attacks=[_PGD, _SQUARE_INT8], settings=_SETTINGS, networks=())
     assert _check(record, "black-box-only").raised
     assert any("no twin could be rebuilt" in note for note in record.notes)
     assert any(note.startswith("Left out: pgd") for note in record.notes)

@@ -1,59 +1,36 @@
-"""What a model is attacked on: the features of a data set, or the sound behind them and the front end that stands before it."""
+"""On what a model is attacked: the features of a data set, or the sound behind them and the front end that stands before it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tinyrobust import toml
-from tinyrobust.data.arrays import Dataset, Samples
+from tinyrobust.data.arrays import Dataset
 from tinyrobust.data.sources import load
 from tinyrobust.data.speech.corpus import SILENCE, UNKNOWN
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
-from tinyrobust.errors import DataError, ModelFileError, RecipeError
+from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.data import Data
-from tinyrobust.recipe.robustness import Robustness, Waveform
 from tinyrobust.recipe.speech import Speech
+from tinyrobust.robustness.job import EvaluationData
 
 # Samples that a universal perturbation learns on: more of them make it better slowly, and longer at once.
-LESSON = 1000
+TRAINING_SAMPLES = 1000
 
 
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What `evaluate` is given of a data set.
-
-    Attributes:
-        dataset: The data set that it is of.
-        samples: The test part: uint8 images or features, or clips, int16 [n, 16000].
-        labels: Its classes [n], as the model counts them.
-        lesson: Samples and classes of the validation part, to learn on.
-        frontend: The front end of the model, where sound is attacked.
-    """
-
-    dataset: Dataset
-    samples: Samples
-    labels: NDArray[np.int64]
-    lesson: tuple[Samples, NDArray[np.int64]]
-    frontend: FrontendRecord | None = None
-
-
-def material_of(dataset: Dataset) -> Material:
+def features_of(dataset: Dataset) -> EvaluationData:
     """The features, or images, of a data set."""
-    few = dataset.validation.take(np.arange(min(LESSON, len(dataset.validation))))
-    return Material(dataset, dataset.test.x, dataset.test.y, (few.x, few.y))
+    few = dataset.validation.take(np.arange(min(TRAINING_SAMPLES, len(dataset.validation))))
+    return EvaluationData(dataset.name, dataset.fingerprint, dataset.test.x, dataset.test.y, (few.x, few.y))
 
 
-def sound_of(dataset: Dataset, frontend: FrontendRecord | None = None) -> Material:
-    """The sound of a data set of speech.
+def sound_of(dataset: Dataset, front_end: FrontendRecord | None = None) -> tuple[EvaluationData, FrontendRecord]:
+    """The sound of a data set of speech, and the front end that stands before the model.
 
     Args:
         dataset: With the model's classes, in any order.
-        frontend: Of the model; that of the data set when absent.
+        front_end: Of the model; that of the data set when absent.
 
     Raises:
         DataError: It is no data set of speech, or of other classes.
@@ -63,21 +40,22 @@ def sound_of(dataset: Dataset, frontend: FrontendRecord | None = None) -> Materi
             f"Expected a data set of speech. Received: {dataset.name}",
             hint="Sound is attacked before the front end of a keyword spotter: --data speech-commands.",
         )
-    record, recordings = frontend or dataset.heard.record, dataset.heard.recordings
+    record, recordings = front_end or dataset.heard.record, dataset.heard.recordings
     if set(record.classes) != set(dataset.classes):
         raise DataError(
             f"Expected the classes of the model, {', '.join(record.classes)}. Received: {', '.join(dataset.classes)}",
             hint="classes in frontend.json are those of the model's outputs, in their order.",
         )
     order = np.array([record.classes.index(name) for name in dataset.classes])
-    few = np.arange(min(LESSON, len(dataset.validation)))
-    return Material(
-        dataset,
+    few = np.arange(min(TRAINING_SAMPLES, len(dataset.validation)))
+    data = EvaluationData(
+        dataset.name,
+        dataset.fingerprint,
         recordings.audio("test"),
         order[dataset.test.y],
         (recordings.audio("validation", few), order[dataset.validation.y[few]]),
-        record,
     )
+    return data, record
 
 
 def sound_for(
@@ -89,8 +67,8 @@ def sound_for(
     seed: int,
     data_dir: Path | None,
     progress: Progress,
-) -> Material:
-    """The sound for a model that is there already.
+) -> tuple[EvaluationData, FrontendRecord]:
+    """The sound for an existing model, and its front end.
 
     Args:
         recipe: Of the run that the file is of; None for anybody's file.
@@ -120,28 +98,6 @@ def sound_for(
             hint="Name one: --data speech-commands, or the path of a folder with a folder of clips for every word.",
         )
     return sound_of(load(Data(name=data, speech=_task(record)), seed, data_dir, progress), record)
-
-
-def sound_settings(
-    recipe: Recipe | None, protocol: str | None, epsilons: Sequence[float], snr_db: Sequence[float], samples: int | None
-) -> Robustness:
-    """The recipe's settings, with what was chosen instead; the headline is 20 dB where that is measured, else the last SNR.
-
-    Raises:
-        RecipeError: What was chosen is not allowed.
-    """
-    base = recipe.robustness if recipe else Robustness()
-    before = base.waveform or Waveform()
-    levels = tuple(sorted(set(snr_db), reverse=True)) or before.snr_db
-    values = before.model_dump(mode="json") | {
-        "protocol": protocol or before.protocol,
-        "epsilons": tuple(sorted(set(epsilons))) or before.epsilons,
-        "snr_db": levels,
-        "headline_snr_db": before.headline_snr_db if before.headline_snr_db in levels else levels[-1],
-        "samples": samples or before.samples,
-    }
-    chosen = toml.validated(Waveform, values, "The choice of radii", RecipeError)
-    return base.model_copy(update={"waveform": chosen})
 
 
 def _task(record: FrontendRecord) -> Speech:
