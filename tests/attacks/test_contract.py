@@ -1,6 +1,8 @@
 """The contract of every attack that a protocol can list: a new one is tested the moment it is entered in `specs`."""
 
 import pkgutil
+import subprocess
+import sys
 from typing import Any, get_args
 
 import keras
@@ -180,6 +182,11 @@ def test_an_attack_on_gradients_refuses_a_black_box(kind) -> None:
     black = BlackBoxClassifierNeuralNetwork(lambda x: x, (4,), 4, clip_values=(0, 1))
     with pytest.raises(ModelFileError, match=r"Expected a target with gradients\. Received: BlackBox"):
         _SPECS[kind].of().build(black, 0.1)
+
+
+def test_specs_need_neither_tensorflow_nor_art() -> None:
+    code = "import sys, tinyrobust.attacks.specs; assert not {'tensorflow', 'keras', 'art'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_an_unknown_attack_is_named_with_the_nearest_one() -> None:
