@@ -1,7 +1,9 @@
 """The contract of every attack that a protocol can list: a new one is tested the moment it is entered in `specs`."""
 
 import pkgutil
-from typing import get_args
+import subprocess
+import sys
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -63,17 +65,17 @@ def case(request, targets, images, clips) -> tuple[AttackSpec, GraphClassifier, 
 
 
 def _attacked(
-    spec: AttackSpec, target: GraphClassifier, x: np.ndarray, y: np.ndarray, epsilon: float, **run: object
+    spec: AttackSpec, target: GraphClassifier, x: np.ndarray, y: np.ndarray, epsilon: float, learned: Any = None, **run: Any
 ) -> np.ndarray:
     """The examples; they are inputs, and within the ball of an attack that has one."""
     attack = spec.build(target, epsilon, **run)
     if spec.learns:
-        attack.learn(x, y)
+        attack.learn(*(learned or (x, y)))
     examples = attack.generate(x, y)
     assert (examples.dtype, examples.shape) == (np.float32, x.shape)
     assert np.isfinite(examples).all()
-    assert examples.min() >= 0
-    assert examples.max() <= 1
+    assert examples.min(initial=0) >= 0
+    assert examples.max(initial=1) <= 1
     assert spec.minimal or _within(spec.norm, examples, x, epsilon).all()
     return examples
 
@@ -97,6 +99,8 @@ def test_it_breaks_a_weak_network_and_says_what_that_cost(case) -> None:
     assert (target.backward_passes > gradients) == spec.gradients
     right, wrong = target.predict(x).argmax(axis=1) == y, target.predict(examples).argmax(axis=1) != y
     assert np.mean((wrong & _within(spec.norm, examples, x, _LARGE[spec.norm]))[right]) > 0.6
+    changed = (examples != x).reshape(len(x), -1).any(axis=1)
+    assert not spec.minimal or wrong[changed].all()
 
 
 @every
@@ -105,6 +109,7 @@ def test_broken_samples_are_left_alone_but_where_they_must_transfer(case) -> Non
     left, whole = (_attacked(spec, target, x, y, _NEAR[spec.norm], drop=drop) for drop in (True, False))
     wrong = target.predict(x).argmax(axis=1) != y
     np.testing.assert_array_equal(left[wrong], x[wrong])
+    assert _attacked(spec, target, x[:0], y[:0], _NEAR[spec.norm], learned=(x, y)).shape == (0, *x.shape[1:])
     if not spec.minimal:
         assert (whole != x).reshape(len(x), -1).any(axis=1).all()
 
@@ -177,6 +182,11 @@ def test_an_attack_on_gradients_refuses_a_black_box(kind) -> None:
     black = BlackBoxClassifierNeuralNetwork(lambda x: x, (4,), 4, clip_values=(0, 1))
     with pytest.raises(ModelFileError, match=r"Expected a target with gradients\. Received: BlackBox"):
         _SPECS[kind].of().build(black, 0.1)
+
+
+def test_specs_need_neither_tensorflow_nor_art() -> None:
+    code = "import sys, tinyrobust.attacks.specs; assert not {'tensorflow', 'keras', 'art'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_an_unknown_attack_is_named_with_the_nearest_one() -> None:

@@ -101,12 +101,6 @@ def test_images_at_the_edge_at_any_radius_with_few_classes(name, classes, linear
             assert broken.all()
 
 
-@pytest.mark.parametrize("name", _ATTACKS)
-def test_empty_batches_stay_empty(name, linear) -> None:
-    found = _ATTACKS[name].build(linear[3], 0.1).generate(_images()[:0], np.zeros(0, np.int64))
-    assert found.shape == (0, *_SHAPE)
-
-
 def _logits(network: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> GraphClassifier:
     """A target of five classes: `network` of the brightness (the mean, [n, 1]) and of linear logits.
 

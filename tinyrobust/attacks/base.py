@@ -103,7 +103,7 @@ class BatchedAttack(EvasionAttack, Generic[SpecT]):
             received = f"epsilon={self.epsilon}, batch_size={self.batch_size}"
             raise RecipeError(f"Expected epsilon > 0 (and finite) and batch_size >= 1. Received: {received}")
 
-    def generate(self, x: npt.NDArray[Any], y: npt.NDArray[Any] | None = None, **kwargs: object) -> FloatArray:  # noqa: ARG002
+    def generate(self, x: npt.ArrayLike, y: npt.ArrayLike | None = None, **kwargs: object) -> FloatArray:  # noqa: ARG002
         """Adversarial examples.
 
         Args:
@@ -162,7 +162,7 @@ class BatchedAttack(EvasionAttack, Generic[SpecT]):
         """A random generator for every sample: a function of the seed, the image and `run` (restart, ...), nothing else."""
         return [np.random.default_rng((self.seed, *run, zlib.crc32(row.tobytes()))) for row in x]
 
-    def _labels(self, x: FloatArray, y: npt.NDArray[Any] | None, predicted: IntArray | None) -> IntArray:
+    def _labels(self, x: FloatArray, y: npt.ArrayLike | None, predicted: IntArray | None) -> IntArray:
         if y is None:
             if self.targeted or predicted is None:
                 raise DataError("Expected the classes to reach as y: the attack is targeted. Received: None")

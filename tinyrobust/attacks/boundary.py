@@ -33,11 +33,11 @@ class Boundary(BlackBoxAttack[specs.Boundary]):
         rows = np.flatnonzero(known)
         while len(rows):
             for some in blocks(rows, self.spec.directions):
-                tried, asked = walks.tries(some, generators, self._bounds)
-                broken = np.zeros_like(asked)
-                owner = some[np.nonzero(asked)[0]]
-                broken[asked] = self._broken(tried[asked].reshape(-1, *x.shape[1:]), y[owner])
-                walks.learn(some, tried, asked, broken)
+                tried, used = walks.tries(some, generators, self._bounds)
+                broken = np.zeros_like(used)
+                owner = some[np.nonzero(used)[0]]
+                broken[used] = self._broken(tried[used].reshape(-1, *x.shape[1:]), y[owner])
+                walks.learn(some, tried, used, broken)
             walks.end(self.spec.trials)
             rows = rows[(walks.trial[rows] < self.spec.trials) & (walks.step[rows] < self.spec.steps)]
         return walks.point.reshape(x.shape)
@@ -81,10 +81,10 @@ class _Walks:
             tried[~ahead] = self._turned(sideways, draws)
         return np.clip(tried, *bounds), self._filled[rows] | ~ahead[:, np.newaxis]
 
-    def learn(self, rows: IntArray, tried: FloatArray, asked: BoolArray, broken: BoolArray) -> None:
+    def learn(self, rows: IntArray, tried: FloatArray, used: BoolArray, broken: BoolArray) -> None:
         """Takes in which of the tries are adversarial, and goes on to the other part of the step where there are some."""
         ahead, success = self._ahead[rows], broken.any(axis=1)
-        share = broken.sum(axis=1) / asked.sum(axis=1)
+        share = broken.sum(axis=1) / used.sum(axis=1)
         factor = np.where(share < _FEW, _FACTOR, np.where(share > _MANY, 1 / _FACTOR, 1.0))
         self._lengths[rows, ahead.astype(np.int64)] *= factor.astype(np.float32)
         self.trial[rows] = np.where(success, 0, self.trial[rows] + 1)

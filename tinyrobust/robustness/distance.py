@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyrobust.attacks.norms import distance
 from tinyrobust.attacks.specs import Norm
 from tinyrobust.data.speech.units import MIDPOINT, samples, shifted
 from tinyrobust.recipe.frontend import SAMPLE_RATE
@@ -25,8 +26,8 @@ _RELATIVE = 1e-5
 def distances(adversarial: Floats, x: Floats, norms: Sequence[Norm] = NORMS) -> dict[Norm, Floats]:
     """Distances [n] of examples from their samples in every norm.
 
-    l0 counts input values that differ. snr is the L2 length of the change over that of the clip; no change is none of it. shift
-    is infinite here, where nothing is changed zero: who moves clips in time measures it by `moved`.
+    l0 counts input values that changed, as attacks do. snr is the L2 length of the change over that of the clip; no change is
+    none of it. shift is infinite here, where nothing is changed zero: who moves clips in time measures it by `moved`.
     """
     change = np.abs(adversarial.astype(np.float64) - x).reshape(len(x), -1)
     return {norm: np.asarray(_distance(change, x, norm), dtype=np.float32) for norm in norms}
@@ -38,7 +39,7 @@ def _distance(change: npt.NDArray[np.float64], x: Floats, norm: Norm) -> Array:
     if norm == "l1":
         return np.asarray(change.sum(axis=1))
     if norm == "l0":
-        return np.asarray(np.count_nonzero(change, axis=1))
+        return distance(change, norm)
     if norm == "shift":
         return np.where(change.any(axis=1), np.inf, 0)
     length = np.sqrt(np.square(change).sum(axis=1))

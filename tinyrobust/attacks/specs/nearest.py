@@ -11,7 +11,8 @@ from tinyrobust.attacks.specs.gradient import StepwiseSpec
 class Fab(StepwiseSpec):
     """FAB and FAB-T (Croce & Hein 2020, arXiv 1907.02044): the nearest point of the decision boundary.
 
-    Epsilon bounds the random starts; with `drop`, a sample with an example within it has no further runs.
+    The first run (towards each class) starts from the input, the others from random points at most epsilon / 2 away. With
+    `drop`, a sample with an example within epsilon has no further runs.
     """
 
     implementation: ClassVar[str] = "tinyrobust.attacks.fab:FastAdaptiveBoundary"
