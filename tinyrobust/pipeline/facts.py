@@ -42,8 +42,8 @@ def _notes(recipe: Recipe) -> str:
     return notes.read_text(encoding="utf-8").strip()
 
 
-def _card(asked: str, dataset: str) -> Card | None:
+def _card(name: str, dataset: str) -> Card | None:
     """The card of a run's data: one that is named by its path is read there, while it is there."""
-    if asked.endswith(".toml"):
-        return read_card(asked) if Path(asked).expanduser().is_file() else None
+    if name.endswith(".toml"):
+        return read_card(name) if Path(name).expanduser().is_file() else None
     return cards().get(dataset)

@@ -204,8 +204,8 @@ def _new_record(recipe: Recipe, dataset: Dataset) -> RunRecord:
 
 
 def _versions() -> dict[str, str]:
-    found = {"tinyrobust": __version__}
+    versions = {"tinyrobust": __version__}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            versions[package] = metadata.version(package)
+    return versions

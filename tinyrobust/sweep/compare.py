@@ -53,8 +53,8 @@ def _row(sweep: Sweep, row: Row, jobs: Sequence[tuple[int, Status]]) -> RowRecor
     }
     cells = []
     for column in sweep.columns:
-        found = [(seed, value(status.path, column)) for seed, status in done]
-        cells.append(_cell(column, [(seed, one) for seed, one in found if one], figures.get(column)))
+        values = [(seed, value(status.path, column)) for seed, status in done]
+        cells.append(_cell(column, [(seed, one) for seed, one in values if one], figures.get(column)))
     return RowRecord(labels=labels, cells=cells, complete=len(done), jobs=len(jobs))
 
 
@@ -67,22 +67,22 @@ def _must_be_readable(sweep: Sweep, status: Status) -> None:
         status.state, status.error = State.failed, str(problem)
 
 
-def _cell(column: str, found: Sequence[tuple[int, Value]], reference: float | None) -> CellRecord:
-    by_seed = [_pooled([one for at, one in found if at == seed]) for seed in dict.fromkeys(seed for seed, _ in found)]
+def _cell(column: str, values: Sequence[tuple[int, Value]], reference: float | None) -> CellRecord:
+    by_seed = [_pooled([one for at, one in values if at == seed]) for seed in dict.fromkeys(seed for seed, _ in values)]
     mean = statistics.fmean(one.value for one in by_seed) if by_seed else None
     sizes = [one.n for one in by_seed if one.n]
     n = min(sizes) if sizes else None
     interval = wilson(round(mean * n), n) if mean is not None and n else None
     return CellRecord(
         column=column,
-        runs=len(found),
+        runs=len(values),
         mean=mean,
-        spread=statistics.stdev(one.value for _, one in found) if len(found) > 1 else None,
+        spread=statistics.stdev(one.value for _, one in values) if len(values) > 1 else None,
         n=n,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
-        reliable=all(one.reliable for _, one in found),
-        note="; ".join(dict.fromkeys(one.note for _, one in found if one.note)),
+        reliable=all(one.reliable for _, one in values),
+        note="; ".join(dict.fromkeys(one.note for _, one in values if one.note)),
         reference=reference,
     )
 
@@ -151,7 +151,7 @@ def spread(unit: Unit, cell: CellRecord) -> str:
 
 def conditions(cell: CellRecord) -> list[str]:
     """What a figure holds under, as plain text: `n = 1,250, 79.4 to 89.3`, its note, whether a check was raised."""
-    told = []
+    words = []
     if cell.n is not None and cell.low is not None and cell.high is not None:
-        told.append(f"n = {formats.count(cell.n)}, {formats.number(cell.low)} to {formats.number(cell.high)}")
-    return told + [text for text in (cell.note, "" if cell.reliable else "unreliable: a check was raised") if text]
+        words.append(f"n = {formats.count(cell.n)}, {formats.number(cell.low)} to {formats.number(cell.high)}")
+    return words + [text for text in (cell.note, "" if cell.reliable else "unreliable: a check was raised") if text]

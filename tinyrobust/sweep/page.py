@@ -13,10 +13,10 @@ from tinyrobust.sweep.sweep_record import CellRecord, SweepRecord
 
 def page(record: SweepRecord) -> str:
     """The comparison as HTML, in the style of a run's report."""
-    found = environment()
-    found.loader = ChoiceLoader([PackageLoader("tinyrobust.sweep"), PackageLoader("tinyrobust.reports")])
+    templates = environment()
+    templates.loader = ChoiceLoader([PackageLoader("tinyrobust.sweep"), PackageLoader("tinyrobust.reports")])
     units = {name: COLUMNS[name].unit for name in record.columns}
-    template = found.get_template("sweep.html.j2")
+    template = templates.get_template("sweep.html.j2")
     words = {"written": written, "spread": spread, "conditions": conditions}
     return template.render(sweep=record, units=units, pareto=pareto.plot(record), version=__version__, **words)
 
@@ -37,5 +37,5 @@ def _said(cell: CellRecord) -> str:
     reference = "" if cell.reference is None else f"; reference {written(unit, cell.reference)}"
     if cell.mean is None:
         return f"-{reference}"
-    told = "; ".join(map(formats.markdown, conditions(cell)))
-    return f"{written(unit, cell.mean)} {spread(unit, cell)}".rstrip() + (f" ({told})" if told else "") + reference
+    words = "; ".join(map(formats.markdown, conditions(cell)))
+    return f"{written(unit, cell.mean)} {spread(unit, cell)}".rstrip() + (f" ({words})" if words else "") + reference

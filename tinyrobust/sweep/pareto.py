@@ -1,8 +1,7 @@
 """Cost against gain: which rows of a comparison no other row beats in both, and the plot of them."""
 
-from typing import Any
-
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from tinyrobust.reports import svg
@@ -40,7 +39,7 @@ def plot(record: SweepRecord) -> Markup | None:
     best = front(points)
     cost_column, gain_column = (COLUMNS[name] for name in record.pareto)
 
-    def paint(axes: Any) -> None:
+    def paint(axes: Axes) -> None:
         line = [points[index] for index in best]
         axes.plot(*zip(*line, strict=True), color=svg.SERIES[0], linewidth=1.4, drawstyle="steps-post")
         for index, ((cost, gain), cell) in enumerate(zip(points, cells, strict=True)):
@@ -56,10 +55,10 @@ def plot(record: SweepRecord) -> Markup | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: written(cost_column.unit, max(0.0, number))))
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
 
-    told = "; ".join(
+    words = "; ".join(
         f"{names[index]}: {written('share', points[index][1])} at {written(cost_column.unit, points[index][0])}"
         for index in best
     )
     return svg.draw(
-        "pareto", f"{gain_column.title} against {cost_column.title}. On the Pareto front: {told}.", paint, height=330
+        "pareto", f"{gain_column.title} against {cost_column.title}. On the Pareto front: {words}.", paint, height=330
     )
