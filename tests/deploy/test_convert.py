@@ -81,7 +81,7 @@ def test_kernels_have_their_levels_and_no_others(weights, levels, exported) -> N
     file, matches = matched(net)
     kinds = set()
     for layer in weight_layers(net.model):
-        if layer.weight_quantizer.format == weights:
+        if layer.weight_quantizer.storage.levels == len(levels):
             tensor = file.tensors[matches[layer.name].operator.inputs[1]]
             assert set(np.unique(tensor.data).tolist()) == levels
             kinds.add(type(layer))
