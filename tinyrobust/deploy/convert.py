@@ -5,9 +5,8 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -94,7 +93,7 @@ def _converted(twin: keras.Model, images: npt.NDArray[np.float32]) -> bytes:
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[Any]:
+def _hushed() -> Iterator[Callable[[], str]]:
     """Keeps the converter's chatter from the terminal: Keras prints, TensorFlow warns, its C++ parts write to descriptor 2.
 
     Yields:

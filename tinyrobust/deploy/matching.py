@@ -6,7 +6,7 @@ walked side by side, from the input on; kernels decide where several operators r
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -16,6 +16,8 @@ from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.errors import ModelFileError
 from tinyrobust.graphs.folding import WEIGHT_LAYERS, numbers
 from tinyrobust.graphs.topology import writer
+
+_Number = TypeVar("_Number", bound=np.number)
 
 # The operators that a layer may become; an empty tuple: it leaves no trace. To support a layer, enter it here.
 OPERATORS: Mapping[type, tuple[str, ...]] = {
@@ -47,7 +49,7 @@ class Match:
         exact: False where an activation is fused in: then the tensor holds that later layer's output.
     """
 
-    layer: Any
+    layer: keras.Layer
     operator: Operator | None
     tensor: int
     exact: bool
@@ -73,7 +75,7 @@ def match(twin: keras.Model, artefact: Artefact) -> dict[str, Match]:
     return found
 
 
-def _matched(layer: Any, sources: list[Match], artefact: Artefact) -> Match:
+def _matched(layer: keras.Layer, sources: list[Match], artefact: Artefact) -> Match:
     if type(layer) not in OPERATORS:
         known = ", ".join(sorted(kind.__name__ for kind in OPERATORS))
         raise ModelFileError(
@@ -102,7 +104,7 @@ def _matched(layer: Any, sources: list[Match], artefact: Artefact) -> Match:
     )
 
 
-def kernel_error(layer: Any, tensor: Tensor) -> float:
+def kernel_error(layer: keras.Layer, tensor: Tensor) -> float:
     """Largest distance between the twin's kernel and the one in the file, in steps of the channel's scale (rounding: 0.5)."""
     if tensor.data is None or not tensor.quantized:
         return float("inf")
@@ -110,7 +112,7 @@ def kernel_error(layer: Any, tensor: Tensor) -> float:
     return float(np.abs(kernel(layer) / scales - tensor.data).max())
 
 
-def kernel(layer: Any) -> npt.NDArray[np.float64]:
+def kernel(layer: keras.Layer) -> npt.NDArray[np.float64]:
     """The kernel of a weight layer of the twin in TensorFlow Lite's order of axes: channels first, last for depthwise ones."""
     values = numbers(layer.kernel)
     if isinstance(layer, keras.layers.DepthwiseConv2D):
@@ -118,12 +120,12 @@ def kernel(layer: Any) -> npt.NDArray[np.float64]:
     return values.T if isinstance(layer, keras.layers.Dense) else values.transpose(3, 0, 1, 2)
 
 
-def bias(layer: Any) -> npt.NDArray[np.float64]:
+def bias(layer: keras.Layer) -> npt.NDArray[np.float64]:
     """The bias of a weight layer of the twin."""
     return numbers(layer.bias)
 
 
-def along_channels(values: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
+def along_channels(values: npt.NDArray[_Number], tensor: Tensor) -> npt.NDArray[_Number]:
     """One value a channel, in a shape that broadcasts against the kernel `tensor`."""
     return values.reshape([-1 if axis == tensor.quantized_dimension else 1 for axis in range(len(tensor.shape))])
 

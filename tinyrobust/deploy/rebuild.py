@@ -8,11 +8,9 @@ a slope.
 
 import math
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from tinyrobust.deploy import artefact as artefacts
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
@@ -116,7 +114,7 @@ class _Graph(Operands):
         logits = bounds == "NONE" and tensor.index in (last.inputs if last.name in _SCORES else last.outputs)
         self.values[tensor.index] = output if operator.name in _COPIES or logits else self._on_grid(output, tensor, bounds)
 
-    def _on_grid(self, value: Any, tensor: Tensor, bounds: str) -> Any:
+    def _on_grid(self, value: keras.KerasTensor, tensor: Tensor, bounds: str) -> keras.KerasTensor:
         """`value` within the bounds and, in a quantized tensor, rounded to its grid."""
         low, high = _BOUNDS[bounds]
         if tensor.quantized and tensor.data is None:
@@ -130,7 +128,7 @@ class _Graph(Operands):
         return clip(value) if low == 0 else keras.layers.Rescaling(1, low)(clip(keras.layers.Rescaling(1, -low)(value)))
 
 
-def dequantized(tensor: Tensor) -> npt.NDArray[Any]:
+def dequantized(tensor: Tensor) -> np.ndarray:
     """The constant values of a tensor as real numbers, in double precision; those that are not quantized as they are."""
     values = np.asarray(tensor.data)
     if not tensor.quantized:

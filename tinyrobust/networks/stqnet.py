@@ -46,7 +46,9 @@ def stqnet(settings: Stqnet, input_shape: Shape, classes: int, layers: LayerFact
     return keras.Model(inputs, layers.dense("logits", classes, bias=True)(x), name="stqnet")
 
 
-def _plain(x: keras.KerasTensor, layers: LayerFactory, name: str, filters: int, strides: int = 1, *, residual: bool = False) -> keras.KerasTensor:
+def _plain(
+    x: keras.KerasTensor, layers: LayerFactory, name: str, filters: int, strides: int = 1, *, residual: bool = False
+) -> keras.KerasTensor:
     return _finish(layers.conv(name, filters, 3, strides)(x), x if residual else None, layers, name)
 
 

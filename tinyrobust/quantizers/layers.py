@@ -11,7 +11,9 @@ import keras
 import numpy as np
 import qkeras
 
-from tinyrobust.quantizers import norm as norm  # registers the batch norm that stored networks have between these layers
+# They register the activations and the batch norm that stored networks have between these layers.
+from tinyrobust.quantizers import activations as activations
+from tinyrobust.quantizers import norm as norm
 from tinyrobust.quantizers.weights import StochasticTernary, Tensor, WeightQuantizer
 
 
@@ -46,8 +48,8 @@ class _OwnsQuantizer:
 
     def unquantized(self, **changes: object) -> Self:
         """A new layer like this one that computes with its kernel as it is; `changes` are other constructor arguments."""
-        config: dict[str, object] = self.get_config()  # type: ignore[attr-defined]
-        layer: Self = type(self).from_config({**config, f"{self._prefix}_quantizer": None, **changes})  # type: ignore[attr-defined]
+        config = {**self.get_config(), f"{self._prefix}_quantizer": None, **changes}  # type: ignore[attr-defined]
+        layer: Self = type(self).from_config(config)  # type: ignore[attr-defined]
         return layer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
