@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import qkeras
 
-from tinyrobust.quantizers import norm as norm  # registers the batch norm that stored networks have between these layers
+# They register the activations and the batch norm that stored networks have between these layers.
+from tinyrobust.quantizers import activations as activations
+from tinyrobust.quantizers import norm as norm
 from tinyrobust.quantizers.base import State, Tensor, WeightQuantizer
 
 _Store = MutableMapping[str, keras.Variable]
@@ -55,8 +57,8 @@ class _OwnsQuantizer:
 
     def unquantized(self, **changes: object) -> Self:
         """A new layer like this one that computes with its kernel as it is; `changes` are other constructor arguments."""
-        config: dict[str, object] = self.get_config()  # type: ignore[attr-defined]
-        layer: Self = type(self).from_config({**config, f"{self._prefix}_quantizer": None, **changes})  # type: ignore[attr-defined]
+        config = {**self.get_config(), f"{self._prefix}_quantizer": None, **changes}  # type: ignore[attr-defined]
+        layer: Self = type(self).from_config(config)  # type: ignore[attr-defined]
         return layer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

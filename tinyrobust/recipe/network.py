@@ -82,7 +82,7 @@ class Stqnet(ScalableNetwork):
     """The family of the STQ paper (arXiv 2503.08973): plain, separable and depthwise blocks, some residual."""
 
     builder: ClassVar[str] = "tinyrobust.networks.stqnet:stqnet"
-    size: ClassVar[Size] = Size((32, 32, 1), 10, 0)
+    size: ClassVar[Size] = Size((32, 32, 1), 10, 928_618)
     kind: Literal["stqnet"]
 
 
