@@ -50,7 +50,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
     ("before", "after", "expected"),
     [
         ("steps", "stpes", r"attack\.0\.pgd\.stpes: there is no such key\. Did you mean 'steps'\?"),
-        ("steps = 10", "", r"attack\.0\.pgd\.steps: is missing"),
+        ('name = "pgd"', "", r"attack\.0\.pgd\.name: is missing"),
         ("steps = 10", "steps = 0", "greater than or equal to 1. Received: 0"),
         ("[[attack]]", "[[attacks]]", "attacks: there is no such key. Did you mean 'attack'"),
         ('kind = "pgd"', 'kind = "pdg"', r"There is no kind 'pdg'\. Did you mean 'pgd'\? Expected one of fgsm, pgd, apgd"),
