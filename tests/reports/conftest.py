@@ -355,11 +355,13 @@ def facts() -> RunFacts:
             "name": "digits-stq",
             "description": "Handwritten digits: a stochastic-ternary network.",
             "data": {"name": "digits"},
-            "network": {"width": 0.25},
-            "precision": [
-                {"layers": "stem|logits", "weights": "fixed-point"},
-                {"layers": ".*", "weights": "stochastic-ternary"},
-            ],
+            "network": {"kind": "stqnet", "width": 0.25},
+            "precision": {
+                "rule": [
+                    {"layers": "stem|logits", "weights": "fixed-point"},
+                    {"layers": ".*", "weights": "stochastic-ternary"},
+                ]
+            },
             "train": {"epochs": EPOCHS},
             "robustness": {"epsilons": EPSILONS, "headline": 0.1},
         }

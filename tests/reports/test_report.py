@@ -7,6 +7,7 @@ import pytest
 from tinyrobust.errors import RunFolderError
 from tinyrobust.files import sha256
 from tinyrobust.footprint.footprint_record import FootprintRecord
+from tinyrobust.recipe.precision import Precision
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.facts import RunFacts
@@ -261,8 +262,8 @@ def test_the_same_records_give_the_same_bytes(folder: Path, facts: RunFacts) -> 
 
 def test_phases_are_shown_only_where_channels_are_drawn(folder: Path, facts: RunFacts) -> None:
     assert "phases are those of the stochastic schedule" in rendered(folder, facts).words
-    plain_rules = tuple(rule.model_copy(update={"weights": "ternary"}) for rule in facts.recipe.precision)
-    page = rendered(folder, facts.model_copy(update={"recipe": facts.recipe.model_copy(update={"precision": plain_rules})}))
+    plain = Precision.model_validate({"rule": [{"layers": ".*", "weights": "ternary"}]})
+    page = rendered(folder, facts.model_copy(update={"recipe": facts.recipe.model_copy(update={"precision": plain})}))
     assert "stochastic schedule" not in page.words
     assert "Quantized channels" not in page.words
 

@@ -36,7 +36,7 @@ _JAX = keras.backend.backend() == "jax"
 
 
 def _example(table: type[Any]) -> dict[str, Any]:
-    """Settings for a table: its defaults, and for a field without one the first of its `examples`. Few steps."""
+    """Settings for a table: its defaults, and for a field without one the first of its `examples`; few steps."""
     fields = {field.alias or name: field for name, field in table.model_fields.items() if name != "kind"}
     steps = {"steps": 2} if "steps" in fields else {}
     return {name: field.examples[0] for name, field in fields.items() if field.is_required()} | steps
