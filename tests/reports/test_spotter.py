@@ -131,7 +131,7 @@ def write_pairs(path: Path) -> None:
 
 @pytest.fixture
 def spotter(facts: RunFacts) -> RunFacts:
-    values = facts.recipe.model_dump(exclude={"data"}) | {
+    values = facts.recipe.model_dump(by_alias=True, exclude={"data"}) | {
         "name": "kws",
         "data": {"name": "speech-commands", "speech": {"task": "own-words", "words": ["up", "down"]}},
         "listening": {},
