@@ -198,9 +198,16 @@ def _new_record(recipe: Recipe, dataset: Dataset) -> RunRecord:
         classes=list(dataset.classes),
         input_shape=list(dataset.input_shape),
         versions=_versions(),
-        # With other sums of floats, training ends elsewhere.
-        platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {processor.threads()} threads",
+        platform=_platform(),
     )
+
+
+def _platform() -> str:
+    """What else decides figures: with other sums of floats, training ends elsewhere."""
+    import keras  # here: what only reads a folder does not wait for it
+
+    system, python = f"{platform.system()} {platform.machine()}", f"Python {platform.python_version()}"
+    return f"{system}, {python}, Keras on {keras.backend.backend()}, {processor.threads()} threads"
 
 
 def _versions() -> dict[str, str]:

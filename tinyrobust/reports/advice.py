@@ -14,7 +14,10 @@ ADVICE = {
         "Give attacks a gradient: the network that the file was made from, or a protocol with attacks on bpda."
     ),
     "random-predictions": "Leave expectation on in the protocol, so that attacks follow the mean of several passes.",
-    "more-steps": ("Raise steps and restarts in the protocol until this check is silent. Until then the figure is too high."),
+    "more-steps": (
+        "Raise the budget of `[convergence]` in the protocol, or steps and restarts of the attack, until this check is silent. "
+        "Until then the figure is too high."
+    ),
     "half-grey": (
         "Do not quote the figure. Look for the reason first: masked gradients (the protocol adaptive repairs them), a "
         "wrong input range, or labels that do not belong to the images."
