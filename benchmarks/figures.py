@@ -3,12 +3,13 @@
     python benchmarks/figures.py BEFORE AFTER
 
 Every file of BEFORE is looked for in AFTER, in the run folder of the same recipe whatever its hash. Artefacts and generated C
-must be equal byte for byte, records (JSON) in every value but those that time and machine decide, arrays (.npz) in every
-element.
+must be equal byte for byte, records (JSON) in every value but those that time and machine decide (real numbers to twelve digits), arrays
+(.npz) in every element.
 Keys that only AFTER has are listed, not counted. Exit status 1: something differs.
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -51,8 +52,15 @@ def different(before: Leaves, after: Leaves) -> Iterator[str]:
     for place, value in before.items():
         if place not in after:
             yield f"{place}: {value!r} is gone"
-        elif after[place] != value:
+        elif not same(value, after[place]):
             yield f"{place}: {value!r} is {after[place]!r} now"
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values are equal, real numbers to twelve digits: a library may compute an interval in another order."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12)
+    return one == other
 
 
 def arrays(path: Path) -> Leaves:
