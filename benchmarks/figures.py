@@ -3,8 +3,8 @@
     python benchmarks/figures.py BEFORE AFTER
 
 Every file of BEFORE is looked for in AFTER, in the run folder of the same recipe whatever its hash. Artefacts and generated C
-must be equal byte for byte, records (JSON) in every value but those that time and machine decide (real numbers to twelve digits), arrays
-(.npz) in every element.
+must be equal byte for byte, records (JSON) in every value but those that time and machine decide (real numbers to twelve
+digits), arrays (.npz) in every element.
 Keys that only AFTER has are listed, not counted. Exit status 1: something differs.
 """
 
