@@ -1,15 +1,19 @@
 """Frozen networks: their outputs, what is folded into what, and what stays."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import qkeras
 
+from tinyrobust.choices import members
 from tinyrobust.graphs.freeze import freeze, without_rounding
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.layers import set_declared, weight_layers
 from tinyrobust.quantizers.weights import Ternary
-from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.precision import Activations, Precision, Weights
 
 _X = np.random.default_rng(0).uniform(size=(32, 8, 8, 1)).astype(np.float32)
 
@@ -126,3 +130,17 @@ def test_without_rounding_the_activations_are_float():
     smooth, exact = without_rounding(network).predict(_X, verbose=0), network.predict(_X, verbose=0)
     difference = np.abs(smooth - exact).max()
     assert 0 < difference < 0.3
+
+
+def test_a_fresh_process_loads_networks_of_every_format(tmp_path):
+    """As `tinyrobust attack RUN` does: nothing there has built a quantizer before."""
+    for weights in members(Weights):
+        _network(weights).save(tmp_path / f"{weights}.keras")
+    for activations in members(Activations):
+        _network("float", activations).save(tmp_path / f"activations-{activations}.keras")
+    load = "[keras.models.load_model(path, compile=False) for path in sys.argv[1:]]"
+    script = f"import sys, keras\nfrom tinyrobust.pipeline import attack\n{load}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, tmp_path.iterdir())], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ QKeras' own stochastic quantizers never sample in a Keras 3 graph: the layers do
 a `SeedGenerator` is frozen when the graph is traced.
 """
 
+import pkgutil
 from collections.abc import MutableMapping
 from typing import ClassVar, Self
 
@@ -12,10 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import qkeras
 
-# They register the activations and the batch norm that stored networks have between these layers.
-from tinyrobust.quantizers import activations as activations
+from tinyrobust.choices import members
 from tinyrobust.quantizers import norm as norm
 from tinyrobust.quantizers.base import State, Tensor, WeightQuantizer
+from tinyrobust.recipe.precision import ActivationFormat, Activations, WeightFormat, Weights
+
+# Keras can load a stored network when what is in and between its layers was imported: norm and the formats' classes.
+for _table in members(Weights).values():
+    if issubclass(_table, WeightFormat) and _table.quantizer:
+        pkgutil.resolve_name(_table.quantizer)
+for _table in members(Activations).values():
+    if issubclass(_table, ActivationFormat):
+        pkgutil.resolve_name(_table.layer)
 
 _Store = MutableMapping[str, keras.Variable]
 
