@@ -45,6 +45,15 @@ def test_an_artefact_that_is_made_again_and_the_same_leaves_what_reads_it_alone(
     assert {stage for stage, how in done.items() if how == "done"} == {"export", "report"}
 
 
+@pytest.mark.parametrize(("file", "stage"), [("model.keras", "train"), ("teacher_model.keras", "teacher")])
+def test_a_network_that_is_saved_again_leaves_what_reads_it_alone(tiny_recipe: Path, copy: Path, file: str, stage: str) -> None:
+    before = (copy / file).read_bytes()
+    (copy / file).unlink()
+    done = _done(tiny_recipe, copy)
+    assert (copy / file).read_bytes() == before
+    assert {stage for stage, how in done.items() if how == "done"} == {stage, "report"}
+
+
 def test_another_artefact_redoes_what_reads_it(tiny_run: Any) -> None:
     recipe, record = tiny_run.recipe, tiny_run.record
     export = record.stages["export"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import keras
 
 from tinyrobust.data.arrays import Dataset
-from tinyrobust.files import atomic_path, write_atomic
+from tinyrobust.files import write_atomic
+from tinyrobust.graphs import archive
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.objectives import CrossEntropy, Teaching
@@ -45,8 +46,7 @@ def teach(network: Callable[[Recipe], keras.Model], dataset: Dataset, recipe: Re
             _trained(network, dataset, _teachers_recipe(recipe, teaching, number), files, progress)
     write_atomic(stage.history, "".join(json.dumps(row) + "\n" for row in _mean_history([files.history for files in each])))
     models = [keras.models.load_model(files.model, compile=False) for files in each]
-    with atomic_path(stage.model) as path:
-        averaged(models).save(path)
+    archive.save(averaged(models), stage.model)
 
 
 def averaged(models: list[keras.Model]) -> keras.Model:

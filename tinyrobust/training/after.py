@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tinyrobust.data.arrays import Dataset, scale
-from tinyrobust.files import atomic_path
+from tinyrobust.graphs import archive
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe import Recipe
 
@@ -44,8 +44,7 @@ def quantize_after(trained: keras.Model, network: keras.Model, dataset: Dataset,
             layer.set_weights(source.get_weights())
     if any(layer.weight_quantizer for layer in weight_layers(network)):
         _measure_anew(network, dataset, recipe)
-    with atomic_path(path) as temporary:
-        network.save(temporary)
+    archive.save(network, path)
     return network
 
 

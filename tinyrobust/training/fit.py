@@ -8,7 +8,7 @@ import keras
 
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.data.batches import Batches, InOrder
-from tinyrobust.files import atomic_path
+from tinyrobust.graphs import archive
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.training.callbacks import Recorder, Reporter, Schedules, StopOnBadLoss, ValidateAverage
@@ -130,8 +130,7 @@ def fit(
         callbacks=callbacks,
         verbose=0,
     )
-    with atomic_path(files.model) as path:
-        network.save(path)
+    archive.save(network, files.model)
     return network
 
 
