@@ -149,6 +149,8 @@ def _shared(jobs: list[Job]) -> set[str]:
         (["train.epochs=9"], {"teacher"}),
         (["train.objective.0.teacher_epochs=9"], set()),
         (["train.objective.0.temperature=3"], set()),
+        (["train.objective.0.weight=2"], {"teacher"}),
+        (["train.objective.0.temperature=3", "train.objective.0.teacher_temperature=2"], {"teacher"}),
         (["data.train_samples=400"], set()),
         (["network.width=0.5"], set()),
     ],

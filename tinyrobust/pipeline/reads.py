@@ -40,14 +40,15 @@ def contents(known: dict[str, Path], names: Iterable[str]) -> Reads:
 
 
 def teacher(recipe: Recipe) -> Reads:
-    """A float network: it sees no precision, nor the student's epochs or width where it has its own."""
-    seen = tables(recipe, "data", "network", "train")
-    settings = recipe.train.distillation
-    if settings and settings.teacher_epochs is not None:
+    """A float network, trained for the labels: it sees no precision, and of the objectives how they want it trained."""
+    seen, teaching = tables(recipe, "data", "network", "train"), recipe.train.teaching
+    for key in ("objective", "quantization"):
+        seen["train"].pop(key, None)
+    if teaching and teaching.epochs is not None:
         seen["train"].pop("epochs", None)
-    if settings and settings.teacher_width is not None:
+    if teaching and teaching.width is not None:
         seen["network"].pop("width", None)
-    return {**seen, "seed": recipe.seed}
+    return {**seen, "teaching": teaching and teaching._asdict(), "seed": recipe.seed}
 
 
 def float_network(recipe: Recipe) -> Reads:
