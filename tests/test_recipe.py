@@ -256,6 +256,13 @@ def test_every_problem_is_listed_at_once(small):
     assert str(small) in caught.value.message
 
 
+def test_an_array_is_not_called_empty_where_its_members_do_not_fit(small):
+    small.write_text(_SMALL.replace("temperature = 20", "temprature = 20"))
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(small)
+    assert "at least 1 item" not in caught.value.message
+
+
 def test_the_name_is_not_proposed_as_a_key(small):
     small.write_text(_SMALL.replace("seed = 3", "nam = 3"))
     with pytest.raises(RecipeError) as caught:

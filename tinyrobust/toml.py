@@ -112,6 +112,8 @@ def explain(error: ValidationError, model: type[BaseModel], hidden: Collection[s
     """
     lines = []
     for problem in error.errors():
+        if problem["type"] == "too_short" and problem["ctx"]["actual_length"] < len(problem["input"]):
+            continue  # pydantic did not count members that do not fit: what is wrong with them is said anyway
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             table, key = problem["loc"][:-1], str(problem["loc"][-1])
