@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tinyrobust.robustness.convergence import has_converged
 from tinyrobust.robustness.protocol import Protocol
-from tinyrobust.robustness.robustness_record import RobustnessRecord
+from tinyrobust.robustness.robustness_record import LongerRun, RobustnessRecord
 
 # On purpose too short: on the network of the fixture each doubling of its steps breaks more.
 _SHORT = {"kind": "pgd", "name": "pgd", "steps": 2, "relative_step": 0.2, "random_starts": 1, "transfer_to": ["int8"]}
@@ -66,6 +67,16 @@ def test_a_budget_that_is_too_small_is_said(records) -> None:
     assert [run.steps for run in row.runs] == [2]
     assert not row.converged
     assert "more-steps" in {check.name for check in records[2].checks if check.raised}
+
+
+@pytest.mark.parametrize(
+    ("runs", "converged"),
+    [([], True), ([(40, 3), (37, 1)], True), ([(40, 3), (37, 2)], False), ([(40, 37), (3, 3)], True)],
+    ids=["nothing stood", "next to nothing broke", "more broke", "nothing was left"],
+)
+def test_when_it_ends(runs, converged) -> None:
+    longer = [LongerRun(steps=2 * 2**n, standing=standing, broken=broken) for n, (standing, broken) in enumerate(runs)]
+    assert has_converged(longer, 2) is converged
 
 
 def test_the_check_behind_it_runs_longer_still(records) -> None:

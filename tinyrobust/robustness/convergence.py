@@ -61,10 +61,15 @@ def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
                 epsilon=epsilon,
                 budget=rule.budget,
                 runs=[run for _, run in runs],
-                converged=not runs or runs[-1][1].broken < rule.share * len(runner.subset.label),
+                converged=has_converged([run for _, run in runs], rule.share * len(runner.subset.label)),
             )
         )
     return Converged(tuple(longer), tuple(rows))
+
+
+def has_converged(runs: Sequence[LongerRun], enough: float) -> bool:
+    """Whether the last run broke fewer than `enough` samples, or left none to be broken; true where none had to be run."""
+    return not runs or runs[-1].broken < enough or runs[-1].broken == runs[-1].standing
 
 
 def strongest_attack(
