@@ -1,5 +1,6 @@
 """An evaluation that is killed -9 and started again gives the figures of an undisturbed one, and never mixes two."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -128,7 +129,8 @@ def test_two_processes_find_the_same_although_one_is_killed(setting, done, tmp_p
         told.append(label)
 
     setting.attack(tmp_path, jobs=2, progress=watch)
-    assert any("piece 2 of 2" in label for label in told)
+    # Which piece is waited for depends on the load: while the killed one starts again, the other may make all the rest.
+    assert any("piece" in label and label.endswith("of 2") for label in told)
     assert any("was ended by SIGKILL" in label and label.endswith("is made again") for label in told)
     assert not _workers()
     assert set(_pieces(tmp_path)) == set(_pieces(done))
@@ -147,8 +149,14 @@ def test_two_processes_find_the_same_in_a_cascade(setting, tmp_path) -> None:
 
 def _workers() -> list[int]:
     """The processes of this one that make pieces."""
-    children = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [pid for pid in children if b"tinyrobust.execution.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            for pid in (task / "children").read_text().split():
+                with contextlib.suppress(OSError):  # a process that has just ended
+                    if b"tinyrobust.execution.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        found.append(int(pid))
+    return found
 
 
 def test_a_finished_evaluation_is_not_done_again(setting, copy) -> None:
