@@ -22,6 +22,7 @@ from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.activations import ActivationQuantizer, Pact
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.quantizers.norm import FusedBatchNormalization
+from tinyrobust.quantizers.weights import FixedPoint, Ternary
 from tinyrobust.recipe.network import Network, NetworkTable, ScalableNetwork
 from tinyrobust.recipe.precision import FLOAT, Precision
 
@@ -87,9 +88,9 @@ def test_inputs_become_logits(kind, scale):
 @each
 def test_every_layer_has_the_precision_of_its_rule(kind):
     model = _built(kind, "pact")
-    formats = {layer.name: layer.weight_quantizer.format for layer in weight_layers(model)}
-    assert formats.pop("logits") == "fixed-point"
-    assert set(formats.values()) == {"ternary"}
+    quantizers = {layer.name: type(layer.weight_quantizer) for layer in weight_layers(model)}
+    assert quantizers.pop("logits") is FixedPoint
+    assert set(quantizers.values()) == {Ternary}
     assert {type(layer) for layer in model.layers}.isdisjoint((*WEIGHT_LAYERS, keras.layers.BatchNormalization))
     assert {type(layer) for layer in model.layers if isinstance(layer, ActivationQuantizer)} == {Pact}
     assert any(isinstance(layer, FusedBatchNormalization) for layer in model.layers)
