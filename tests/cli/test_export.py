@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from tinyrobust import assets, recipe
 from tinyrobust.cli.app import app
 from tinyrobust.cli.export import _existing
+from tinyrobust.errors import RecipeError
 from tinyrobust.files import sha256
 
 
@@ -39,6 +41,18 @@ def test_a_spotter_gets_its_front_end_and_is_told_what_is_left_out(tmp_path: Pat
     assert (tmp_path / "out" / "model_frontend.h").is_file()
     assert not (tmp_path / "out" / "model_frontend_vectors.h").exists()
     assert "Without test vectors:" in output
+
+
+def test_files_of_a_recipe_with_a_run_go_where_they_are_wanted(tiny_recipe: Path, tiny_run: Any, tmp_path: Path) -> None:
+    arguments = ("--runs-dir", tiny_run.path.parent, "--output", tmp_path / "out")
+    answer = json.loads(typed(tiny_recipe, *arguments, "--json").stdout)
+    assert [Path(name).parent for name in answer["files"]] == [tmp_path / "out"] * 2
+    assert (tmp_path / "out" / "model_data.cc").read_bytes() == (tiny_run.path / "model_data.cc").read_bytes()
+
+
+def test_settings_of_what_is_trained_already_are_refused(tiny_run: Any) -> None:
+    with pytest.raises(RecipeError, match=r"Expected a recipe beside --set. Received: .*trained already"):
+        _existing(str(tiny_run.path), ["train.epochs=1"], tiny_run.path.parent)
 
 
 def test_what_stands_for_an_existing_model(tmp_path: Path) -> None:

@@ -91,6 +91,13 @@ def test_a_defect_is_not_tried_again(executor: Executor, tasks: ModuleType, tmp_
     assert len((tmp_path / "tries").read_text().splitlines()) == 1
 
 
+def test_a_log_that_is_not_kept_is_not_named(kind: str, tasks: ModuleType, tmp_path: Path) -> None:
+    with start(1, kind=kind) as executor:
+        future = executor.submit(tasks.Trouble(name="broken", how="broken", count=tmp_path / "tries"), _SMALL)
+        with pytest.raises(TinyRobustError, match=r"ended with status 1 \(ZeroDivisionError: a defect[^;]*\)"):
+            future.result(60)
+
+
 def test_a_killed_worker_is_started_again(executor: Executor, tasks: ModuleType, tmp_path: Path) -> None:
     told: list[str] = []
     task = tasks.Trouble(name="once", how="killed once", count=tmp_path / "tries")

@@ -102,6 +102,15 @@ def test_interrupted_it_goes_on_to_the_same_figures(robust_net, evaluated, tmp_p
     assert [row.robust for row in again.attacks] == [row.robust for row in whole.attacks]
 
 
+def test_with_a_larger_budget_it_goes_on_from_what_is_there(robust_net, evaluated, tmp_path: Path) -> None:
+    settings = {"attacks": [_SHORT], "settings": {"epsilons": (0.1,)}}
+    evaluated(robust_net, tmp_path, convergence={"budget": 2}, **settings)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "attacks").glob("pgd-*.npz")}
+    again = evaluated(robust_net, tmp_path, convergence={"budget": 4}, **settings)
+    assert [run.steps for run in again.convergence[0].runs] == [2, 4]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 @pytest.mark.parametrize("rule", [{"share": 0.0}, {"share": 1.5}, {"budget": 1}, {"steps": 3}])
 def test_a_rule_that_means_nothing_is_refused(rule) -> None:
     with pytest.raises(ValueError, match="convergence"):

@@ -12,6 +12,7 @@ from tinyrobust import recipe as recipes
 from tinyrobust.cli import console
 from tinyrobust.cli.run import paths, until
 from tinyrobust.cli.tables import table
+from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
     from tinyrobust.deploy.cgen.generate import Generated
@@ -43,7 +44,7 @@ _Output = Annotated[
     typer.Option(
         "--output",
         metavar="DIR",
-        help="Where the files of an existing model go. Default: the run's folder (`c` in it for `c`), else a new one here.",
+        help="Where the files go. Default: the run's folder (`c` in it for `c`), of a model without a run a new one here.",
     ),
 ]
 
@@ -81,10 +82,11 @@ def export(
     """
     existing = _existing(model, overrides, runs_dir)
     if written is Format.array:
-        if existing is None:
+        if existing is None and output is None:
             _trained(model, overrides, runs_dir, data_dir, as_json)
         else:
-            _array(existing, output, data_dir, as_json)
+            done = existing or until("export", model, overrides, runs_dir, data_dir, as_json).path
+            _array(done, output, data_dir, as_json)
         return
     place = existing or until("export", model, overrides, runs_dir, data_dir, as_json).path
     with console.quiet_imports():
@@ -98,8 +100,14 @@ def export(
 
 
 def _existing(model: str, overrides: list[str], runs_dir: Path) -> Path | None:
-    """The model that `model` stands for without any training; None where it is a recipe to train by."""
+    """The model that `model` stands for without any training; None where it is a recipe to train by.
+
+    Raises:
+        RecipeError: It is trained already, but there are settings for its training.
+    """
     if model.endswith(".tflite") or Path(model, "run.json").is_file():
+        if overrides:
+            raise RecipeError(f"Expected a recipe beside --set. Received: {model}, which is trained already")
         return Path(model)
     if overrides:
         return None

@@ -38,7 +38,9 @@ class LocalExecutor:
         self._temporary = tempfile.TemporaryDirectory(prefix="tinyrobust-") if logs is None else None
         folder = logs or Path(self._temporary.name if self._temporary else "")
         folder.mkdir(parents=True, exist_ok=True)
-        self._workers = [_Worker(n, workers, cores, folder) for n, cores in enumerate(processor.shares(workers))]
+        self._workers = [
+            _Worker(n, workers, cores, folder, kept=logs is not None) for n, cores in enumerate(processor.shares(workers))
+        ]
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()  # the one that worked last is the first to work again
         for worker in reversed(self._workers):
             self._idle.put(worker)
@@ -100,12 +102,13 @@ class _Worker:
         count: Of how many.
         cores: Its share.
         logs: A folder for what its processes print.
+        kept: Whether it is there when the executor has ended.
     """
 
-    def __init__(self, number: int, count: int, cores: Sequence[int], logs: Path) -> None:
+    def __init__(self, number: int, count: int, cores: Sequence[int], logs: Path, *, kept: bool) -> None:
         self._name, self._cores, self._logs = f"process {number + 1} of {count}", cores, logs
         self._process: subprocess.Popen[str] | None = None
-        self._log = logs
+        self._log, self._kept = logs, kept
         self._lock = threading.Lock()  # between the start of a process and the end of the executor
         self._ended = False
 
@@ -153,7 +156,7 @@ class _Worker:
         if status < 0:
             return f"{self._name} was ended by {signal.Signals(-status).name}"
         last = self._log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-        return f"{self._name} ended with status {status} ({last}; see {self._log})"
+        return f"{self._name} ended with status {status} ({last}{f'; see {self._log}' if self._kept else ''})"
 
     def finish(self) -> None:
         """Lets the process end by itself when it has done its task."""

@@ -72,7 +72,8 @@ def identity(job: EvaluationJob, targets: EvaluationTargets, subset: Subset) -> 
         data=job.data.fingerprint,
         samples=digest(subset.image, subset.label),
         settings=plan.decisive_settings,
-        protocol=plan.protocol.model_dump(mode="json"),
+        # How far an attack is run on decides which pieces there are, not what is in them.
+        protocol=plan.protocol.model_dump(mode="json", exclude={"convergence"}),
         targets=TargetsIdentity(
             temperature=targets.temperature,
             input_range=targets.flashed.input_range,
