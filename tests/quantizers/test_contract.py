@@ -18,12 +18,13 @@ from tinyrobust.choices import members
 from tinyrobust.gradients import value_and_gradient
 from tinyrobust.quantizers.base import AddWeight, State, Tensor, WeightQuantizer
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, weight_layers
+from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.recipe.precision import ActivationFormat, Activations, WeightFormat, Weights
 from tinyrobust.recipe.train import Train
 from tinyrobust.training import checkpoints
 from tinyrobust.training.callbacks import Schedules
 from tinyrobust.training.learner import Learner, compiled
-from tinyrobust.training.objectives import CrossEntropy
+from tinyrobust.training.objectives import Supplies, build_objectives
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -95,7 +96,7 @@ def _network(table: WeightFormat) -> keras.Model:
 
 def _learner(network: keras.Model) -> Learner:
     settings = Train(epochs=1, learning_rate=0.01, schedule="constant", weight_decay=0.1)
-    return compiled(network, [CrossEntropy()], settings, _STEPS)
+    return compiled(network, build_objectives(LABELS, Supplies()), settings, _STEPS)
 
 
 def _step(learner: Learner) -> list[float]:

@@ -90,8 +90,14 @@ def _matched(layer: keras.Layer, sources: list[Match], artefact: Artefact) -> Ma
         candidates.sort(key=lambda o: kernel_error(layer, artefact.tensors[o.inputs[1]]))
     if candidates:
         operator = candidates[0]
+        if operator.name == "RESHAPE" and len(artefact.tensors[operator.outputs[0]].shape) == 1:
+            raise ModelFileError(
+                f"Expected a batch of 1 behind layer {layer.name!r}. Received: the converter dropped that axis.",
+                hint="Add rows of features before their batch norm, or as maps of one pixel.",
+            )
         fused = operator.options.get("fused_activation_function", "NONE") != "NONE"
-        return Match(layer, operator, operator.outputs[0], exact=not fused)
+        # What an operator before a RESHAPE was fused with lies behind both.
+        return Match(layer, operator, operator.outputs[0], exact=not fused and (names != ("RESHAPE",) or first.exact))
     # Reshaping changes no value: the converter merges it with others, and drops it before FULLY_CONNECTED.
     if not names or names == ("RESHAPE",):
         return Match(layer, None, first.tensor, first.exact)

@@ -1,5 +1,6 @@
 """Copies of a network in which other layers stand for some of its own: frozen, in plain layers, with other slopes."""
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import keras
@@ -39,7 +40,9 @@ def clone(
     def call(row: Row, *args: object, **kwargs: object) -> object:
         if not row:
             return args[0]
-        value = row[0](*args, **kwargs)
+        # A norm may have been called with a mask, which a convolution in its place does not take.
+        taken = inspect.signature(row[0].call).parameters
+        value = row[0](*args, **{name: given for name, given in kwargs.items() if name in taken})
         for layer in row[1:]:
             value = layer(value)
         return value

@@ -16,6 +16,7 @@ from tinyrobust.deploy.matching import kernel_error, match
 from tinyrobust.deploy.parity import KERNEL_TOLERANCE, layer_errors
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.deploy.twin import build_twin, source_layers
+from tinyrobust.errors import ModelFileError
 from tinyrobust.graphs.freeze import without_rounding
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.norm import FusedBatchNormalization
@@ -50,12 +51,16 @@ def _read_by_others(x: keras.KerasTensor, layers: LayerFactory) -> keras.KerasTe
 
 
 def _flat(x: keras.KerasTensor, layers: LayerFactory) -> keras.KerasTensor:
-    """Norms of rows of features: of pixels, behind a rectifier, and before one, read by others."""
+    """Norms of rows of features: of pixels, behind a rectifier, and between two."""
     x = layers.norm("row")(keras.layers.Flatten(name="row")(x))
     x = layers.norm("hidden")(layers.relu("hidden")(layers.dense("hidden", 12)(x)))
-    x = layers.dense("wide", 12)(x)
-    y = layers.relu("wide")(layers.norm("wide")(x))
-    return keras.layers.Add(name="add")([x, y])
+    x = layers.relu("wide")(layers.dense("wide", 12)(x))
+    return layers.relu("again")(layers.norm("again")(x))
+
+
+def _sum_of_rows(x: keras.KerasTensor, layers: LayerFactory) -> keras.KerasTensor:
+    x = layers.dense("wide", 12)(keras.layers.Flatten(name="row")(x))
+    return keras.layers.Add(name="add")([x, layers.norm("wide")(x)])
 
 
 def _sequence(x: keras.KerasTensor, layers: LayerFactory) -> keras.KerasTensor:
@@ -70,7 +75,7 @@ _BUILDERS: dict[str, tuple[Callable[[keras.KerasTensor, LayerFactory], keras.Ker
     "after an add": (_after_an_add, {"end-bn"}),
     "of the input": (_of_the_input, {"image-bn"}),
     "read by others": (_read_by_others, {"stem-bn"}),
-    "flat": (_flat, {"row-bn", "hidden-bn", "wide-bn"}),
+    "flat": (_flat, {"row-bn", "hidden-bn", "again-bn"}),
     "sequence": (_sequence, {"sequence-bn"}),
 }
 
@@ -153,3 +158,12 @@ def test_the_generated_c_equals_the_golden(nets, pixels, inputs_for, assert_exac
     models = [net.path for net in nets.values()]
     real = (pixels[:50].astype(np.int16) - 128).astype(np.int8).reshape(50, -1)
     assert_exact(models, [np.concatenate([real, inputs_for(model, 30, 1)]) for model in models])
+
+
+def test_a_sum_of_rows_that_loses_its_batch_is_refused(pixels):
+    """The converter drops the batch axis of one summand, which no kernel of ours expects."""
+    layers = LayerFactory(Precision.model_validate({"rule": _RULES}), 7)
+    image = keras.Input((8, 8, 1), name="image")
+    model = keras.Model(image, layers.dense("logits", 10, bias=True)(_sum_of_rows(image, layers)), name="net")
+    with pytest.raises(ModelFileError, match=r"Expected a batch of 1 behind layer 'wide-bn.*'"):
+        convert(model, pixels)
