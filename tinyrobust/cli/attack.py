@@ -134,6 +134,12 @@ def _print(record: "RobustnessRecord", as_json: bool) -> None:
     console.OUT.print(f"[bold]{headline}[/]{trust}", highlight=False)
     for note in record.notes:
         console.OUT.print(Text(note))
+    for row in record.convergence:
+        if not row.converged:
+            at, run = radius(row.norm, row.epsilon), row.runs[-1]
+            console.OUT.print(
+                Text(f"At {at} {row.attack} with {run.steps} times its steps still broke {run.broken} of {run.standing}.")
+            )
     for check in record.checks:
         if check.raised:
             line = Text.assemble(("Not to be trusted as it stands", "yellow"), f" ({check.name}): {check.explanation}")

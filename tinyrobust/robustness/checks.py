@@ -153,8 +153,10 @@ def random_predictions(differing: float, passes: int) -> Check:
     )
 
 
-def more_steps(name: str, epsilon: float, factor: int, before: Bools, extra: Bools) -> Check:
+def more_steps(name: str, epsilon: float, factor: int, before: Bools, extra: Bools, *, converges: bool = True) -> Check:
     """Raised when the strongest attack on gradients, run longer, breaks more than it and its peers did, by over a point.
+
+    And when the protocol's rule had it run on, and the budget was spent before it converged.
 
     Args:
         name: Of that attack.
@@ -162,9 +164,10 @@ def more_steps(name: str, epsilon: float, factor: int, before: Bools, extra: Boo
         factor: So many times the steps that the protocol lists.
         before: Samples [n] that it is about.
         extra: Those [n] of them that only the longer run breaks.
+        converges: Whether the last run by the protocol's rule broke next to nothing.
     """
     n, count = len(before), int(extra.sum())
-    raised = count > tolerance(n)
+    raised = count > tolerance(n) or not converges
     standing = int(before.sum())
     explanation = (
         f"{name} with {factor} times the steps and one more restart breaks {count} of {standing} samples that still stood at "

@@ -81,9 +81,11 @@ def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
         factor = max(5, 2 * row.runs[-1].steps) if row and row.runs else 5
         harder = attack.harder(factor)
         if harder is not None:
-            longer = harder.model_copy(update={"name": f"longer-{attack.name}"})
-            extra = _run(runner, longer, target, headline, right & ~broken)
-            yield checks.more_steps(attack.name, headline, factor, right & ~broken, extra)
+            # The name is that of its pieces: what was run with another factor is another run.
+            name = f"longer{'' if factor == 5 else factor}-{attack.name}"
+            extra = _run(runner, harder.model_copy(update={"name": name}), target, headline, right & ~broken)
+            converges = row is None or row.converged
+            yield checks.more_steps(attack.name, headline, factor, right & ~broken, extra, converges=converges)
         standing = right & ~_broken([o for o in white if o.epsilon <= _WIDE[norm][0]], right)
         # All images become one: what is named for it is right for as many as have that class.
         chance = float(np.bincount(runner.subset.label).max() / len(right))

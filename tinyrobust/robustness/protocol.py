@@ -1,5 +1,6 @@
 """Protocols: named lists of attacks with all their parameters, one TOML file each in `models/protocols/`."""
 
+import re
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +48,11 @@ class Protocol(BaseModel):
         names = [attack.name for attack in self.attacks]
         if len(set(names)) < len(names):
             raise ValueError(f"Expected a name of its own for every attack. Received: {names}")
+        taken = [name for name in names if re.fullmatch(r".*-x\d+|(longer\d*|wide)-.*", name)]
+        if taken:
+            raise ValueError(
+                f"Expected names that no longer run has: without -x2 at the end, longer- before. Received: {taken}"
+            )
         for attack in self.attacks:
             if attack.on in attack.transfer_to:
                 raise ValueError(f"Expected other targets in transfer_to. Received: {attack.name!r} is made on {attack.on!r}")
