@@ -115,3 +115,9 @@ def test_with_a_larger_budget_it_goes_on_from_what_is_there(robust_net, evaluate
 def test_a_rule_that_means_nothing_is_refused(rule) -> None:
     with pytest.raises(ValueError, match="convergence"):
         Protocol(name="x", description="", attack=[_WALK], convergence=rule)
+
+
+@pytest.mark.parametrize("name", ["pgd-x2", "longer-pgd", "longer8-pgd", "wide-pgd"])
+def test_names_of_longer_runs_are_not_for_attacks(name: str) -> None:
+    with pytest.raises(ValueError, match="Expected names that no longer run has"):
+        Protocol(name="x", description="", attack=[{**_WALK, "name": name}])
