@@ -249,6 +249,7 @@ class _Quiet(objectives.Objective):
         return keras.ops.mean(keras.ops.square(batch.activations["conv"]))
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # on purpose: only one layer is looked at
 def test_an_objective_sees_hidden_activations_and_their_gradients() -> None:
     task, quiet = _Task(sound=False), _Quiet()
     learner = task.compiled(quiet)
