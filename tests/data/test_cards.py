@@ -30,7 +30,7 @@ def test_what_a_card_says(name: str, image: tuple[int, int, int], train: int, te
 
 
 def test_an_unknown_set_names_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"Received: 'cifar'.* Did you mean 'cifar10'\?.*tinyrobust list datasets"):
+    with pytest.raises(DataError, match=r"There is no data set 'cifar'. Did you mean 'cifar10'\?.*tinyrobust list datasets"):
         read_card("cifar")
 
 

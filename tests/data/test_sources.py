@@ -90,7 +90,7 @@ def test_a_dataset_cannot_be_changed() -> None:
         ({"train_samples": 4}, "data.validation = 0.1 of 4. Received: 4 and 0"),
         ({"train_samples": 4, "validation": 0.9}, "Received: 0 and 4"),
         ({"augment": Augment(flip=True)}, "data.augment.flip = false: a mirrored image of Handwritten digits"),
-        ({"name": "digit"}, r"Received: 'digit' Did you mean 'digits'\?"),
+        ({"name": "digit"}, r"There is no data set 'digit'. Did you mean 'digits'\?"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
