@@ -1,5 +1,6 @@
 """Attacks that have not converged are run on, not reported: more steps from new starts, until those break next to nothing."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,19 +19,19 @@ class Converged:
 
     Attributes:
         outcomes: A row for every longer run, on the samples that still stood: they count for the figures.
-        rows: What was spent at every epsilon, and whether it was enough.
+        rows: What was spent on every target at every epsilon, and whether it was enough.
     """
 
     outcomes: tuple[Outcome, ...] = ()
     rows: tuple[ConvergenceRow, ...] = ()
 
-    def row_at(self, norm: Norm, epsilon: float) -> ConvergenceRow | None:
-        """What was spent at one epsilon; None where no attack was run on."""
-        return next((row for row in self.rows if (row.norm, row.epsilon) == (norm, epsilon)), None)
+    def row_at(self, target: str, norm: Norm, epsilon: float) -> ConvergenceRow | None:
+        """What was spent on one target at one epsilon; None where no attack was run on."""
+        return next((row for row in self.rows if (row.target, row.norm, row.epsilon) == (target, norm, epsilon)), None)
 
 
 def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> Converged:
-    """Runs the strongest gradient attack on, at every epsilon of the headline's norm, as the protocol's rule says.
+    """Runs the strongest gradient attack on each target on, at every epsilon of the headline's norm, by the protocol's rule.
 
     Each run has twice the steps of the one before, all restarts from new random points, and only the samples that stand on the
     attack's own target after everything so far. It ends when a run breaks less than the rule's share of all attacked samples.
@@ -46,13 +47,15 @@ def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
     norm = runner.job.plan.headline_norm
     longer: list[Outcome] = []
     rows = []
-    for epsilon in sorted({outcome.epsilon for outcome in outcomes if outcome.norm == norm and outcome.gradients}):
-        strongest = strongest_attack(attacks, outcomes, norm, epsilon)
+    epsilons = sorted({outcome.epsilon for outcome in outcomes if outcome.norm == norm and outcome.gradients})
+    for epsilon, target in itertools.product(epsilons, runner.targets.judged):
+        own = [outcome for outcome in outcomes if outcome.target == target]
+        strongest = strongest_attack(attacks, own, norm, epsilon)
         if strongest is None:
             continue
-        runs = list(_longer_runs(runner, *strongest, epsilon, rule))
+        attack, _ = strongest
+        runs = list(_longer_runs(runner, attack, target, epsilon, rule))
         longer += (outcome for outcome, _ in runs)
-        attack, target = strongest
         rows.append(
             ConvergenceRow(
                 target=target,

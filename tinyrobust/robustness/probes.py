@@ -76,7 +76,7 @@ def probes(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
         runner.tell(f"checks: more steps of {attack.name}", 0, 3)
         # In a cascade, what a smaller radius broke was not tried at the headline.
         broken = _broken([o for o in white if o.epsilon == headline or (runner.cascade and o.epsilon < headline)], right)
-        row = converged.row_at(norm, headline)
+        row = converged.row_at(target, norm, headline)
         # Longer than it was run on, and at least five times as long as listed.
         factor = max(5, 2 * row.runs[-1].steps) if row and row.runs else 5
         harder = attack.harder(factor)

@@ -16,8 +16,8 @@ from tinyrobust.recipe.table import Table
 class Convergence(Table):
     """When an attack has converged: fewer samples than this fall to a run of more steps from new starts.
 
-    At every epsilon of the headline's norm the strongest attack with gradients is run on: with 2, 4, 8 ... times its steps, all
-    its restarts from new random points, on the samples that still stand.
+    At every epsilon of the headline's norm the strongest attack with gradients on each target is run on: with 2, 4, 8 ... times
+    its steps, all its restarts from new random points, on the samples that still stand.
     """
 
     share: float = Field(0.01, gt=0, lt=1, description="Of all attacked samples: what a longer run breaks when it is the last.")
