@@ -2,9 +2,12 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from tinyrobust.attacks.specs import AttackSpec, Norm
+from tinyrobust.robustness.distance import Bools
 from tinyrobust.robustness.outcomes import Outcome
 from tinyrobust.robustness.protocol import Convergence
 from tinyrobust.robustness.robustness_record import ConvergenceRow, LongerRun
@@ -33,8 +36,9 @@ class Converged:
 def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> Converged:
     """Runs the strongest gradient attack on each target on, at every epsilon of the headline's norm, by the protocol's rule.
 
-    Each run has twice the steps of the one before, all restarts from new random points, and only the samples that stand on the
-    attack's own target after everything so far. It ends when a run breaks less than the rule's share of all attacked samples.
+    Each run has twice the steps of the one before, all restarts from new random points, and the samples that every attack with
+    gradients on that target left standing: what a black box broke besides is theirs to find too. It ends when a run breaks less
+    than the rule's share of all attacked samples.
 
     Args:
         runner: After all attacks of the protocol.
@@ -54,7 +58,9 @@ def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
         if strongest is None:
             continue
         attack, _ = strongest
-        runs = list(_longer_runs(runner, attack, target, epsilon, rule))
+        near = [o.broken for o in own if o.direct and o.gradients and o.norm == norm and o.epsilon <= epsilon]
+        standing = runner.subset.right(target) & ~np.logical_or.reduce(near)
+        runs = list(_longer_runs(runner, attack, target, epsilon, rule, standing))
         longer += (outcome for outcome, _ in runs)
         rows.append(
             ConvergenceRow(
@@ -88,20 +94,24 @@ def strongest_attack(
 
 
 def _longer_runs(
-    runner: Runner, attack: AttackSpec, target: str, epsilon: float, rule: Convergence
+    runner: Runner, attack: AttackSpec, target: str, epsilon: float, rule: Convergence, standing: Bools
 ) -> Iterator[tuple[Outcome, LongerRun]]:
     factor = _GROWTH
     while factor <= rule.budget:
-        standing = int(runner.minimal.survives(target, attack.norm, epsilon).sum())
         longer = attack.longer(factor)
-        if not standing or longer is None:
+        if not standing.any() or longer is None:
             return
         # The name makes the draws: starts that no run before had.
         alone = longer.model_copy(update={"name": f"{attack.name}-x{factor}", "transfer_to": (), "samples": None})
         runner.tell(f"attack: {alone.name} at epsilon {epsilon:.4g}, until it converges", factor, rule.budget)
-        outcome = next(o for o in runner.attacked(alone, (epsilon,), cascade=True) if o.target == target)
-        broken = int(outcome.broken.sum())
-        yield outcome, LongerRun(steps=factor, standing=standing, broken=broken)
+        outcome = next(o for o in runner.attacked(alone, (epsilon,), standing, cascade=False) if o.target == target)
+        broken, before = int(outcome.broken.sum()), int(standing.sum())
+        standing = standing & ~outcome.broken
+        # Its row says what stands after it and the attacks before it, of all samples.
+        yield (
+            replace(outcome, meant=np.ones_like(standing), robust=standing),
+            LongerRun(steps=factor, standing=before, broken=broken),
+        )
         if broken < rule.share * len(runner.subset.label):
             return
         factor *= _GROWTH
