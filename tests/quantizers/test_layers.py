@@ -16,8 +16,6 @@ from tinyrobust.quantizers.layers import (
 from tinyrobust.quantizers.weights import Binary, FixedPoint, StochasticTernary, Ternary
 from tinyrobust.recipe.precision import Precision
 
-_X = np.random.default_rng(0).uniform(size=(32, 8, 8, 1)).astype(np.float32)
-
 
 def _network(weights: str, activations: str = "relu6") -> keras.Model:
     """Every kind of layer, a residual branch, batch norm with statistics that are not the initial ones."""
@@ -36,9 +34,6 @@ def _network(weights: str, activations: str = "relu6") -> keras.Model:
             layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
     network.get_layer("logits").bias.assign(random.normal(size=4))
     return network
-
-
-_FORMATS = pytest.mark.parametrize("weights", ["stochastic-ternary", "ternary", "binary", "fixed-point", "float"])
 
 
 @pytest.mark.parametrize("quantizer", [StochasticTernary, Ternary, Binary, FixedPoint, lambda: None])

@@ -4,6 +4,7 @@ A format is a table here and a class in `quantizers/`. A rule names one by its k
 (`weights = { kind = "fixed-point", bits = 4 }`); `bits` beside the kind of one that has them is short for the latter.
 """
 
+import abc
 import pkgutil
 import re
 from typing import Annotated, ClassVar, Literal, Self
@@ -16,7 +17,7 @@ from tinyrobust.formats import Format
 from tinyrobust.recipe.table import Share, Table
 
 
-class WeightFormat(Table):
+class WeightFormat(Table, abc.ABC):
     """What all weight formats have; all keys but the kind are arguments of the quantizer's constructor.
 
     Attributes:
@@ -26,9 +27,9 @@ class WeightFormat(Table):
     quantizer: ClassVar[str | None]
 
     @property
+    @abc.abstractmethod
     def storage(self) -> Format:
         """The format that the weights end in, in the file and on flash."""
-        raise NotImplementedError
 
     @property
     def phases(self) -> tuple[tuple[float, float], ...]:
