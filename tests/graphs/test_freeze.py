@@ -13,7 +13,9 @@ from tinyrobust.graphs.freeze import freeze, without_rounding
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.layers import set_declared, weight_layers
 from tinyrobust.quantizers.weights import Ternary
-from tinyrobust.recipe.precision import Activations, Precision, Weights
+from tinyrobust.recipe.activations import Activations
+from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.weights import Weights
 
 _X = np.random.default_rng(0).uniform(size=(32, 8, 8, 1)).astype(np.float32)
 

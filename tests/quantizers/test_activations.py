@@ -26,7 +26,7 @@ def test_values_are_the_levels_of_the_grid(kind, upper, bits):
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
     assert y.min() == 0
     assert y.max() == pytest.approx(upper, rel=1e-6)
-    assert grids.trained(keras.Sequential([keras.Input((1,)), layer])) == {layer.name: grids.Grid(upper / steps, -128)}
+    assert grids.trained(keras.Sequential([keras.Input((1,)), layer])) == {layer.name: grids.Grid(upper / steps, 127 - steps)}
 
 
 @pytest.mark.parametrize("rounding", [True, False])

@@ -18,9 +18,10 @@ from tinyrobust.choices import members
 from tinyrobust.gradients import value_and_gradient
 from tinyrobust.quantizers.base import AddWeight, State, Tensor, WeightQuantizer
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, weight_layers
+from tinyrobust.recipe.activations import ActivationFormat, Activations
 from tinyrobust.recipe.objectives import LABELS
-from tinyrobust.recipe.precision import ActivationFormat, Activations, WeightFormat, Weights
 from tinyrobust.recipe.train import Train
+from tinyrobust.recipe.weights import WeightFormat, Weights
 from tinyrobust.training import checkpoints
 from tinyrobust.training.callbacks import Schedules
 from tinyrobust.training.learner import Learner, compiled

@@ -44,8 +44,12 @@ class Grid:
 
     @classmethod
     def up_to(cls, upper: float, steps: int = _STEPS) -> "Grid":
-        """The grid of [0, upper] in so many steps: scale upper / steps, zero point -128."""
-        return cls(upper / steps, -128)
+        """The grid of [0, upper] in so many steps: `upper` is the largest int8 value, so that saturation keeps outputs at it.
+
+        With a rectifier that keeps them at zero, exactly steps + 1 levels are left, whatever the bound: 255 steps have the zero
+        point -128, fewer a larger one. (ReLU6's own clamp would keep the levels of [0, 6] alone.)
+        """
+        return cls(upper / steps, 127 - steps)
 
     @classmethod
     def around(cls, low: float, high: float) -> "Grid":

@@ -66,13 +66,24 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
         """A new layer of the same settings that leaves the values between the levels; weights are copied by the caller."""
         return type(self).from_config({**self.get_config(), "rounding": False})
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Shape in, shape out."""
+        if training and self.rounding and self.bits > 1 and keras.backend.backend() == "tensorflow":
+            return self._fused(inputs)
         clipped = self.clip(inputs)
         if not self.rounding:
             return clipped
         scale = ops.stop_gradient(ops.convert_to_tensor(self.bound(), dtype=clipped.dtype)) / self.steps
         return straight_through(clipped, scale * ops.round(clipped / scale))
+
+    def _fused(self, inputs: Tensor) -> Tensor:
+        """The same in one kernel, with the same gradients: to x within the bounds, to `a` where x is beyond it.
+
+        Clipping and rounding in operations of their own take a third of a training step of ResNet-20.
+        """
+        import tensorflow as tf  # here: training under JAX runs without TensorFlow
+
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, 0.0, self.bound(), num_bits=self.bits)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape in, shape out."""
@@ -106,17 +117,31 @@ class Pact(ActivationQuantizer):
     """A learned range (PACT, Choi et al. 2018, arXiv 1805.06085, eq. 1).
 
     The gradient to `a` is 1 where x >= a, else 0, with an L2 penalty that keeps it small.
+
+    Args:
+        bits: Of one activation, from 1 to 8.
+        rounding: See `ActivationQuantizer`.
+        start: The bound before training.
+        decay: Weight of the penalty `decay * a^2`.
     """
+
+    def __init__(self, bits: int = 8, rounding: bool = True, start: float = 6.0, decay: float = 1e-4, **kwargs: object) -> None:
+        super().__init__(bits, rounding, **kwargs)
+        self.start, self.decay = start, decay
 
     def build(self, input_shape: Shape) -> None:
         """Creates the learned bound."""
         del input_shape
         self.alpha = self.add_weight(
             shape=(),
-            initializer=keras.initializers.Constant(6.0),
-            regularizer=keras.regularizers.L2(1e-4),
+            initializer=keras.initializers.Constant(self.start),
+            regularizer=keras.regularizers.L2(self.decay),
             name="alpha",
         )
+
+    def get_config(self) -> dict[str, object]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "start": self.start, "decay": self.decay}
 
     @property
     def upper(self) -> float:

@@ -16,7 +16,8 @@ import qkeras
 from tinyrobust.choices import members
 from tinyrobust.quantizers import norm as norm
 from tinyrobust.quantizers.base import State, Tensor, WeightQuantizer
-from tinyrobust.recipe.precision import ActivationFormat, Activations, WeightFormat, Weights
+from tinyrobust.recipe.activations import ActivationFormat, Activations
+from tinyrobust.recipe.weights import WeightFormat, Weights
 
 # Keras can load a stored network when what is in and between its layers was imported: norm and the formats' classes.
 for _table in members(Weights).values():

@@ -95,4 +95,13 @@ class Dscnn(ScalableNetwork):
     kind: Literal["dscnn"]
 
 
-Network = Annotated[Stqnet | Dscnn, Field(discriminator="kind")]
+class Resnet(ScalableNetwork):
+    """Residual networks of He et al. (arXiv 1512.03385) for small images: 8 is MLPerf Tiny's image classifier."""
+
+    builder: ClassVar[str] = "tinyrobust.networks.resnet:resnet"
+    size: ClassVar[Size] = Size((32, 32, 3), 10, 273_754)
+    kind: Literal["resnet"]
+    depth: Literal[8, 18, 20] = 20
+
+
+Network = Annotated[Stqnet | Dscnn | Resnet, Field(discriminator="kind")]

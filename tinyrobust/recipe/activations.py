@@ -1,0 +1,58 @@
+"""The activation formats that a precision rule names: a format is a table here and a layer in `quantizers/`."""
+
+import pkgutil
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tinyrobust.recipe.table import Table
+
+
+class ActivationFormat(Table):
+    """What all activation formats have; all keys but the kind are arguments of the layer's constructor.
+
+    Attributes:
+        layer: The class of the layer, `module:class`, imported when a layer is built.
+        settings: Further arguments.
+    """
+
+    layer: ClassVar[str]
+    settings: ClassVar[dict[str, bool]] = {}
+
+    def build(self, name: str) -> object:
+        """The activation layer, a `quantizers.activations.ActivationQuantizer` of that name."""
+        made: object = pkgutil.resolve_name(self.layer)(name=name, **self.settings, **self.model_dump(exclude={"kind"}))
+        return made
+
+
+class QuantizedActivations(ActivationFormat):
+    """What the formats have whose activations are rounded."""
+
+    bits: int = Field(8, ge=1, le=8, description="Of one activation: 2^bits levels, from 0 to the range's upper end.")
+
+
+class Relu6(QuantizedActivations):
+    """Activations in [0, 6]."""
+
+    layer: ClassVar[str] = "tinyrobust.quantizers.activations:QuantizedReLU6"
+    kind: Literal["relu6"]
+
+
+class Pact(QuantizedActivations):
+    """Activations whose upper bound is learned (Choi et al. 2018)."""
+
+    layer: ClassVar[str] = "tinyrobust.quantizers.activations:Pact"
+    kind: Literal["pact"]
+    start: float = Field(6.0, gt=0, description="The bound before training.")
+    decay: float = Field(1e-4, ge=0, description="Weight of the L2 penalty that pulls the bound down: decay * bound^2.")
+
+
+class FloatRelu6(ActivationFormat):
+    """ReLU6 left in float."""
+
+    layer: ClassVar[str] = "tinyrobust.quantizers.activations:QuantizedReLU6"
+    settings: ClassVar[dict[str, bool]] = {"rounding": False}
+    kind: Literal["float"]
+
+
+Activations = Annotated[Relu6 | Pact | FloatRelu6, Field(discriminator="kind")]
