@@ -14,7 +14,7 @@ from tinyrobust.cli.app import app
 from tinyrobust.errors import RecipeError
 from tinyrobust.pipeline import plan
 from tinyrobust.recipe.data import Fold
-from tinyrobust.sweep.columns import COLUMNS, Value, value
+from tinyrobust.sweep.columns import COLUMNS, Value, named, value
 from tinyrobust.sweep.expand import Job, expand, rows
 from tinyrobust.sweep.spec import load
 
@@ -109,6 +109,7 @@ def test_the_stq_papers_table_has_its_rows() -> None:
         (("seeds = [1, 2]", "seeds = [1, 1]"), "Expected seeds that differ"),
         (("seeds = [1, 2]", 'combine = "zip"'), r"axes of one length to zip. Received: \[2, 3\]"),
         (("seeds = [1, 2]", 'columns = ["acuracy"]'), "no column 'acuracy'. Did you mean 'accuracy'"),
+        (("seeds = [1, 2]", 'columns = ["robust@8/0"]'), "no column 'robust@8/0'"),
         (
             ("seeds = [1, 2]", 'until = "export"'),
             "columns of the stages until 'export'. Received: accuracy, robust, packed, file",
@@ -184,6 +185,17 @@ def test_columns_are_read_from_a_runs_records(tiny_run: Any) -> None:
     assert found["robust"] == Value(headline.value, headline.count, 20, reliable, "epsilon 0.1, quick")
     assert (figures["training"] or 0) > 0
     assert value(tiny_run.path / "nowhere", "accuracy") is None
+
+
+def test_a_column_may_name_its_epsilon(tiny_run: Any) -> None:
+    record = tiny_run.robustness
+    worst = {row.epsilon: row.robust for row in record.worst if row.target == "all" and row.norm == record.headline_norm}
+    assert len(worst) > 1
+    for epsilon, robust in worst.items():
+        found = value(tiny_run.path, f"robust@{epsilon:g}")
+        assert (found and found.count, found and found.n) == (robust.count, robust.n)
+    assert value(tiny_run.path, "robust@99/255") is None
+    assert named("robust@8/255").title == "Robust at 8/255"
 
 
 def test_the_plan_is_told_before_anything_runs(tmp_path: Path) -> None:

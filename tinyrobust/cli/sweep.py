@@ -143,10 +143,10 @@ def _show(record: "SweepRecord") -> None:
 
 
 def _cell(cell: "CellRecord") -> tuple[str, str, str]:
-    from tinyrobust.sweep.columns import COLUMNS
+    from tinyrobust.sweep.columns import named
     from tinyrobust.sweep.compare import conditions, spread, written
 
-    unit = COLUMNS[cell.column].unit
+    unit = named(cell.column).unit
     reference = "" if cell.reference is None else written(unit, cell.reference)
     if cell.mean is None:
         return "-", "", reference

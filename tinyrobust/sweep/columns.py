@@ -1,7 +1,10 @@
 """The columns of a comparison: what is read from a run for each, and how it is written."""
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -50,7 +53,20 @@ def value(run: Path, column: str) -> Value | None:
     Raises:
         RunFolderError: The run's record cannot be read.
     """
-    return COLUMNS[column].read(run)
+    return named(column).read(run)
+
+
+def named(name: str) -> Column:
+    """The column of this name: one of `COLUMNS`, or `robust@8/255`, the worst case at that epsilon of the headline's norm.
+
+    Raises:
+        KeyError: There is none.
+    """
+    radius = re.fullmatch(r"robust@(\d+(?:\.\d+)?)(?:/([1-9]\d*))?", name)
+    if not radius:
+        return COLUMNS[name]
+    epsilon = float(radius[1]) / int(radius[2] or 1)
+    return _robustness(f"Robust at {formats.epsilon(epsilon)}", "share", partial(_worst_at, epsilon=epsilon))
 
 
 _Read = TypeVar("_Read", bound=Record)
@@ -85,6 +101,13 @@ def _share(share: Proportion) -> Value:
 def _headline(record: RobustnessRecord) -> Value:
     share, note = record.headline, f"epsilon {formats.epsilon(record.headline_epsilon)}, {record.protocol}"
     return Value(share.value, share.count, share.n, record.reliable, note)
+
+
+def _worst_at(record: RobustnessRecord, epsilon: float) -> Value | None:
+    for row in record.worst:
+        if row.target == "all" and row.norm == record.headline_norm and math.isclose(row.epsilon, epsilon, rel_tol=1e-3):
+            return Value(row.robust.value, row.robust.count, row.robust.n, record.reliable, record.protocol)
+    return None
 
 
 def _clean(target: str) -> Callable[[RobustnessRecord], Value | None]:
@@ -127,4 +150,4 @@ COLUMNS: dict[str, Column] = {
     "instructions": _footprint("Instructions, as C", "instructions", _generated("instructions")),
     "training": Column("Training", "s", "train", _of("run.json", RunRecord, _training)),
 }
-"""Every column, by the name that a sweep file uses."""
+"""The columns by the name that a sweep file uses; `named` knows those with a radius in their name, too."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tinyrobust.errors import RunFolderError
 from tinyrobust.reports import formats
 from tinyrobust.robustness.statistics import wilson
-from tinyrobust.sweep.columns import COLUMNS, Unit, Value, value
+from tinyrobust.sweep.columns import Unit, Value, named, value
 from tinyrobust.sweep.schedule import State, Status
 from tinyrobust.sweep.spec import Sweep
 from tinyrobust.sweep.sweep_record import CellRecord, JobRecord, RowRecord, SweepRecord
@@ -33,7 +33,7 @@ def compare(sweep: Sweep, statuses: Sequence[tuple[Row, int, int | None, Status]
         runs_dir=runs_dir,
         until=sweep.until,
         workers=workers,
-        columns={name: COLUMNS[name].title for name in sweep.columns},
+        columns={name: named(name).title for name in sweep.columns},
         pareto=sweep.pareto,
         rows=[_row(sweep, row, [(seed, status) for at, seed, _, status in statuses if at == row]) for row in rows],
         jobs=[_job(*one) for one in statuses],
@@ -117,7 +117,7 @@ def to_csv(record: SweepRecord) -> str:
     writer = csv.writer(out, lineterminator="\n")
     axes = list(record.rows[0].labels)
     extras = {
-        name: ("spread", "runs", *(("n", "low", "high") if COLUMNS[name].unit == "share" else ())) for name in record.columns
+        name: ("spread", "runs", *(("n", "low", "high") if named(name).unit == "share" else ())) for name in record.columns
     }
     referred = {cell.column for row in record.rows for cell in row.cells if cell.reference is not None}
     header = [*axes, "complete", "jobs"]

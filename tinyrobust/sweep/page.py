@@ -6,7 +6,7 @@ from tinyrobust._version import __version__
 from tinyrobust.reports import formats
 from tinyrobust.reports.report import environment
 from tinyrobust.sweep import pareto
-from tinyrobust.sweep.columns import COLUMNS
+from tinyrobust.sweep.columns import named
 from tinyrobust.sweep.compare import conditions, spread, written
 from tinyrobust.sweep.sweep_record import CellRecord, SweepRecord
 
@@ -15,7 +15,7 @@ def page(record: SweepRecord) -> str:
     """The comparison as HTML, in the style of a run's report."""
     templates = environment()
     templates.loader = ChoiceLoader([PackageLoader("tinyrobust.sweep"), PackageLoader("tinyrobust.reports")])
-    units = {name: COLUMNS[name].unit for name in record.columns}
+    units = {name: named(name).unit for name in record.columns}
     template = templates.get_template("sweep.html.j2")
     words = {"written": written, "spread": spread, "conditions": conditions}
     return template.render(sweep=record, units=units, pareto=pareto.plot(record), version=__version__, **words)
@@ -33,7 +33,7 @@ def markdown(record: SweepRecord) -> str:
 
 
 def _said(cell: CellRecord) -> str:
-    unit = COLUMNS[cell.column].unit
+    unit = named(cell.column).unit
     reference = "" if cell.reference is None else f"; reference {written(unit, cell.reference)}"
     if cell.mean is None:
         return f"-{reference}"

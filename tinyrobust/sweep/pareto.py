@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from tinyrobust.reports import svg
-from tinyrobust.sweep.columns import COLUMNS
+from tinyrobust.sweep.columns import named
 from tinyrobust.sweep.compare import written
 from tinyrobust.sweep.sweep_record import SweepRecord
 
@@ -37,7 +37,7 @@ def plot(record: SweepRecord) -> Markup | None:
     if not points:
         return None
     best = front(points)
-    cost_column, gain_column = (COLUMNS[name] for name in record.pareto)
+    cost_column, gain_column = (named(name) for name in record.pareto)
 
     def paint(axes: Axes) -> None:
         line = [points[index] for index in best]

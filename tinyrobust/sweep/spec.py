@@ -10,7 +10,7 @@ from tinyrobust import assets, toml
 from tinyrobust.choices import no_such
 from tinyrobust.errors import RecipeError
 from tinyrobust.pipeline import plan
-from tinyrobust.sweep.columns import COLUMNS
+from tinyrobust.sweep import columns
 
 _Scalar = str | int | float | bool
 
@@ -93,9 +93,12 @@ class Sweep(_Table):
     @model_validator(mode="after")
     def _columns_are_there(self) -> Self:
         for name in (*self.columns, *(column for reference in self.references for column in reference.figures)):
-            if name not in COLUMNS:
-                raise ValueError(no_such("column", name, COLUMNS))
-        late = [name for name in self.columns if plan.NAMES.index(COLUMNS[name].stage) > plan.NAMES.index(self.until)]
+            try:
+                columns.named(name)
+            except KeyError:
+                known = (*columns.COLUMNS, "robust@8/255 (any epsilon)")
+                raise ValueError(no_such("column", name, known)) from None
+        late = [name for name in self.columns if plan.NAMES.index(columns.named(name).stage) > plan.NAMES.index(self.until)]
         if late:
             raise ValueError(f"Expected columns of the stages until {self.until!r}. Received: {', '.join(late)}")
         return self
@@ -103,7 +106,7 @@ class Sweep(_Table):
     @model_validator(mode="after")
     def _a_front_weighs_a_cost_and_a_share(self) -> Self:
         for name, is_share in zip(self.pareto or (), (False, True), strict=False):
-            if name not in self.columns or (COLUMNS[name].unit == "share") != is_share:
+            if name not in self.columns or (columns.named(name).unit == "share") != is_share:
                 wanted = "a share, such as accuracy" if is_share else "a cost, such as packed"
                 raise ValueError(f"Expected {wanted}, from the columns of the sweep, in pareto. Received: {name!r}")
         return self
