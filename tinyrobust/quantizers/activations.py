@@ -1,6 +1,7 @@
 """Activations on the deployed grids: rectifiers whose outputs are rounded to the levels of a grid, and any grid of a file."""
 
 import abc
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -14,10 +15,10 @@ _SMALLEST_BOUND = 1e-3
 
 
 class ActivationQuantizer(keras.layers.Layer, abc.ABC):
-    """`clip(x, 0, a)`, rounded to the grid of scale a / (2^bits - 1) and, in the file, zero point -128.
+    """`clip(x, 0, a)`, rounded to multiples of a / (2^bits - 1): 2^bits levels, of which the lowest is zero.
 
     Rounding passes gradients straight through. The base: a subclass writes `upper`, `bound`, `clip` and `plain`, and registers
-    itself with Keras.
+    itself with Keras; `FreelyBounded` has the latter two for bounds that no operator of the converter has.
 
     Args:
         bits: Of one activation, from 1 to 8.
@@ -53,14 +54,13 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
         """Whether a file must have this layer's grid for its outputs: they are rounded to it."""
         return self.rounding
 
+    @abc.abstractmethod
     def plain(self, bounded: bool = True) -> keras.Layer:
         """The layer in plain Keras, without rounding, of the same name: what the twin has in its place.
 
         Args:
             bounded: False leaves out a bound that the largest level of the file's grid enforces.
         """
-        del bounded
-        return keras.layers.ReLU(self.upper, name=self.name)
 
     def unrounded(self) -> keras.Layer:
         """A new layer of the same settings that leaves the values between the levels; weights are copied by the caller."""
@@ -68,7 +68,7 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Shape in, shape out."""
-        if training and self.rounding and self.bits > 1 and keras.backend.backend() == "tensorflow":
+        if training and self.rounding and keras.backend.backend() == "tensorflow":
             return self._fused(inputs)
         clipped = self.clip(inputs)
         if not self.rounding:
@@ -83,7 +83,32 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
         """
         import tensorflow as tf  # here: training under JAX runs without TensorFlow
 
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, 0.0, self.bound(), num_bits=self.bits)
+        bound = ops.convert_to_tensor(self.bound(), dtype=inputs.dtype)
+        if self.bits > 1:
+            return self._rounded(inputs, bound)
+
+        @tf.custom_gradient
+        def two_levels(x: Tensor, bound: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+            return self._rounded(x, bound), lambda upstream: self._slopes(upstream, x, bound)
+
+        return two_levels(inputs, bound)
+
+    def _rounded(self, inputs: Tensor, bound: Tensor) -> Tensor:
+        """The levels, by TensorFlow's kernels; of one bit without gradients: the kernel with gradients begins at two."""
+        import tensorflow as tf
+
+        if self.bits == 1:
+            return tf.where(inputs > bound / 2, bound, 0.0)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, 0.0, bound, num_bits=self.bits)
+
+    def _slopes(self, upstream: Tensor, inputs: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
+        """`upstream` where inputs are within the bounds, 0 elsewhere; and its sum where they are above."""
+        import tensorflow as tf
+
+        gradients = tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
+            gradients=upstream, inputs=inputs, min=0.0, max=bound, num_bits=max(self.bits, 2)
+        )
+        return gradients.backprops_wrt_input, gradients.backprop_wrt_max
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape in, shape out."""
@@ -96,7 +121,11 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
 
 @keras.saving.register_keras_serializable("tinyrobust")
 class QuantizedReLU6(ActivationQuantizer):
-    """The range of ReLU6: a = 6 (Howard et al. 2017, arXiv 1704.04861)."""
+    """The range of ReLU6: a = 6 (Howard et al. 2017, arXiv 1704.04861).
+
+    forward: `y = s round(clip(x, 0, 6) / s)`, `s = 6 / (2^bits - 1)`. gradient: dy/dx = 1 where 0 < x < 6, else 0. At 1 to 5
+    bits these are the activations of Defensive Quantization (Lin et al. 2019, arXiv 1904.08444).
+    """
 
     @property
     def upper(self) -> float:
@@ -111,12 +140,40 @@ class QuantizedReLU6(ActivationQuantizer):
         """`min(max(x, 0), 6)`."""
         return ops.relu6(inputs)
 
+    def plain(self, bounded: bool = True) -> keras.Layer:
+        """ReLU6, an operator of the converter, bounded or not."""
+        del bounded
+        return keras.layers.ReLU(self.upper, name=self.name)
+
+
+class FreelyBounded(ActivationQuantizer):
+    """What activations have whose bound is not 6: in the file the grid's largest level is the bound.
+
+    The base: a subclass writes `upper` and `bound`, and registers itself with Keras.
+    """
+
+    def clip(self, inputs: Tensor) -> Tensor:
+        """`min(max(x, 0), a)`."""
+        return ops.minimum(ops.relu(inputs), self.bound())
+
+    @property
+    def on_grid(self) -> bool:
+        """Always: in the file the bound is the grid's largest value, whether the layer rounds or not."""
+        return True
+
+    def plain(self, bounded: bool = True) -> keras.Layer:
+        """A rectifier; the converter has no operator for another bound than 6."""
+        return keras.layers.ReLU(self.upper if bounded else None, name=self.name)
+
 
 @keras.saving.register_keras_serializable("tinyrobust")
-class Pact(ActivationQuantizer):
-    """A learned range (PACT, Choi et al. 2018, arXiv 1805.06085, eq. 1).
+class Pact(FreelyBounded):
+    """A learned range (PACT, Choi et al. 2018, arXiv 1805.06085).
 
-    The gradient to `a` is 1 where x >= a, else 0, with an L2 penalty that keeps it small.
+    forward (eqs. 1 and 2): `y = s round(clip(x, 0, a) / s)`, `s = a / (2^bits - 1)`. gradients: dy/dx = 1 where 0 < x < a, else
+    0; dy/da = 1 where x > a, else 0 (eq. 3; at x = a, where the paper has 1, it depends on the backend), and 2 decay a from the
+    penalty, which pulls a down (section 3). The paper leaves start and decay to its experiments; here a starts from the bound
+    of ReLU6.
 
     Args:
         bits: Of one activation, from 1 to 8.
@@ -151,19 +208,6 @@ class Pact(ActivationQuantizer):
     def bound(self) -> Tensor | float:
         """The learned bound, at least a thousandth."""
         return ops.maximum(self.alpha, _SMALLEST_BOUND)
-
-    def clip(self, inputs: Tensor) -> Tensor:
-        """`min(max(x, 0), a)`."""
-        return ops.minimum(ops.relu(inputs), self.bound())
-
-    @property
-    def on_grid(self) -> bool:
-        """Always: in the file the learned bound is the grid's largest value, whether the layer rounds or not."""
-        return True
-
-    def plain(self, bounded: bool = True) -> keras.Layer:
-        """A rectifier; the converter has no operator for another bound than 6."""
-        return keras.layers.ReLU(self.upper if bounded else None, name=self.name)
 
 
 @keras.saving.register_keras_serializable("tinyrobust")

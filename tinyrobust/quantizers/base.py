@@ -10,7 +10,7 @@ Quantizers plug into QKeras layers: `bits`, a textual `alpha`, `max`, `min` and 
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 import keras
 from keras import ops
@@ -21,6 +21,8 @@ from tinyrobust.formats import Format
 Tensor: TypeAlias = keras.KerasTensor
 # What a quantizer declares: variables, trainable or not, and generators of random numbers.
 State: TypeAlias = keras.Variable | keras.random.SeedGenerator
+# What has a threshold and a scale of its own: every output channel, or the layer.
+Group: TypeAlias = Literal["channel", "layer"]
 
 
 class AddWeight(Protocol):
@@ -138,8 +140,30 @@ class WeightQuantizer(abc.ABC):
         return reduced(latent, self.channel_axes)
 
 
+class GroupedQuantizer(WeightQuantizer):
+    """What quantizers have whose threshold, scale or step is of an output channel or of the whole layer.
+
+    Args:
+        channel_axes: See `WeightQuantizer`.
+        group: "channel" or "layer".
+    """
+
+    def __init__(self, channel_axes: tuple[int, ...] = (-1,), group: Group = "channel") -> None:
+        super().__init__(channel_axes)
+        self.group = group
+        self.scale_axes = self.channel_axes if group == "channel" else ()
+
+    def pooled(self, latent: Tensor) -> tuple[int, ...]:
+        """The axes of `latent` that run within a group."""
+        return reduced(latent, self.scale_axes)
+
+    def get_config(self) -> dict[str, object]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "group": self.group}
+
+
 def reduced(latent: Tensor, channel_axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of `latent` that are none of `channel_axes`."""
+    """The axes of `latent` that are none of `channel_axes`: all where there are none."""
     rank = len(latent.shape)
     kept = {axis % rank for axis in channel_axes}
     return tuple(axis for axis in range(rank) if axis not in kept)

@@ -47,6 +47,21 @@ class Pact(QuantizedActivations):
     decay: float = Field(1e-4, ge=0, description="Weight of the L2 penalty that pulls the bound down: decay * bound^2.")
 
 
+class Dorefa(QuantizedActivations):
+    """Activations in [0, 1] (Zhou et al. 2016)."""
+
+    layer: ClassVar[str] = "tinyrobust.quantizers.dorefa:DorefaActivation"
+    kind: Literal["dorefa"]
+
+
+class Lsq(QuantizedActivations):
+    """Activations whose step is learned (Esser et al. 2020)."""
+
+    layer: ClassVar[str] = "tinyrobust.quantizers.lsq:LsqActivation"
+    kind: Literal["lsq"]
+    start: float = Field(6.0, gt=0, description="The bound before training; the first batch of training sets another.")
+
+
 class FloatRelu6(ActivationFormat):
     """ReLU6 left in float."""
 
@@ -55,4 +70,4 @@ class FloatRelu6(ActivationFormat):
     kind: Literal["float"]
 
 
-Activations = Annotated[Relu6 | Pact | FloatRelu6, Field(discriminator="kind")]
+Activations = Annotated[Relu6 | Pact | Dorefa | Lsq | FloatRelu6, Field(discriminator="kind")]

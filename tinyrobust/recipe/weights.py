@@ -4,11 +4,14 @@ import abc
 import pkgutil
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tinyrobust import formats
 from tinyrobust.formats import Format
 from tinyrobust.recipe.table import Share, Table
+
+Group = Literal["channel", "layer"]
+_THRESHOLD_AND_SCALE = "Whether every output channel has a threshold and a scale of its own, or the layer."
 
 
 class WeightFormat(Table, abc.ABC):
@@ -51,7 +54,15 @@ class WeightFormat(Table, abc.ABC):
         return made
 
 
-class StochasticTernary(WeightFormat):
+class _Sampled(WeightFormat):
+    """What formats have that draw at random in training."""
+
+    def arguments(self, seed: int) -> dict[str, object]:
+        """The keys and the seed of the draws."""
+        return {**super().arguments(seed), "seed": seed}
+
+
+class StochasticTernary(_Sampled):
     """Three levels per channel; in training a growing share of the channels is quantized (Dong et al., BMVC 2017)."""
 
     quantizer: ClassVar[str | None] = "tinyrobust.quantizers.weights:StochasticTernary"
@@ -60,6 +71,11 @@ class StochasticTernary(WeightFormat):
         (0.5, 0.75, 0.875, 1.0), description="Share of the channels that is quantized in each phase of training."
     )
     starts: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75), description="Where each phase starts, as a share of all steps.")
+    selection: Literal["constant", "linear", "softmax", "sigmoid"] = Field(
+        "linear", description="How the probability to be drawn falls with a channel's error: the four rules of the paper."
+    )
+    unit: Group = Field("channel", description="What is drawn: a share of the channels, or the layer with that probability.")
+    group: Group = Field("channel", description=_THRESHOLD_AND_SCALE)
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
@@ -69,6 +85,14 @@ class StochasticTernary(WeightFormat):
             raise ValueError(f"Expected starts that rise from 0. Received: {self.starts}")
         if list(self.fractions) != sorted(self.fractions) or self.fractions[-1] != 1:
             raise ValueError(f"Expected fractions that rise to 1. Received: {self.fractions}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_layer_has_no_rivals(self) -> Self:
+        if self.unit == "layer" and self.selection != "linear":
+            raise ValueError(
+                f"Expected no selection beside unit = 'layer': there is nothing to select. Received: {self.selection!r}"
+            )
         return self
 
     @property
@@ -81,16 +105,13 @@ class StochasticTernary(WeightFormat):
         """Starts and fractions."""
         return tuple(zip(self.starts, self.fractions, strict=True))
 
-    def arguments(self, seed: int) -> dict[str, object]:
-        """The phases and the seed of the draws."""
-        return {**super().arguments(seed), "seed": seed}
-
 
 class Ternary(WeightFormat):
-    """Three levels per channel (Li et al. 2016)."""
+    """Three levels (Li et al. 2016)."""
 
     quantizer: ClassVar[str | None] = "tinyrobust.quantizers.weights:Ternary"
     kind: Literal["ternary"]
+    group: Group = Field("channel", description=_THRESHOLD_AND_SCALE)
 
     @property
     def storage(self) -> Format:
@@ -99,10 +120,11 @@ class Ternary(WeightFormat):
 
 
 class Binary(WeightFormat):
-    """Two levels per channel (Rastegari et al. 2016)."""
+    """Two levels (Rastegari et al. 2016)."""
 
     quantizer: ClassVar[str | None] = "tinyrobust.quantizers.weights:Binary"
     kind: Literal["binary"]
+    group: Group = Field("channel", description="Whether every output channel has a scale of its own, or the layer.")
 
     @property
     def storage(self) -> Format:
@@ -117,10 +139,73 @@ class FixedPoint(WeightFormat):
     kind: Literal["fixed-point"]
     bits: int = Field(8, ge=2, le=8)
 
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _one_bit_is_binary(cls, value: object) -> object:
+        if value == 1:
+            raise ValueError('Expected bits from 2 to 8. Received: bits=1; weights of one bit are weights = "binary"')
+        return value
+
     @property
     def storage(self) -> Format:
         """By the bits."""
         return formats.fixed_point(self.bits)
+
+
+class StochasticBinary(_Sampled):
+    """Two levels, in training drawn weight by weight (QKeras)."""
+
+    quantizer: ClassVar[str | None] = "tinyrobust.quantizers.sampled:StochasticBinary"
+    kind: Literal["stochastic-binary"]
+    temperature: float = Field(6.0, gt=0, description="The higher, the less is left to chance.")
+    group: Group = Field("channel", description="Whether every output channel has a scale of its own, or the layer.")
+
+    @property
+    def storage(self) -> Format:
+        """Binary."""
+        return formats.BINARY
+
+
+class StochasticTernaryQKeras(_Sampled):
+    """Three levels, in training drawn weight by weight (QKeras)."""
+
+    quantizer: ClassVar[str | None] = "tinyrobust.quantizers.sampled:StochasticTernaryQKeras"
+    kind: Literal["stochastic-ternary-qkeras"]
+    temperature: float = Field(8.0, gt=0, description="The higher, the less is left to chance.")
+    group: Group = Field("channel", description=_THRESHOLD_AND_SCALE)
+
+    @property
+    def storage(self) -> Format:
+        """Ternary."""
+        return formats.TERNARY
+
+
+class Dorefa(WeightFormat):
+    """Weights from -1 to 1, through a hyperbolic tangent (Zhou et al. 2016)."""
+
+    quantizer: ClassVar[str | None] = "tinyrobust.quantizers.dorefa:Dorefa"
+    kind: Literal["dorefa"]
+    bits: int = Field(8, ge=1, le=8)
+    group: Group = Field("layer", description="Whether every output channel has a range of its own, or the layer.")
+
+    @property
+    def storage(self) -> Format:
+        """By the number of levels: 2^bits, at 8 bits 255."""
+        return formats.with_levels(2**self.bits)
+
+
+class Lsq(WeightFormat):
+    """Integers times a step that is learned (Esser et al. 2020)."""
+
+    quantizer: ClassVar[str | None] = "tinyrobust.quantizers.lsq:Lsq"
+    kind: Literal["lsq"]
+    bits: int = Field(8, ge=1, le=8)
+    group: Group = Field("layer", description="Whether every output channel has a step of its own, or the layer.")
+
+    @property
+    def storage(self) -> Format:
+        """By the number of levels: 2^bits, at 8 bits 255."""
+        return formats.with_levels(2**self.bits)
 
 
 class Float(WeightFormat):
@@ -135,4 +220,7 @@ class Float(WeightFormat):
         return formats.INT8
 
 
-Weights = Annotated[StochasticTernary | Ternary | Binary | FixedPoint | Float, Field(discriminator="kind")]
+Weights = Annotated[
+    StochasticTernary | StochasticTernaryQKeras | Ternary | StochasticBinary | Binary | FixedPoint | Dorefa | Lsq | Float,
+    Field(discriminator="kind"),
+]
