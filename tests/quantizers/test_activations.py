@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from tinyrobust.deploy import grids
 from tinyrobust.quantizers.activations import OnGrid, Pact, QuantizedReLU6
+from tinyrobust.quantizers.dorefa import DorefaActivation
+from tinyrobust.quantizers.lsq import LsqActivation
 
 _X = np.linspace(-3, 9, 24_001).astype(np.float32)
 
@@ -29,15 +31,30 @@ def test_values_are_the_levels_of_the_grid(kind, upper, bits):
     assert grids.trained(keras.Sequential([keras.Input((1,)), layer])) == {layer.name: grids.Grid(upper / steps, 127 - steps)}
 
 
-@pytest.mark.parametrize("rounding", [True, False])
-def test_the_gradient_to_the_learned_bound_counts_what_is_above_it(rounding):
-    layer = Pact(rounding=rounding)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("bits", "rounding"), [(8, True), (8, False), (2, True), (1, True)])
+def test_the_gradient_to_the_learned_bound_counts_what_is_above_it(bits, rounding, training):
+    layer = Pact(bits, rounding)
     x, factors = tf.constant([-1.0, 0.5, 2.9, 3.1, 8.0]), tf.constant([1.0, 2.0, 4.0, 8.0, 16.0])
     layer.build(x.shape)
     layer.alpha.assign(3.0)
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(factors * layer(x))
-    assert tape.gradient(total, layer.alpha.value) == 8 + 16
+        tape.watch(x)
+        total = tf.reduce_sum(factors * layer(x, training=training))
+    to_bound, to_x = tape.gradient(total, [layer.alpha.value, x])
+    assert to_bound == 8 + 16
+    np.testing.assert_array_equal(to_x, [0, 2, 4, 0, 0])
+
+
+@pytest.mark.parametrize("make", [QuantizedReLU6, Pact, DorefaActivation, LsqActivation])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_one_kernel_in_training_gives_the_same_levels(make, bits):
+    layer, steps = make(bits), 2**bits - 1
+    layer.build((None,))
+    x = np.arange(-10, 2 * steps + 10, dtype=np.float32) / 2 + 0.2  # none halfway between two levels
+    layer(x, training=True)
+    x *= layer.upper / steps
+    np.testing.assert_allclose(layer(x, training=True), layer(x, training=False), rtol=1e-5)
 
 
 def test_the_learned_bound_is_penalised_and_trained():

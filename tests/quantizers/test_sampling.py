@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from tinyrobust.networks.precision import LayerFactory
@@ -176,6 +177,34 @@ def test_the_draw_equals_the_sequential_roulette():
     assert set(found) == set(pairs)
     chi_square = sum((found[pair] - 2000 * share) ** 2 / (2000 * share) for pair, share in zip(pairs, expected, strict=True))
     assert chi_square < 13.8  # exceeded once in 1,000 with 2 degrees of freedom
+
+
+_ERRORS = np.array([4.0, 1.0, 0.5, 0.4], np.float32)
+_RULES = {
+    "constant": np.ones(4),
+    "linear": 1 / _ERRORS,
+    "softmax": np.exp(1 / _ERRORS),
+    "sigmoid": 1 / (1 + np.exp(-1 / _ERRORS)),
+}
+
+
+@pytest.mark.parametrize("selection", _RULES)
+def test_the_first_draw_has_the_probabilities_of_the_rule(selection):
+    quantizer = StochasticTernary(selection=selection)
+    quantizer.state = {"seed_state": keras.random.SeedGenerator(3), "quantized_fraction": keras.Variable(0.25, trainable=False)}
+    draw = tf.function(lambda: quantizer.chosen(tf.constant(_ERRORS)))
+    counts = np.sum([draw() for _ in range(3000)], axis=0)
+    assert counts.sum() == 3000  # one of four at a time
+    distance = {name: ((counts - 3000 * p / p.sum()) ** 2 / (3000 * p / p.sum())).sum() for name, p in _RULES.items()}
+    # The first is exceeded once in 1,000 with 3 degrees of freedom.
+    assert distance.pop(selection) < 16.3 < min(distance.values())
+
+
+def test_a_whole_layer_is_drawn_with_the_probability_of_the_fraction():
+    make = lambda: QuantDense(10, use_bias=False, kernel_quantizer=StochasticTernary(seed=3, unit="layer"))  # noqa: E731
+    draws = _draws(*_probe(make, np.eye(18, dtype=np.float32), 0.75), 800)
+    assert set(draws) == {(), tuple(range(10))}
+    assert len([one for one in draws if one]) == pytest.approx(600, abs=4 * np.sqrt(800 * 0.75 * 0.25))
 
 
 def test_layers_draw_independently():

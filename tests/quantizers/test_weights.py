@@ -105,6 +105,19 @@ def test_a_channel_that_is_all_zero_stays_finite(quantizer):
     assert not quantized[..., 1].any()
 
 
+def test_a_layer_may_have_one_threshold_and_one_scale():
+    """Two channels: of one magnitude 1, of magnitudes 6 and 12. Together, 0.7 mean|w| = 3.5, and the first is zero."""
+    kernel = np.array([[1.0, 6.0], [-1.0, -12.0], [1.0, 6.0], [-1.0, 12.0]], np.float32)
+    signs = np.sign(kernel)
+    np.testing.assert_allclose(Ternary(group="layer")(kernel), 9 * signs * [0, 1], rtol=1e-6)
+    np.testing.assert_allclose(Ternary()(kernel), signs * [[1, 0], [1, 12], [1, 0], [1, 12]], rtol=1e-6)
+    np.testing.assert_allclose(Binary(group="layer")(kernel), 5 * signs, rtol=1e-6)
+    np.testing.assert_allclose(Binary()(kernel), signs * [1, 9], rtol=1e-6)
+    np.testing.assert_allclose(StochasticTernary(group="layer")(kernel), Ternary(group="layer")(kernel))
+    again = Ternary.from_config(Ternary(group="layer").get_config())
+    np.testing.assert_array_equal(again(kernel), Ternary(group="layer")(kernel))
+
+
 def test_the_error_is_the_relative_l1_distance():
     kernel = _kernel((3, 3, 5, 7))
     errors = _numpy(relative_error(keras.ops.convert_to_tensor(kernel), twn(keras.ops.convert_to_tensor(kernel))))

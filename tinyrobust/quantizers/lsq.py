@@ -24,9 +24,9 @@ _TINY = 1e-12
 _SMALLEST_SHARE = 1e-3
 
 
-def _share(change: Tensor) -> Tensor:
+def _share(change: keras.Variable) -> Tensor:
     """What a step is now, times s0; no gradient."""
-    return ops.stop_gradient(ops.maximum(1 + change, _SMALLEST_SHARE))
+    return ops.maximum(1 + ops.stop_gradient(change), _SMALLEST_SHARE)
 
 
 @keras.saving.register_keras_serializable("tinyrobust")
@@ -90,10 +90,10 @@ class Lsq(GroupedQuantizer):
         initial = ops.mean(ops.abs(latent), self.pooled(latent), keepdims=True) * (2 / math.sqrt(self.highest))
         start = ops.stop_gradient(initial)
         if self.state:
-            known = self.state["step_start"]
+            known = ops.stop_gradient(self.state["step_start"])
             start = ops.where(known > 0, known, start)
             if training:
-                known.assign(start)
+                self.state["step_start"].assign(start)
         return ops.maximum(start, _TINY)
 
     def _share(self) -> Tensor | float:
@@ -145,7 +145,8 @@ class LsqActivation(FreelyBounded):
 
     def bound(self) -> Tensor | float:
         """The largest level, Qp steps; no gradient."""
-        start = ops.where(self.step_start > 0, self.step_start, self.start / self.steps)
+        known = ops.stop_gradient(self.step_start)
+        start = ops.where(known > 0, known, self.start / self.steps)
         return self.steps * start * _share(self.step_change)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
@@ -153,7 +154,7 @@ class LsqActivation(FreelyBounded):
         if not training:
             return super().call(inputs, training=False)
         latent = ops.stop_gradient(inputs)
-        known = ops.convert_to_tensor(self.step_start)
+        known = ops.stop_gradient(self.step_start)
         # One look at the batch, in the first step; a batch without anything above zero sets nothing.
         start = ops.cond(known > 0, lambda: known, lambda: self._initial(latent))
         self.step_start.assign(start)
