@@ -10,6 +10,10 @@ on the clock stands the processor time of all threads, which other programs dist
 - `QKeras ternary`: `qkeras.ternary(alpha="auto")` in its stock layers where ours is stochastic, all else as in ours;
 - `batch`: making one augmented batch, in the thread that training has for it.
 
+With --formats, instead: every weight format beside float activations, and every activation format beside float weights, on
+ResNet-20 (32x32x3, batch 128, random images), against float weights and activations. Formats that have bits have them at their
+default and at their least.
+
 The exit status is 1 when a goal is missed. Without --data-dir random images take CIFAR-10's place: times do not depend on
 pixels.
 """
@@ -17,6 +21,7 @@ pixels.
 import argparse
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -30,14 +35,17 @@ import numpy as np
 import qkeras
 
 from tinyrobust import recipe as recipes
+from tinyrobust.choices import members
 from tinyrobust.data import Split, load
 from tinyrobust.data.batches import Batches
 from tinyrobust.networks.catalog import build
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_declared
 from tinyrobust.quantizers.weights import StochasticTernary
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.activations import Activations
 from tinyrobust.recipe.objectives import LABELS
-from tinyrobust.recipe.precision import FLOAT
+from tinyrobust.recipe.precision import FLOAT, Precision
+from tinyrobust.recipe.weights import Weights
 from tinyrobust.training.fit import seed_everything
 from tinyrobust.training.learner import compiled
 from tinyrobust.training.objectives import Supplies, build_objectives
@@ -48,6 +56,8 @@ GOALS = (
     ("stochastic ternary", "QKeras ternary", "below 1", 1.0),
     ("batch", "float", "at most a third", 1 / 3),
 )
+# Of the step of every format, times the float step, in processor time: a dozen networks take turns, and others' work hits few.
+FORMAT_GOAL = 1.25
 
 
 class Best(NamedTuple):
@@ -64,7 +74,14 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument(
+        "--formats", nargs="?", const=".*", metavar="REGEX", help="every format (or those that match) on ResNet-20"
+    )
     options = parser.parse_args()
+    if options.formats:
+        return formats(
+            recipes.load("cifar10-stq", ["data.color=rgb", 'network={kind="resnet"}']), options.formats, options.rounds
+        )
     recipe = recipes.load(options.recipe, options.overrides)
     best = measure(recipe, _images(recipe, options.data_dir), options.rounds)
     print(
@@ -84,6 +101,54 @@ def main() -> int:
     return int(missed)
 
 
+def formats(recipe: Recipe, pattern: str, rounds: int) -> int:
+    """Measures and prints the step of every format whose name matches, as a multiple of the float step."""
+    x, y = Batches(_images(recipe, None), recipe.data.augment, recipe.train.batch_size, recipe.seed)[0]
+    names = [name for name in _precisions() if name == "float" or re.fullmatch(pattern, name)]
+    columns = {}
+    for name in names:
+        update = {"precision": _precisions()[name]}
+        network = build(recipe.model_copy(update=update), x.shape[1:], 10)
+        set_declared(network, "quantized_fraction", 0.5)
+        columns[name] = _step(network, recipe, x, y)
+    best = interleaved(columns, rounds)
+    print(f"ResNet-20, batch {len(x)}, best of {rounds}, {len(os.sched_getaffinity(0))} processors\n")
+    print("| | time | times float | of processor time |\n|---|---|---|---|")
+    for name, (clock, processor) in best.items():
+        shares = (clock / best["float"].clock, processor / best["float"].processor)
+        print(f"| {name} | {1000 * clock:,.1f} ms | {shares[0]:.3f} | {shares[1]:.3f} |")
+    missed = [name for name in names if best[name].processor > FORMAT_GOAL * best["float"].processor]
+    print(f"\nAt most {FORMAT_GOAL} of processor time each: {'MISSED by ' + ', '.join(missed) if missed else 'met'}")
+    return int(bool(missed))
+
+
+def _precisions() -> dict[str, Precision]:
+    """By names such as `weights lsq (8 bits)`; `float` first."""
+    found = {"float": FLOAT}
+    for seam, union in (("weights", Weights), ("activations", Activations)):
+        for kind, table in members(union).items():
+            bits = table.model_fields.get("bits")
+            least = next((one.ge for one in bits.metadata if hasattr(one, "ge")), 1) if bits else 1
+            for settings in ({"bits": bits.default}, {"bits": least}) if bits else ({},):
+                name = f"{seam} {kind}" + "".join(f" ({value} bits)" for value in settings.values())
+                rule = {"layers": ".*", "weights": "float", "activations": "float", seam: {"kind": kind, **settings}}
+                if kind != "float":
+                    found[name] = Precision.model_validate({"rule": (rule,)})
+    return found
+
+
+def interleaved(columns: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Best]:
+    """The shortest times of each, which take turns."""
+    best = dict.fromkeys(columns, Best(math.inf, math.inf))
+    for _ in range(rounds):
+        for name, run in columns.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            run()
+            taken = (time.perf_counter() - clock, time.process_time() - processor)
+            best[name] = Best(*map(min, best[name], taken))
+    return best
+
+
 def measure(recipe: Recipe, images: Split, rounds: int) -> dict[str, Best]:
     """The shortest times of every step, and of a batch."""
     batches = Batches(images, recipe.data.augment, recipe.train.batch_size, recipe.seed)
@@ -99,14 +164,7 @@ def measure(recipe: Recipe, images: Split, rounds: int) -> dict[str, Best]:
     columns = {name: _step(network, recipe, x, y) for name, network in networks.items()}
     counter = iter(range(10**9))
     columns["batch"] = lambda: batches[next(counter) % len(batches)]
-    best = dict.fromkeys(columns, Best(math.inf, math.inf))
-    for _ in range(rounds):
-        for name, run in columns.items():
-            clock, processor = time.perf_counter(), time.process_time()
-            run()
-            taken = (time.perf_counter() - clock, time.process_time() - processor)
-            best[name] = Best(*map(min, best[name], taken))
-    return best
+    return interleaved(columns, rounds)
 
 
 def _step(network: keras.Model, recipe: Recipe, x: Any, y: Any) -> Callable[[], Any]:

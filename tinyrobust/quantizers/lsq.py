@@ -174,7 +174,7 @@ class LsqActivation(FreelyBounded):
         return ops.mean(ops.relu(inputs)) * (2 / math.sqrt(self.steps))
 
     def _learning(self, inputs: Tensor, factor: Tensor) -> Tensor:
-        """The same in TensorFlow's kernel and two passes over the activations for the gradient of the step."""
+        """The same in TensorFlow's kernels, and three passes over the activations for the gradient of the step."""
         import tensorflow as tf  # here: training under JAX runs without TensorFlow
 
         bound = ops.convert_to_tensor(self.bound())
@@ -186,7 +186,7 @@ class LsqActivation(FreelyBounded):
 
             def gradients(upstream: Tensor) -> tuple[Tensor, Tensor]:
                 to_x, above = self._slopes(upstream, x, bound)
-                inside = tf.tensordot(tf.reshape(to_x, (-1,)), tf.reshape(y - x, (-1,)), 1) * (self.steps / bound)
+                inside = tf.reduce_sum(to_x * (y - x)) * (self.steps / bound)
                 return to_x, factor * (inside + self.steps * above)
 
             return y, gradients
