@@ -74,6 +74,26 @@ def test_a_bound_that_was_driven_to_nothing_stays_finite():
     assert layer.upper > 0
 
 
+@pytest.mark.parametrize("make", [QuantizedReLU6, Pact, DorefaActivation, LsqActivation])
+@pytest.mark.parametrize("bits", [1, 4])
+def test_slopes_have_slopes_in_one_kernel_too(make, bits):
+    """A penalty on gradients, as an objective may be, is differentiated once more."""
+    layer, random = make(bits), np.random.default_rng(0)
+    x, kernel = (tf.constant(random.normal(size=shape).astype(np.float32)) for shape in ((16, 5), (5, 3)))
+    layer(x @ kernel, training=True)
+    found = []
+    for training in (True, False):
+        with tf.GradientTape() as outer:
+            outer.watch(kernel)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                total = tf.reduce_sum(layer(x @ kernel, training=training) ** 2)
+            penalty = tf.reduce_sum(inner.gradient(total, x) ** 2)
+        found.append(outer.gradient(penalty, kernel))
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3 * np.abs(found[1]).max())
+    assert np.abs(found[1]).max() > 1
+
+
 @pytest.mark.parametrize("bits", [0, 9])
 def test_bits_that_no_file_has_are_refused(bits):
     with pytest.raises(ValueError, match=f"Expected bits from 1 to 8. Received: bits={bits}"):

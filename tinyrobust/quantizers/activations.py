@@ -83,18 +83,14 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
         """
         import tensorflow as tf  # here: training under JAX runs without TensorFlow
 
-        bound = ops.convert_to_tensor(self.bound(), dtype=inputs.dtype)
-        if self.bits > 1:
-            return self._rounded(inputs, bound)
-
         @tf.custom_gradient
-        def two_levels(x: Tensor, bound: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+        def rounded(x: Tensor, bound: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
             return self._rounded(x, bound), lambda upstream: self._slopes(upstream, x, bound)
 
-        return two_levels(inputs, bound)
+        return rounded(inputs, ops.convert_to_tensor(self.bound(), dtype=inputs.dtype))
 
     def _rounded(self, inputs: Tensor, bound: Tensor) -> Tensor:
-        """The levels, by TensorFlow's kernels; of one bit without gradients: the kernel with gradients begins at two."""
+        """The levels, by TensorFlow's kernel; gradients are `_slopes`."""
         import tensorflow as tf
 
         if self.bits == 1:  # of the levels -a, 0 and a, the upper two: less than half the time of a comparison and a choice
@@ -102,13 +98,25 @@ class ActivationQuantizer(keras.layers.Layer, abc.ABC):
         return tf.quantization.fake_quant_with_min_max_vars(inputs, 0.0, bound, num_bits=self.bits)
 
     def _slopes(self, upstream: Tensor, inputs: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
-        """`upstream` where inputs are within the bounds, 0 elsewhere; and its sum where they are above."""
+        """`upstream` where inputs are within the bounds, 0 elsewhere; and its sum where they are above.
+
+        Has gradients itself, for objectives that look at gradients; TensorFlow takes the kernel's for zero without a word.
+        """
         import tensorflow as tf
 
-        gradients = tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
-            gradients=upstream, inputs=inputs, min=0.0, max=bound, num_bits=max(self.bits, 2)
-        )
-        return gradients.backprops_wrt_input, gradients.backprop_wrt_max
+        @tf.custom_gradient
+        def slopes(upstream: Tensor) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor, Tensor], Tensor]]:
+            to_inputs, _, above = tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
+                gradients=upstream, inputs=inputs, min=0.0, max=bound, num_bits=max(self.bits, 2)
+            )
+
+            def again(within: Tensor, beyond: Tensor) -> Tensor:
+                return tf.where(inputs > bound, beyond, tf.where(inputs >= 0, within, 0.0))
+
+            return (to_inputs, above), again
+
+        found: tuple[Tensor, Tensor] = slopes(upstream)
+        return found
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape in, shape out."""

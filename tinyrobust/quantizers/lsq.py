@@ -186,7 +186,7 @@ class LsqActivation(FreelyBounded):
 
             def gradients(upstream: Tensor) -> tuple[Tensor, Tensor]:
                 to_x, above = self._slopes(upstream, x, bound)
-                inside = tf.reduce_sum(to_x * (y - x)) * (self.steps / bound)
+                inside = tf.reduce_sum(to_x * tf.stop_gradient(y - x)) * (self.steps / bound)
                 return to_x, factor * (inside + self.steps * above)
 
             return y, gradients
