@@ -1,9 +1,11 @@
 """What every network must do. One that is entered in `recipe/network.py` is tested here at once."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -16,12 +18,12 @@ from tinyrobust.deploy.convert import convert
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import match
 from tinyrobust.deploy.twin import build_twin
+from tinyrobust.errors import DataError
 from tinyrobust.graphs.folding import WEIGHT_LAYERS
 from tinyrobust.graphs.freeze import freeze, without_rounding
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.activations import ActivationQuantizer, Pact
 from tinyrobust.quantizers.layers import weight_layers
-from tinyrobust.quantizers.norm import FusedBatchNormalization
 from tinyrobust.quantizers.weights import FixedPoint, Ternary
 from tinyrobust.recipe.network import Network, NetworkTable, ScalableNetwork
 from tinyrobust.recipe.precision import FLOAT, Precision
@@ -57,17 +59,60 @@ def _pixels(model: keras.Model, n: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (n, *model.input_shape[1:]), np.uint8)
 
 
+def _macs(model: keras.Model) -> int:
+    """Every output takes the weights of its channel."""
+    total = 0
+    for layer in weight_layers(model):
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        taps = math.prod(layer.latent_weights.shape[: 2 if depthwise else -1])
+        total += taps * math.prod(layer.output.shape[1:])
+    return total
+
+
 @pytest.fixture(scope="module")
 def smooth() -> dict[str, keras.Model]:
     """Every network with activations that are not rounded: what should be equal is equal to float precision."""
     return {kind: _built(kind, "float") for kind in NETWORKS}
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A network and its file."""
+
+    model: keras.Model
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+    """Every network with activations that are rounded, and its file."""
+    folder, made = tmp_path_factory.mktemp("networks"), {}
+    for kind in NETWORKS:
+        made[kind] = Exported(_built(kind, "relu6"), folder / f"{kind}.tflite")
+        made[kind].path.write_bytes(convert(made[kind].model, _pixels(made[kind].model, 16)))
+    return made
+
+
 @each
-def test_it_has_the_number_of_parameters_that_its_table_states(kind):
+def test_it_has_the_size_that_its_table_states(kind):
     network = NETWORKS[kind](kind=kind)
     model = network.build(network.size.input_shape, network.size.classes, LayerFactory(FLOAT, 7))
-    assert model.count_params() == network.size.parameters
+    assert (model.count_params(), _macs(model)) == (network.size.parameters, network.size.macs)
+
+
+@each
+def test_its_first_and_its_last_weights_are_called_alike_in_all_networks(kind, smooth):
+    names = [layer.name for layer in weight_layers(smooth[kind])]
+    assert (names[0], names[-1]) == ("stem", "logits")
+
+
+@each
+def test_images_that_are_too_small_are_refused(kind):
+    network = _small(kind)
+    layers = LayerFactory(FLOAT, 7)
+    network.build((network.smallest, network.smallest, 1), CLASSES, layers)
+    with pytest.raises(DataError, match=f"at least .* pixels for network.kind = '{kind}'. Received: {network.smallest - 1}x40"):
+        network.build((network.smallest - 1, 40, 1), CLASSES, layers)
 
 
 @each
@@ -93,7 +138,6 @@ def test_every_layer_has_the_precision_of_its_rule(kind):
     assert set(quantizers.values()) == {Ternary}
     assert {type(layer) for layer in model.layers}.isdisjoint((*WEIGHT_LAYERS, keras.layers.BatchNormalization))
     assert {type(layer) for layer in model.layers if isinstance(layer, ActivationQuantizer)} == {Pact}
-    assert any(isinstance(layer, FusedBatchNormalization) for layer in model.layers)
 
 
 @each
@@ -111,18 +155,21 @@ def test_what_stands_for_it_answers_as_it_does(kind, copy, smooth):
 
 
 @each
-def test_its_file_answers_as_it_does(kind, tmp_path):
-    model, path = _built(kind, "relu6"), tmp_path / "model.tflite"
-    pixels = _pixels(model, 16)
-    path.write_bytes(convert(model, pixels))
+def test_its_file_answers_as_it_does(kind, exported):
+    model, path = exported[kind].model, exported[kind].path
     file = artefact.read(path)
     matches = match(build_twin(model), file)
     for layer in weight_layers(model):
         if layer.name != "logits":
             assert set(np.unique(file.tensors[matches[layer.name].operator.inputs[1]].data)) <= {-127, 0, 127}
-    x = pixels.astype(np.float32) / 255
+    x = _pixels(model, 16).astype(np.float32) / 255
     expected, answers = np.asarray(model(x, training=False)), Int8Model(path).predict(x)
     assert np.sqrt(np.mean((answers - expected) ** 2)) < 0.05 * np.sqrt(np.mean(expected**2))
+
+
+def test_their_c_answers_as_tensorflow_lite_micro(exported, inputs_for, assert_exact):
+    paths = [one.path for one in exported.values()]
+    assert_exact(paths, [inputs_for(path, 4, 0) for path in paths])
 
 
 @each

@@ -20,8 +20,8 @@ def resnet(settings: Resnet, input_shape: Shape, classes: int, layers: LayerFact
     | depth | stages (blocks of two 3x3 convolutions) | channels | parameters | MACs |
     |---|---|---|---|---|
     | 8 | 1, 1, 1: MLPerf Tiny's image classifier | 16, 32, 64 | 78,426 | 12.5 M |
-    | 20 | 3, 3, 3 | 16, 32, 64 | 273,754 | 41.0 M |
-    | 18 | 2, 2, 2, 2; a stem of 3x3 without pooling, as is usual for small images | 64, 128, 256, 512 | 11,180,874 | 556 M |
+    | 20 | 3, 3, 3 | 16, 32, 64 | 273,754 | 40.8 M |
+    | 18 | 2, 2, 2, 2; a stem of 3x3 without pooling, as is usual for small images | 64, 128, 256, 512 | 11,180,874 | 555 M |
 
     MLPerf Tiny's count of 78,666 has a bias in each of the seven 3x3 convolutions besides, idle before batch norm.
 
