@@ -1,9 +1,11 @@
 """What every network must do. One that is entered in `recipe/network.py` is tested here at once."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -16,12 +18,12 @@ from tinyrobust.deploy.convert import convert
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.matching import match
 from tinyrobust.deploy.twin import build_twin
+from tinyrobust.errors import DataError
 from tinyrobust.graphs.folding import WEIGHT_LAYERS
 from tinyrobust.graphs.freeze import freeze, without_rounding
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.activations import ActivationQuantizer, Pact
 from tinyrobust.quantizers.layers import weight_layers
-from tinyrobust.quantizers.norm import FusedBatchNormalization
 from tinyrobust.quantizers.weights import FixedPoint, Ternary
 from tinyrobust.recipe.network import Network, NetworkTable, ScalableNetwork
 from tinyrobust.recipe.precision import FLOAT, Precision
@@ -57,17 +59,60 @@ def _pixels(model: keras.Model, n: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (n, *model.input_shape[1:]), np.uint8)
 
 
+def _macs(model: keras.Model) -> int:
+    """Every output takes the weights of its channel."""
+    total = 0
+    for layer in weight_layers(model):
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        taps = math.prod(layer.latent_weights.shape[: 2 if depthwise else -1])
+        total += taps * math.prod(layer.output.shape[1:])
+    return total
+
+
 @pytest.fixture(scope="module")
 def smooth() -> dict[str, keras.Model]:
     """Every network with activations that are not rounded: what should be equal is equal to float precision."""
     return {kind: _built(kind, "float") for kind in NETWORKS}
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A network and its file."""
+
+    model: keras.Model
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+    """Every network with activations that are rounded, and its file."""
+    folder, made = tmp_path_factory.mktemp("networks"), {}
+    for kind in NETWORKS:
+        made[kind] = Exported(_built(kind, "relu6"), folder / f"{kind}.tflite")
+        made[kind].path.write_bytes(convert(made[kind].model, _pixels(made[kind].model, 16)))
+    return made
+
+
 @each
-def test_it_has_the_number_of_parameters_that_its_table_states(kind):
+def test_it_has_the_size_that_its_table_states(kind):
     network = NETWORKS[kind](kind=kind)
     model = network.build(network.size.input_shape, network.size.classes, LayerFactory(FLOAT, 7))
-    assert model.count_params() == network.size.parameters
+    assert (model.count_params(), _macs(model)) == (network.size.parameters, network.size.macs)
+
+
+@each
+def test_its_first_and_its_last_weights_are_called_alike_in_all_networks(kind, smooth):
+    names = [layer.name for layer in weight_layers(smooth[kind])]
+    assert (names[0], names[-1]) == ("stem", "logits")
+
+
+@each
+def test_images_that_are_too_small_are_refused(kind):
+    network = _small(kind)
+    layers = LayerFactory(FLOAT, 7)
+    network.build((network.smallest, network.smallest, 1), CLASSES, layers)
+    with pytest.raises(DataError, match=f"at least .* pixels for network.kind = '{kind}'. Received: {network.smallest - 1}x40"):
+        network.build((network.smallest - 1, 40, 1), CLASSES, layers)
 
 
 @each
@@ -93,7 +138,6 @@ def test_every_layer_has_the_precision_of_its_rule(kind):
     assert set(quantizers.values()) == {Ternary}
     assert {type(layer) for layer in model.layers}.isdisjoint((*WEIGHT_LAYERS, keras.layers.BatchNormalization))
     assert {type(layer) for layer in model.layers if isinstance(layer, ActivationQuantizer)} == {Pact}
-    assert any(isinstance(layer, FusedBatchNormalization) for layer in model.layers)
 
 
 @each
@@ -111,18 +155,21 @@ def test_what_stands_for_it_answers_as_it_does(kind, copy, smooth):
 
 
 @each
-def test_its_file_answers_as_it_does(kind, tmp_path):
-    model, path = _built(kind, "relu6"), tmp_path / "model.tflite"
-    pixels = _pixels(model, 16)
-    path.write_bytes(convert(model, pixels))
+def test_its_file_answers_as_it_does(kind, exported):
+    model, path = exported[kind].model, exported[kind].path
     file = artefact.read(path)
     matches = match(build_twin(model), file)
     for layer in weight_layers(model):
         if layer.name != "logits":
             assert set(np.unique(file.tensors[matches[layer.name].operator.inputs[1]].data)) <= {-127, 0, 127}
-    x = pixels.astype(np.float32) / 255
+    x = _pixels(model, 16).astype(np.float32) / 255
     expected, answers = np.asarray(model(x, training=False)), Int8Model(path).predict(x)
     assert np.sqrt(np.mean((answers - expected) ** 2)) < 0.05 * np.sqrt(np.mean(expected**2))
+
+
+def test_their_c_answers_as_tensorflow_lite_micro(exported, inputs_for, assert_exact):
+    paths = [one.path for one in exported.values()]
+    assert_exact(paths, [inputs_for(path, 4, 0) for path in paths])
 
 
 @each
@@ -137,7 +184,7 @@ def test_a_teacher_is_another_width_or_refused(kind):
 
 _UNDER_JAX = """
 import json, sys
-import keras, numpy as np
+import jax, keras, numpy as np
 from tinyrobust.choices import members
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.recipe.network import Network
@@ -151,8 +198,12 @@ for kind, (network, precision, path) in settings.items():
         x, *weights = (stored[name] for name in stored.files)
         model = table.build(x.shape[1:], int(sys.argv[2]), LayerFactory(Precision.model_validate(precision), 7))
         model.set_weights(weights)
-    np.save(path + ".logits.npy", np.asarray(model(x, training=False)))
+    variables = [[one.value for one in some] for some in (model.trainable_variables, model.non_trainable_variables)]
+    logits, _ = jax.jit(lambda variables, x: model.stateless_call(*variables, x, training=False))(variables, x)
+    np.save(path + ".logits.npy", np.asarray(logits))
 """
+# Most of the time goes into compiling what runs once.
+_COMPILED_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def test_under_jax_they_answer_as_under_tensorflow(smooth, tmp_path: Path):
@@ -164,10 +215,10 @@ def test_under_jax_they_answer_as_under_tensorflow(smooth, tmp_path: Path):
         np.savez(path, x, *model.get_weights())
         rules = [{"layers": "logits", "weights": "fixed-point"}, {"layers": ".*", "weights": "ternary", "activations": "float"}]
         settings[kind] = (_small(kind).model_dump(mode="json"), {"rule": rules}, str(path))
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": _COMPILED_FAST}
     command = [sys.executable, "-c", _UNDER_JAX, json.dumps(settings), str(CLASSES)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for kind, logits in expected.items():
         answers = np.load(tmp_path / f"{kind}.npz.logits.npy")
-        np.testing.assert_allclose(answers, logits, atol=1e-4 * np.abs(logits).max())
+        np.testing.assert_allclose(answers, logits, atol=1e-3 * np.abs(logits).max(), err_msg=kind)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
@@ -92,11 +93,19 @@ def _datasets() -> Rows:
 
 def _networks() -> Rows:
     from tinyrobust.choices import members
-    from tinyrobust.recipe.network import Network
+    from tinyrobust.recipe.network import Network, NetworkTable
 
     return [
-        {"name": kind, "keys": _keys(network), "description": str(inspect.getdoc(network)).partition("\n")[0]}
+        {
+            "name": kind,
+            "keys": _keys(network),
+            **asdict(network.size),
+            "parameters (K)": f"{network.size.parameters / 1e3:,.0f}",
+            "MACs (M)": f"{network.size.macs / 1e6:,.1f}",
+            "description": str(inspect.getdoc(network)).partition("\n")[0],
+        }
         for kind, network in members(Network).items()
+        if issubclass(network, NetworkTable)
     ]
 
 
@@ -149,7 +158,7 @@ _SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
     What.recipes: ("Recipes", ("name", "description")),
     What.models: ("Trained models; shares of the test set with 95 % intervals", _FIGURES),
     What.datasets: ("Data sets", ("name", "title", "licence")),
-    What.networks: ("Networks", ("name", "keys", "description")),
+    What.networks: ("Networks, their keys at their defaults", ("name", "keys", "parameters (K)", "MACs (M)", "description")),
     What.attacks: ("Attacks, by protocol", ("protocol", "name", "kind", "on")),
     What.boards: ("Boards", ("name", "title", "core", "flash KiB", "RAM KiB")),
     What.sweeps: ("Sweeps", ("name", "runs", "description")),

@@ -15,13 +15,24 @@ def resnet(settings: Resnet, input_shape: Shape, classes: int, layers: LayerFact
 
     These have a bias and no batch norm, as in MLPerf Tiny's network and Keras' own example.
 
+    The layers of depth 20; the other depths have the blocks and channels below:
+
+    | layers | output of 32x32x3 |
+    |---|---|
+    | `stem`: 3x3 convolution, batch norm, activation | 32x32x16 |
+    | `stage1-block1` to `-block3`: `-conv1`, batch norm, activation, `-conv2`, batch norm, sum, activation | 32x32x16 |
+    | `stage2-...`: the same, the first block with strides of 2 and a `-shortcut` | 16x16x32 |
+    | `stage3-...`: the same | 8x8x64 |
+    | mean over all pixels | 64 |
+    | `logits`: dense | 10 |
+
     On 32x32x3 with ten classes:
 
     | depth | stages (blocks of two 3x3 convolutions) | channels | parameters | MACs |
     |---|---|---|---|---|
     | 8 | 1, 1, 1: MLPerf Tiny's image classifier | 16, 32, 64 | 78,426 | 12.5 M |
-    | 20 | 3, 3, 3 | 16, 32, 64 | 273,754 | 41.0 M |
-    | 18 | 2, 2, 2, 2; a stem of 3x3 without pooling, as is usual for small images | 64, 128, 256, 512 | 11,180,874 | 556 M |
+    | 20 | 3, 3, 3 | 16, 32, 64 | 273,754 | 40.8 M |
+    | 18 | 2, 2, 2, 2; a stem of 3x3 without pooling, as is usual for small images | 64, 128, 256, 512 | 11,180,874 | 555 M |
 
     MLPerf Tiny's count of 78,666 has a bias in each of the seven 3x3 convolutions besides, idle before batch norm.
 

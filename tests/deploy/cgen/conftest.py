@@ -1,8 +1,6 @@
-"""Small `.tflite` files made by code, the golden's answers, and the generated C built with sanitizers."""
+"""Small `.tflite` files made by code, and what a memory plan must keep."""
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from tinyrobust.deploy.artefact import read
-from tinyrobust.deploy.cgen.generate import Generated, generate
 from tinyrobust.deploy.cgen.memory import Buffer, Overlap, plan
-
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
@@ -105,103 +99,6 @@ class Graph:
         return path
 
 
-_GOLDEN = """
-import sys
-import numpy as np
-from tflite_micro import runtime
-for name in sys.argv[1:]:
-    print(name, flush=True)
-    interpreter = runtime.Interpreter.from_file(name + ".tflite", arena_size=4_000_000)
-    answers = []
-    for row in np.load(name + ".npy"):
-        interpreter.set_input(row.reshape(interpreter.get_input_details(0)["shape"]), 0)
-        interpreter.invoke()
-        answers.append(interpreter.get_output(0).reshape(-1))
-    np.save(name + ".golden.npy", np.stack(answers))
-"""
-
-_MAIN = """
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-{includes}
-typedef struct {{
-    int (*invoke)(const int8_t *, int8_t *, void *);
-    size_t in_bytes, out_bytes, arena_bytes, offset;
-}} model;
-static const model models[] = {{
-{models}
-}};
-/* For each model: how many inputs, then the inputs; answers with the outputs. The arena is exactly as large as it says; the
- * second half of the inputs lies inside it. */
-int main(void)
-{{
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {{
-        const model *m = &models[i];
-        int32_t count = 0;
-        if (fread(&count, sizeof count, 1, stdin) != 1) return 1;
-        for (int32_t k = 0; k < count; k++) {{
-            int8_t *arena = malloc(m->arena_bytes), *in = malloc(m->in_bytes), *out = malloc(m->out_bytes);
-            memset(arena, 0x55, m->arena_bytes);
-            if (fread(in, 1, m->in_bytes, stdin) != m->in_bytes) return 2;
-            const int inside = k >= count / 2;
-            if (inside) memcpy(arena + m->offset, in, m->in_bytes);
-            if (m->invoke(inside ? arena + m->offset : in, out, arena) != 0) return 3;
-            fwrite(out, 1, m->out_bytes, stdout);
-            free(arena); free(in); free(out);
-        }}
-    }}
-    return 0;
-}}
-"""
-
-
-def golden(models: Sequence[Path], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What TensorFlow Lite Micro answers, int8 [n, bytes] for each model; inputs the same."""
-    for model, rows in zip(models, inputs, strict=True):
-        np.save(model.with_suffix(".npy"), rows)
-    names = [str(model.with_suffix("")) for model in models]
-    result = subprocess.run([sys.executable, "-c", _GOLDEN, *names], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{result.stdout[-200:]}: {result.stderr[-1000:]}"
-    return [np.load(name + ".golden.npy") for name in names]
-
-
-def answers(models: Sequence[Path], inputs: Sequence[np.ndarray], folder: Path, *flags: str) -> list[np.ndarray]:
-    """What the generated C answers: all models in one program, built strictly with sanitizers."""
-    made = [generate(read(model), f"m{i}", folder) for i, model in enumerate(models)]
-    program = build(made, folder, *flags)
-    stdin = b"".join(np.int32(len(rows)).tobytes() + rows.tobytes() for rows in inputs)
-    result = subprocess.run([program], input=stdin, capture_output=True, check=False)
-    assert result.returncode == 0, result.stderr.decode()[-3000:]
-    found, position = [], 0
-    for model, rows in zip(models, inputs, strict=True):
-        artefact = read(model)
-        size = artefact.tensors[artefact.outputs[0]].count
-        end = position + size * len(rows)
-        found.append(np.frombuffer(result.stdout[position:end], np.int8).reshape(len(rows), size))
-        position = end
-    return found
-
-
-def build(made: Sequence[Generated], folder: Path, *flags: str) -> Path:
-    """Compiles generated models and a main that feeds them."""
-    includes = "\n".join(f'#include "{g.name}.h"' for g in made)
-    lines = [
-        "{{tr_{0}_invoke_in, TR_{1}_INPUT_BYTES, TR_{1}_OUTPUT_BYTES, TR_{1}_ARENA_BYTES, TR_{1}_INPUT_OFFSET}},".format(
-            g.name, g.name.upper()
-        )
-        for g in made
-    ]
-    (folder / "main.c").write_text(_MAIN.format(includes=includes, models="\n".join(lines)))
-    sources = sorted({path for g in made for path in g.files if path.suffix == ".c"})
-    sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    command = ["gcc", *STRICT, *sanitizers, "-O1", *flags, "-o", folder / "program", folder / "main.c", *sources]
-    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert compiled.returncode == 0, compiled.stderr[-3000:]
-    return folder / "program"
-
-
 def _conflicts(buffers: Sequence[Buffer], overlaps: Iterable[Overlap], offsets: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs of buffers that are alive at once and overlap though they may not: a plan has none."""
     allowed = {(o.source, o.out): o.distance for o in overlaps}
@@ -250,47 +147,6 @@ def conflicts() -> Callable[..., list[tuple[int, int]]]:
 @pytest.fixture(scope="session")
 def graph() -> type[Graph]:
     return Graph
-
-
-@pytest.fixture(scope="session")
-def assert_exact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    """Compares generated C with the golden on every output; inputs are int8 [n, bytes] for each model."""
-
-    def check(models: Sequence[Path], inputs: Sequence[np.ndarray], *flags: str) -> None:
-        pytest.importorskip("tflite_micro", reason="the extra `mcu` is not installed (Linux x86-64 only)")
-        expected = golden(models, inputs)
-        for model, ours, theirs in zip(
-            models, answers(models, inputs, tmp_path_factory.mktemp("c"), *flags), expected, strict=True
-        ):
-            wrong = np.flatnonzero((ours != theirs).any(axis=1))
-            assert wrong.size == 0, f"{model.name}: inputs {wrong[:5]}: {ours[wrong[:1]]} is not {theirs[wrong[:1]]}"
-
-    return check
-
-
-@pytest.fixture(scope="session")
-def golden_outputs() -> Callable[[Path, np.ndarray], np.ndarray]:
-    """What TensorFlow Lite Micro answers to inputs, int8 [n, bytes]."""
-
-    def answer(model: Path, inputs: np.ndarray) -> np.ndarray:
-        pytest.importorskip("tflite_micro", reason="the extra `mcu` is not installed (Linux x86-64 only)")
-        return golden([model], [inputs])[0]
-
-    return answer
-
-
-@pytest.fixture(scope="session")
-def inputs_for() -> Callable[[Path, int, int], np.ndarray]:
-    """Random inputs for a model, the extremes first."""
-
-    def make(model: Path, count: int, seed: int) -> np.ndarray:
-        artefact = read(model)
-        random = np.random.default_rng(seed)
-        rows = random.integers(-128, 128, (count, artefact.tensors[artefact.inputs[0]].count)).astype(np.int8)
-        rows[0], rows[1 % count] = -128, 127
-        return rows
-
-    return make
 
 
 @pytest.fixture(scope="session")
