@@ -1,4 +1,4 @@
-/* CONV_2D and FULLY_CONNECTED with int8 weights: four output pixels for each pass over the weights.
+/* CONV_2D and FULLY_CONNECTED: four output pixels for each pass over the weights, which are int8 or are unpacked for each.
  *
  * With the DSP instructions, inputs are widened once for all outputs, the even and the odd bytes of a word apart, as SXTB16
  * splits the weights: fifteen instructions then do sixteen multiply-accumulates. Without them, nothing is won by that.
@@ -124,7 +124,8 @@ TR_NOINLINE static void multiply(const int8_t *weights, uint32_t taps, const tr_
 }
 #endif
 
-void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+/* `buffer`: where an output's weights are unpacked; null where they are int8 as they lie. */
+TR_INLINE void convolve(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch, int8_t *buffer)
 {
     const tr_window *shape = &layer->window;
     const uint32_t channels = shape->out.channels;
@@ -140,10 +141,26 @@ void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scr
         for (uint32_t channel = 0; channel < channels; channel += CHANNELS) {
             const uint32_t count = channels - channel < CHANNELS ? channels - channel : CHANNELS;
             for (uint32_t i = 0; i < count; i++) {
+                if (buffer != NULL) {
+                    weights = layer->unpack(layer->weights, (channel + i) * taps, taps, buffer);
+                }
                 multiply(weights, taps, &group, sums + i * TR_FAST_PIXELS);
                 weights += taps;
             }
             tr_finish(layer, channel, count, sums, pixels, out + pixel * channels + channel);
         }
     }
+}
+
+void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    convolve(layer, in, out, scratch, NULL);
+}
+
+/* Weights lie behind the windows, where one was as it was gathered. */
+void tr_fast_conv_packed(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    const tr_window *shape = &layer->window;
+    const uint32_t taps = (uint32_t)shape->height * shape->width * shape->in.channels;
+    convolve(layer, in, out, scratch, (int8_t *)scratch + (taps + 3U) / 4U * 8U * TR_FAST_PIXELS);
 }

@@ -1,4 +1,4 @@
-/* CONV_2D and FULLY_CONNECTED with ternary weights, by tables of sums.
+/* CONV_2D and FULLY_CONNECTED with ternary or binary weights, by tables of sums.
  *
  * Three inputs and three trits have 27 sums. For a block of inputs and eight pixels at once they are built into a table; each
  * output then finds the eight sums of three inputs with one index: seven instructions for 24 multiply-accumulates. Two
@@ -35,10 +35,47 @@ static uint32_t tile_of(uint32_t channels, uint32_t most)
     return (channels + tiles - 1U) / tiles;
 }
 
-/* `count` threes of trits from the one at `first` on, `width` an output, as indices into the entries of TABLES tables. Three
- * bytes hold five threes; see tr_unpack_trit for a byte. Overwrites up to SLACK bytes before and after the indices. An output's
- * threes begin a byte where width is TABLES. */
-TR_NOINLINE static void decode(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
+/* `count` threes of weights from the one at `first` on, `width` an output, as indices into the entries of TABLES tables.
+ * Overwrites up to SLACK bytes before and after the indices. */
+typedef void tr_decode(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices);
+
+/* Moves the indices of each output, `width` of them, to their tables. */
+TR_INLINE void spread(uint8_t *indices, const uint8_t *end, uint32_t width)
+{
+    for (; indices < end; indices += width) {
+        uint32_t i = 0;
+        for (; i + TABLES <= width; i += TABLES) {
+            uint8_t *index = indices + i;
+            index[1] = (uint8_t)(index[1] + SUMS);
+            index[2] = (uint8_t)(index[2] + 2U * SUMS);
+            index[3] = (uint8_t)(index[3] + 3U * SUMS);
+            index[4] = (uint8_t)(index[4] + 4U * SUMS);
+        }
+        for (uint32_t entry = 0; i < width; i++, entry += SUMS) {
+            indices[i] = (uint8_t)(indices[i] + entry);
+        }
+    }
+}
+
+/* Three bits are an octal digit, low bits first. */
+static void decode_bits(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
+{
+    static const uint8_t entries[8] = {0, 18, 6, 24, 2, 20, 8, 26};
+    const uint8_t *const end = indices + count;
+    next += first / 8U * 3U;
+    uint32_t skipped = first % 8U;
+    for (uint8_t *index = indices; index < end; next += 3) {
+        uint32_t digits = (next[0] | (uint32_t)next[1] << 8 | (uint32_t)next[2] << 16) >> (3U * skipped);
+        for (; skipped < 8U && index < end; skipped++, digits >>= 3) {
+            *index++ = entries[digits & 7U];
+        }
+        skipped = 0;
+    }
+    spread(indices, end, width);
+}
+
+/* Three bytes hold five threes; see tr_unpack_trit for a byte. An output's threes begin a byte where width is TABLES. */
+TR_NOINLINE static void decode_trits(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
 {
     const uint8_t *const end = indices + count;
     next += first / 5U * 3U;
@@ -56,18 +93,8 @@ TR_NOINLINE static void decode(const uint8_t *next, uint32_t first, uint32_t cou
         c = 27U * (c & 255U);
         index[4] = (uint8_t)((c >> 8) + 4U * step);
     }
-    for (; step == 0U && indices < end; indices += width) {
-        uint32_t i = 0;
-        for (; i + TABLES <= width; i += TABLES) {
-            uint8_t *index = indices + i;
-            index[1] = (uint8_t)(index[1] + SUMS);
-            index[2] = (uint8_t)(index[2] + 2U * SUMS);
-            index[3] = (uint8_t)(index[3] + 3U * SUMS);
-            index[4] = (uint8_t)(index[4] + 4U * SUMS);
-        }
-        for (uint32_t entry = 0; i < width; i++, entry += SUMS) {
-            indices[i] = (uint8_t)(indices[i] + entry);
-        }
+    if (step == 0U) {
+        spread(indices, end, width);
     }
 }
 
@@ -260,7 +287,8 @@ static void finish(const tr_conv *layer, uint32_t channel, uint32_t outputs, uin
     }
 }
 
-void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+/* Three bytes of weights hold `threes` threes. */
+static void convolve(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch, tr_decode *decode, uint32_t threes)
 {
     const tr_window *shape = &layer->window;
     const uint32_t channels = shape->out.channels;
@@ -313,7 +341,17 @@ void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, v
             finish(layer, channel, outputs, lanes, more, pixels, out + pixel * channels + channel, scratch, room);
         }
         if (again) {
-            weights += (outputs * width + 4U) / 5U * 3U;
+            weights += (outputs * width + threes - 1U) / threes * 3U;
         }
     }
+}
+
+void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    convolve(layer, in, out, scratch, decode_trits, 5U);
+}
+
+void tr_fast_conv_binary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    convolve(layer, in, out, scratch, decode_bits, 8U);
 }
