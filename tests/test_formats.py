@@ -69,7 +69,7 @@ def _channels(values: list[list[int]]) -> np.ndarray:
         ("int4", [[120, -8, 24, -104], [120, -120, 56, 88]]),
         ("int8", [[127, 64, 31, 11], [0, 1, 2, 3]]),
         ("int4", [[8, 7, 6, 5, 4, 3, 2, 1, -7]]),  # turned around
-        ("int8", [[8, 7, 6, 5, 4, 3, 2, 1, -8]]),  # seventeen levels
+        ("int8", [[8, 7, 6, 5, 4, 3, 2, 1, 0, -8]]),  # seventeen levels
         ("int4", [[-8, 7, 6, 5]]),
     ],
 )
