@@ -116,7 +116,7 @@ def test_grids_of_few_bits_are_recognised_whatever_the_channels_use_of_them(seed
     channels.append(random.permutation(np.resize(levels, 40)))  # one has them all
     values = np.stack(channels).astype(float)
     peaks = np.abs(values).max(axis=1, keepdims=True)
-    stretched = values / np.maximum(peaks, 1) * random.uniform(100, 127.49, peaks.shape)
+    stretched = values / np.maximum(peaks, 1) * random.integers(90, 128, peaks.shape)
     stored = np.rint(stretched).astype(np.int8)
     assert formats.recognise(stored, 0).bits == bits
     assert formats.recognise(stored.T, 1).bits == bits

@@ -104,7 +104,7 @@ def _spaced(bits: int) -> Callable[[_Rows, _Rows], bool]:
     def holds(rows: _Rows, peaks: _Rows) -> bool:
         fits = np.zeros(len(rows), dtype=bool)
         for top, odd in (*((top, False) for top in range(1, half + 1)), *((top, True) for top in range(1, 2 * half, 2))):
-            # The row's largest magnitude is `top` steps, so that step = peak / top. In integers: exact where a level ends in .5.
+            # The row's largest magnitude is `top` steps: step = peak / top. In integers: exact where a level ends in .5.
             steps = rows * (top / np.maximum(peaks, 1))
             levels = (2 * np.rint((steps - 1) / 2) + 1 if odd else np.rint(steps)).astype(np.int32)
             near = (2 * np.abs(rows * top - levels * peaks) <= top).all(axis=1)

@@ -59,7 +59,7 @@ def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
 
 
 def ternary_conv_scratch(conv: Conv) -> int:
-    """Bytes of scratch of `tr_fast_conv_ternary` and `_binary`: tables, sums in 16 and, where they need them, 32 bits, weights, windows."""
+    """Bytes of scratch of `tr_fast_conv_ternary` and `_binary`: tables, sums (of many taps in 32 bits, too), weights, windows."""
     width, tile = _threes(conv), _tile(conv)
     sums = (48 if width > _CARRIED else 16) * tile
     indices = tile * (_TABLES if _decodes_again(conv) else width)

@@ -76,7 +76,8 @@ def pack_units(units: NDArray[np.int8], encoding: Encoding) -> NDArray[np.uint8]
     """Packs -1, 0 and 1 as trits, crumbs or bits; as bits, 0 becomes -1."""
     digits = units.reshape(-1).astype(np.int64) + 1
     if encoding is TRIT:
-        return (-(-(_padded(digits, 5) * _TRIT_POWERS).sum(axis=1) * 256 // 243)).astype(np.uint8)
+        numbers: NDArray[np.int64] = (_padded(digits, 5) * _TRIT_POWERS).sum(axis=1)
+        return (-(-numbers * 256 // 243)).astype(np.uint8)
     return _bits(digits, 2) if encoding is CRUMB else _bits(digits // 2, 1)
 
 
