@@ -39,39 +39,42 @@ static uint32_t tile_of(uint32_t channels, uint32_t most)
  * Overwrites up to SLACK bytes before and after the indices. */
 typedef void tr_decode(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices);
 
-/* Moves the indices of each output, `width` of them, to their tables. */
-TR_INLINE void spread(uint8_t *indices, const uint8_t *end, uint32_t width)
+/* Three bytes, the low one first, and on some processors another one. */
+TR_INLINE uint32_t bits_at(const uint8_t *bytes)
 {
-    for (; indices < end; indices += width) {
-        uint32_t i = 0;
-        for (; i + TABLES <= width; i += TABLES) {
-            uint8_t *index = indices + i;
-            index[1] = (uint8_t)(index[1] + SUMS);
-            index[2] = (uint8_t)(index[2] + 2U * SUMS);
-            index[3] = (uint8_t)(index[3] + 3U * SUMS);
-            index[4] = (uint8_t)(index[4] + 4U * SUMS);
-        }
-        for (uint32_t entry = 0; i < width; i++, entry += SUMS) {
-            indices[i] = (uint8_t)(indices[i] + entry);
-        }
-    }
+#ifdef TR_PAIRS_FAST
+    uint32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+#else
+    return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16;
+#endif
 }
 
-/* Three bits are an octal digit, low bits first. */
+/* Three bits are an octal digit, low bits first. Reads up to three bytes past their end. */
 static void decode_bits(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
 {
-    static const uint8_t entries[8] = {0, 18, 6, 24, 2, 20, 8, 26};
-    const uint8_t *const end = indices + count;
-    next += first / 8U * 3U;
-    uint32_t skipped = first % 8U;
-    for (uint8_t *index = indices; index < end; next += 3) {
-        uint32_t digits = (next[0] | (uint32_t)next[1] << 8 | (uint32_t)next[2] << 16) >> (3U * skipped);
-        for (; skipped < 8U && index < end; skipped++, digits >>= 3) {
-            *index++ = entries[digits & 7U];
+    static const uint8_t entries[8] = {0, 18, 6, 24, 2, 20, 8, 26}; /* of signs */
+    uint32_t position = 3U * first;
+    for (const uint8_t *const end = indices + count; indices < end;) {
+        for (uint32_t left = width; left != 0U;) {
+            uint32_t digits = bits_at(next + position / 8U) >> (position % 8U);
+            if (left >= TABLES) {
+                indices[0] = entries[digits & 7U];
+                indices[1] = (uint8_t)(entries[digits >> 3 & 7U] + SUMS);
+                indices[2] = (uint8_t)(entries[digits >> 6 & 7U] + 2U * SUMS);
+                indices[3] = (uint8_t)(entries[digits >> 9 & 7U] + 3U * SUMS);
+                indices[4] = (uint8_t)(entries[digits >> 12 & 7U] + 4U * SUMS);
+                indices += TABLES;
+                position += 3U * TABLES;
+                left -= TABLES;
+                continue;
+            }
+            for (uint32_t entry = 0; left != 0U; left--, entry += SUMS, digits >>= 3, position += 3U) {
+                *indices++ = (uint8_t)(entries[digits & 7U] + entry);
+            }
         }
-        skipped = 0;
     }
-    spread(indices, end, width);
 }
 
 /* Three bytes hold five threes; see tr_unpack_trit for a byte. An output's threes begin a byte where width is TABLES. */
@@ -93,8 +96,18 @@ TR_NOINLINE static void decode_trits(const uint8_t *next, uint32_t first, uint32
         c = 27U * (c & 255U);
         index[4] = (uint8_t)((c >> 8) + 4U * step);
     }
-    if (step == 0U) {
-        spread(indices, end, width);
+    for (; step == 0U && indices < end; indices += width) {
+        uint32_t i = 0;
+        for (; i + TABLES <= width; i += TABLES) {
+            uint8_t *index = indices + i;
+            index[1] = (uint8_t)(index[1] + SUMS);
+            index[2] = (uint8_t)(index[2] + 2U * SUMS);
+            index[3] = (uint8_t)(index[3] + 3U * SUMS);
+            index[4] = (uint8_t)(index[4] + 4U * SUMS);
+        }
+        for (uint32_t entry = 0; i < width; i++, entry += SUMS) {
+            indices[i] = (uint8_t)(indices[i] + entry);
+        }
     }
 }
 

@@ -128,7 +128,7 @@ tr_apply tr_requant_sum;
  * They need `groups` 1; scratch and overlap are in the generator's fast.py.
  * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end; _packed: of any encoding.
  * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with any and the stream to threes of bytes; _binary:
- * bits, 8 a byte, likewise.
+ * bits, 8 a byte, likewise, and may be read up to 3 bytes past their end.
  * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1, and no more than 255 to a window; _3x3:
  * windows of 3x3 that move by one, without dilation; _pairs: of these, those whose requantization says `pairs`.
  * tr_fast_depthwise and tr_fast_depthwise_ternary: dilation_w 1. */

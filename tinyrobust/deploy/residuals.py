@@ -1,10 +1,10 @@
 """Grids for what residual additions read, so that a sum falls on the level on which the network's falls.
 
-A file rounds a residual branch x to an int8 grid before `clip(x + s, 0, a)` is rounded to levels. Where the levels are few, a
-value that the first rounding takes over the border between two of them ends a whole level away. With a shortcut s that is a
-multiple of its own level b, borders lie at (j + 1/2) a - k b for levels a of the sum. A grid of steps a / m with m odd and
-b = n a / m has a border of its own at each of them, and the first rounding then changes nothing. Bounds that are equal (ReLU6)
-have m = n = 1 and miss none; learned ones come close to other fractions, the closer the fewer levels there are.
+A file rounds a residual branch x to an int8 grid before `clip(x + s, 0, a)` is rounded to multiples of a step A. Where these
+are few, a value that the first rounding takes over the border between two of them ends a whole level away. With a shortcut s of
+multiples of a step S, borders lie at (j + 1/2) A - k S. A grid of steps A / m with m odd and S = n A / m has a border at each
+of them, and the first rounding then changes nothing. Steps that are equal (ReLU6) have m = n = 1 and miss none; those of
+learned bounds come close to other fractions, the closer the fewer levels there are.
 """
 
 from collections.abc import Mapping

@@ -9,6 +9,7 @@ from tinyrobust.deploy.cgen.packing import Packed, pack_units
 from tinyrobust.formats import BINARY, BIT, BYTE, TRIT
 
 _PIXELS = 4  # TR_FAST_PIXELS of tr_window.h
+_UNPACKED, _FEWEST = 4096, 8  # UNPACKED and LEAST of tr_fast_conv.c
 _TERNARY_PIXELS, _TABLES, _CARRIED, _SLACK = 8, 5, 85, 4  # PIXELS and so on of tr_fast_conv_ternary.c
 _INDICES, _LEAST, _TILE = 2048, 48, 64  # likewise
 _SUMS = 128  # SUMS of tr_fast_depthwise.c and tr_fast_depthwise_ternary.c
@@ -59,7 +60,7 @@ def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
 
 
 def ternary_conv_scratch(conv: Conv) -> int:
-    """Bytes of scratch of `tr_fast_conv_ternary` and `_binary`: tables, sums (of many taps in 32 bits, too), weights, windows."""
+    """Scratch of `tr_fast_conv_ternary` and `_binary` in bytes: tables, sums (of many taps in 32 bits), weights, windows."""
     width, tile = _threes(conv), _tile(conv)
     sums = (48 if width > _CARRIED else 16) * tile
     indices = tile * (_TABLES if _decodes_again(conv) else width)
@@ -88,8 +89,8 @@ def conv_scratch(conv: Conv) -> int:
 
 
 def packed_conv_scratch(conv: Conv) -> int:
-    """Bytes of scratch of `tr_fast_conv_packed`: an output's weights take the place of the window as it is gathered."""
-    return (8 * _PIXELS + 4) * -(-_taps(conv) // 4)
+    """Bytes of scratch of `tr_fast_conv_packed`: windows as in `tr_fast_conv`, and weights of some outputs."""
+    return (8 * _PIXELS + 4) * -(-_taps(conv) // 4) + _unpacked(conv) * _taps(conv) + 3
 
 
 def depthwise_scratch(conv: Conv) -> int:
@@ -123,6 +124,11 @@ def conv_overlap(conv: Conv) -> Overlap:
     return _overlap(conv, _PIXELS)
 
 
+def packed_conv_overlap(conv: Conv) -> Overlap:
+    """As `tr_fast_conv`, where weights are unpacked all at once."""
+    return conv_overlap(conv) if _unpacked(conv) == conv.window.out.channels else APART
+
+
 def _overlap(conv: Conv, pixels: int) -> Overlap:
     return Overlap(True, distance(conv.window, pixels))
 
@@ -149,6 +155,13 @@ def _tile(conv: Conv) -> int:
     channels = conv.window.out.channels
     most = _TILE if _decodes_again(conv) else _INDICES // _threes(conv)
     return -(-channels // -(-channels // most))
+
+
+def _unpacked(conv: Conv) -> int:
+    """Outputs whose weights `tr_fast_conv_packed` unpacks at a time."""
+    channels = conv.window.out.channels
+    tiles = -(-channels // max(_UNPACKED // _taps(conv), _FEWEST))
+    return -(-channels // tiles)
 
 
 def _gathered(conv: Conv, pixels: int) -> int:
