@@ -9,7 +9,8 @@ from tinyrobust import formats
 
 
 @pytest.mark.parametrize(
-    ("kind", "bits"), [("binary", 1), ("ternary", 2), ("int4", 4), ("int8", 8), ("int16", 16), ("float", 32)]
+    ("kind", "bits"),
+    [("binary", 1), ("ternary", 2), ("int2", 2), ("int3", 3), ("int4", 4), ("int8", 8), ("int16", 16), ("float", 32)],
 )
 def test_every_format_has_its_bits(kind, bits):
     (one,) = [one for one in formats.FORMATS if one.name == kind]
@@ -24,7 +25,8 @@ def test_the_table_has_every_name_once_and_the_fewest_bits_first():
 
 def test_what_a_format_holds_its_encodings_store():
     """Of channels with the same magnitude, as a converter writes them."""
-    values = {"binary": [-127, 127], "ternary": [-127, 0, 127], "int4": range(-8, 8), "int8": range(-128, 128)}
+    values = {"binary": [-127, 127], "ternary": [-127, 0, 127], "int2": range(-2, 2), "int3": range(-4, 4)}
+    values |= {"int4": range(-8, 8), "int8": range(-128, 128)}
     for one in formats.FORMATS:
         for encoding in one.encodings:
             assert encoding.holds(np.array(values[one.name], np.int8))
@@ -57,9 +59,17 @@ def _channels(values: list[list[int]]) -> np.ndarray:
         ("int8", [[127, 0, -128], [127, -127, 0]]),
         ("int4", [[7, -8, 3, 1], [0, 2, -5, 7]]),
         ("int4", [[127, -109, 54, 18], [-127, 0, 36, 91]]),  # k * 127 / 7
-        ("int4", [[127, -64, 63, 0], [1, 0, -1, 1]]),  # k * 127 / 2, rounded either way
+        ("int2", [[127, -64, 63, 0], [1, 0, -1, 1]]),  # k * 127 / 2, rounded either way
+        ("int3", [[127, 63, -64, -63, 64, 0], [2, 1, -1, -1, 1, 0]]),  # six levels
+        ("int2", [[-2, -1, 0, 1], [84, 42, 0, -42]]),  # and turned around
+        ("int2", [[126, -42, 42, -126], [42, 42, -42, 42]]),  # odd numbers
+        ("int3", [[-124, -31, 0, 93], [124, 31, 0, -93]]),
+        ("int3", [[126, -18, 54, -90], [-90, 18, 54, 18]]),
+        ("int4", [[124, -124, 31, 93], [31, 0, 0, 62]]),  # nine levels
+        ("int4", [[120, -8, 24, -104], [120, -120, 56, 88]]),
         ("int8", [[127, 64, 31, 11], [0, 1, 2, 3]]),
-        ("int8", [[8, 7, 6, 5, 4, 3, 2, 1]]),  # seventeen levels
+        ("int4", [[8, 7, 6, 5, 4, 3, 2, 1, -7]]),  # turned around
+        ("int8", [[8, 7, 6, 5, 4, 3, 2, 1, 0, -8]]),  # seventeen levels
         ("int4", [[-8, 7, 6, 5]]),
     ],
 )
@@ -91,6 +101,34 @@ def test_every_four_bit_grid_stretched_to_int8_is_recognised(top):
     levels = np.random.default_rng(top).integers(-top, top + 1, (6, 50))
     levels[:, 0] = top
     assert formats.recognise(np.rint(levels * 127 / top).astype(np.int8), 0).bits <= 4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_grids_of_few_bits_are_recognised_whatever_the_channels_use_of_them(seed):
+    """Channels of all levels and of few, turned around or not, each with a step of its own, rounded to int8."""
+    random = np.random.default_rng(seed)
+    bits, odd = random.integers(2, 5), random.random() < 0.5
+    levels = np.arange(1 - 2**bits, 2**bits, 2) if odd else np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1))
+    channels = []
+    for _ in range(random.integers(1, 9)):
+        used = random.choice(levels, random.integers(1, levels.size + 1), replace=False)
+        channels.append(random.choice(used, 40) * random.choice([-1, 1]))
+    channels.append(random.permutation(np.resize(levels, 40)))  # one has them all
+    values = np.stack(channels).astype(float)
+    peaks = np.abs(values).max(axis=1, keepdims=True)
+    stretched = values / np.maximum(peaks, 1) * random.integers(90, 128, peaks.shape)
+    stored = np.rint(stretched).astype(np.int8)
+    assert formats.recognise(stored, 0).bits == bits
+    assert formats.recognise(stored.T, 1).bits == bits
+
+
+def test_a_format_is_found_by_its_levels():
+    assert [formats.with_levels(n).name for n in (2, 3, 4, 7, 8, 16, 17, 257)] == [
+        "binary", "ternary", "int2", "int3", "int3", "int4", "int8", "int16",
+    ]  # fmt: skip
+    assert [formats.fixed_point(bits).name for bits in range(2, 9)] == ["ternary", "int3", "int4", *["int8"] * 4]
+    with pytest.raises(ValueError, match="Received: levels=1"):
+        formats.with_levels(1)
 
 
 def test_random_int8_weights_need_eight_bits():

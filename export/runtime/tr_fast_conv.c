@@ -1,11 +1,14 @@
-/* CONV_2D and FULLY_CONNECTED with int8 weights: four output pixels for each pass over the weights.
+/* CONV_2D and FULLY_CONNECTED: four output pixels for each pass over the weights, which are int8 or are unpacked, for as many
+ * outputs at a time as there is room for.
  *
  * With the DSP instructions, inputs are widened once for all outputs, the even and the odd bytes of a word apart, as SXTB16
  * splits the weights: fifteen instructions then do sixteen multiply-accumulates. Without them, nothing is won by that.
  */
 #include "tr_window.h"
 
-#define CHANNELS 16U /* whose sums are requantized at a time */
+#define CHANNELS 16U    /* whose sums are requantized at a time */
+#define UNPACKED 4096U  /* bytes of weights that are unpacked at a time, */
+#define LEAST 8U        /* or those of so many outputs: each time, all windows are gathered */
 
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__OPTIMIZE__)
 /* Four inputs of one pixel, as 16-bit lanes: the first and third, the second and fourth. */
@@ -124,7 +127,9 @@ TR_NOINLINE static void multiply(const int8_t *weights, uint32_t taps, const tr_
 }
 #endif
 
-void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+/* Outputs `first` to `first + outputs - 1`; their weights begin at `all`. Inlined: for all outputs, a simpler loop. */
+TR_INLINE void convolve(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch, const int8_t *all, uint32_t first,
+                        uint32_t outputs)
 {
     const tr_window *shape = &layer->window;
     const uint32_t channels = shape->out.channels;
@@ -135,15 +140,36 @@ void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scr
 
     for (uint32_t pixel = 0; pixel < total; pixel += TR_FAST_PIXELS) {
         const uint32_t pixels = total - pixel < TR_FAST_PIXELS ? total - pixel : TR_FAST_PIXELS;
-        const int8_t *weights = (const int8_t *)layer->weights;
+        const int8_t *weights = all;
         gather(layer, in, pixel, pixels, taps, scratch, &group);
-        for (uint32_t channel = 0; channel < channels; channel += CHANNELS) {
-            const uint32_t count = channels - channel < CHANNELS ? channels - channel : CHANNELS;
+        for (uint32_t channel = first; channel < first + outputs; channel += CHANNELS) {
+            const uint32_t left = first + outputs - channel;
+            const uint32_t count = left < CHANNELS ? left : CHANNELS;
             for (uint32_t i = 0; i < count; i++) {
                 multiply(weights, taps, &group, sums + i * TR_FAST_PIXELS);
                 weights += taps;
             }
             tr_finish(layer, channel, count, sums, pixels, out + pixel * channels + channel);
         }
+    }
+}
+
+void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    convolve(layer, in, out, scratch, (const int8_t *)layer->weights, 0, layer->window.out.channels);
+}
+
+void tr_fast_conv_packed(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    const tr_window *shape = &layer->window;
+    const uint32_t channels = shape->out.channels;
+    const uint32_t taps = (uint32_t)shape->height * shape->width * shape->in.channels;
+    const uint32_t most = UNPACKED / taps > LEAST ? UNPACKED / taps : LEAST;
+    const uint32_t tiles = (channels + most - 1U) / most, tile = (channels + tiles - 1U) / tiles;
+    int8_t *buffer = (int8_t *)scratch + (taps + 3U) / 4U * 4U * (2U * TR_FAST_PIXELS + 1U); /* behind the windows */
+    for (uint32_t channel = 0; channel < channels; channel += tile) {
+        const uint32_t outputs = channels - channel < tile ? channels - channel : tile;
+        const int8_t *weights = layer->unpack(layer->weights, channel * taps, outputs * taps, buffer);
+        convolve(layer, in, out, scratch, weights, channel, outputs);
     }
 }

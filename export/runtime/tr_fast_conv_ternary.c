@@ -1,4 +1,4 @@
-/* CONV_2D and FULLY_CONNECTED with ternary weights, by tables of sums.
+/* CONV_2D and FULLY_CONNECTED with ternary or binary weights, by tables of sums.
  *
  * Three inputs and three trits have 27 sums. For a block of inputs and eight pixels at once they are built into a table; each
  * output then finds the eight sums of three inputs with one index: seven instructions for 24 multiply-accumulates. Two
@@ -35,10 +35,50 @@ static uint32_t tile_of(uint32_t channels, uint32_t most)
     return (channels + tiles - 1U) / tiles;
 }
 
-/* `count` threes of trits from the one at `first` on, `width` an output, as indices into the entries of TABLES tables. Three
- * bytes hold five threes; see tr_unpack_trit for a byte. Overwrites up to SLACK bytes before and after the indices. An output's
- * threes begin a byte where width is TABLES. */
-TR_NOINLINE static void decode(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
+/* `count` threes of weights from the one at `first` on, `width` an output, as indices into the entries of TABLES tables.
+ * Overwrites up to SLACK bytes before and after the indices. */
+typedef void tr_decode(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices);
+
+/* Three bytes, the low one first, and on some processors another one. */
+TR_INLINE uint32_t bits_at(const uint8_t *bytes)
+{
+#ifdef TR_PAIRS_FAST
+    uint32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+#else
+    return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16;
+#endif
+}
+
+/* Three bits are an octal digit, low bits first. Reads up to three bytes past their end. */
+static void decode_bits(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
+{
+    static const uint8_t entries[8] = {0, 18, 6, 24, 2, 20, 8, 26}; /* of signs */
+    uint32_t position = 3U * first;
+    for (const uint8_t *const end = indices + count; indices < end;) {
+        for (uint32_t left = width; left != 0U;) {
+            uint32_t digits = bits_at(next + position / 8U) >> (position % 8U);
+            if (left >= TABLES) {
+                indices[0] = entries[digits & 7U];
+                indices[1] = (uint8_t)(entries[digits >> 3 & 7U] + SUMS);
+                indices[2] = (uint8_t)(entries[digits >> 6 & 7U] + 2U * SUMS);
+                indices[3] = (uint8_t)(entries[digits >> 9 & 7U] + 3U * SUMS);
+                indices[4] = (uint8_t)(entries[digits >> 12 & 7U] + 4U * SUMS);
+                indices += TABLES;
+                position += 3U * TABLES;
+                left -= TABLES;
+                continue;
+            }
+            for (uint32_t entry = 0; left != 0U; left--, entry += SUMS, digits >>= 3, position += 3U) {
+                *indices++ = (uint8_t)(entries[digits & 7U] + entry);
+            }
+        }
+    }
+}
+
+/* Three bytes hold five threes; see tr_unpack_trit for a byte. An output's threes begin a byte where width is TABLES. */
+TR_NOINLINE static void decode_trits(const uint8_t *next, uint32_t first, uint32_t count, uint32_t width, uint8_t *indices)
 {
     const uint8_t *const end = indices + count;
     next += first / 5U * 3U;
@@ -260,7 +300,8 @@ static void finish(const tr_conv *layer, uint32_t channel, uint32_t outputs, uin
     }
 }
 
-void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+/* Three bytes of weights hold `threes` threes. */
+static void convolve(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch, tr_decode *decode, uint32_t threes)
 {
     const tr_window *shape = &layer->window;
     const uint32_t channels = shape->out.channels;
@@ -313,7 +354,17 @@ void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, v
             finish(layer, channel, outputs, lanes, more, pixels, out + pixel * channels + channel, scratch, room);
         }
         if (again) {
-            weights += (outputs * width + 4U) / 5U * 3U;
+            weights += (outputs * width + threes - 1U) / threes * 3U;
         }
     }
+}
+
+void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    convolve(layer, in, out, scratch, decode_trits, 5U);
+}
+
+void tr_fast_conv_binary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch)
+{
+    convolve(layer, in, out, scratch, decode_bits, 8U);
 }

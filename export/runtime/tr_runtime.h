@@ -31,8 +31,11 @@ void tr_profile(unsigned layer);
 typedef const int8_t *tr_unpack(const uint8_t *packed, uint32_t first, uint32_t count, int8_t *buffer);
 
 tr_unpack tr_unpack_int8;   /* as stored; needs no buffer */
-tr_unpack tr_unpack_nibble; /* 16 bytes of values, then 4-bit indices into them, low half first */
+tr_unpack tr_unpack_nibble; /* 16 bytes of values, then indices into them of 4 bits each, low bits first */
+tr_unpack tr_unpack_octal;  /* likewise of 8 values, 3 bits each */
+tr_unpack tr_unpack_quad;   /* likewise of 4 values, 2 bits each */
 tr_unpack tr_unpack_crumb;  /* 2 bits each, low bits first: trit + 1 */
+tr_unpack tr_unpack_bit;    /* 1 bit each, low bits first: 0 for -1, 1 for 1 */
 tr_unpack tr_unpack_trit;   /* 5 trits a byte, first trit most significant: ceil(256 / 243 * sum of (trit + 1) * 3^(4 - i)) */
 
 /* ---- Requantization: sums to int8 --------------------------------------------------------------------------------- */
@@ -123,13 +126,16 @@ tr_apply tr_requant_sum;
 
 /* The fast ones: a few lines of assembly where the processor has what it takes, plain C everywhere else, the same results.
  * They need `groups` 1; scratch and overlap are in the generator's fast.py.
- * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end.
- * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with zeros and the stream to threes of bytes.
+ * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end; _packed: of any encoding.
+ * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with any and the stream to threes of bytes; _binary:
+ * bits, 8 a byte, likewise, and may be read up to 3 bytes past their end.
  * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1, and no more than 255 to a window; _3x3:
  * windows of 3x3 that move by one, without dilation; _pairs: of these, those whose requantization says `pairs`.
  * tr_fast_depthwise and tr_fast_depthwise_ternary: dilation_w 1. */
 void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_fast_conv_packed(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_fast_conv_binary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise_ternary_3x3(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);

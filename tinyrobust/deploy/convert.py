@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tinyrobust.data.arrays import scale
-from tinyrobust.deploy import artefact, grids
+from tinyrobust.deploy import artefact, grids, residuals
 from tinyrobust.deploy.matching import OPERATORS, match
 from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError
@@ -27,8 +27,9 @@ def convert(model: keras.Model, calibration_images: npt.NDArray[np.uint8]) -> by
     """The network as a full int8 `.tflite` file.
 
     Weights are int8 with a scale per output channel, biases int32, the input is the pixel - 128 (scale 1/255, zero point -128).
-    Activations have the grids they were trained with; those that were not rounded in training, such as logits and the inputs of
-    residual additions, have the grid from their smallest to their largest value on the calibration images.
+    Activations have the grids they were trained with, below 8 bits exactly 2^bits levels; those that were not rounded in
+    training, such as logits and the inputs of residual additions, have the grid from their smallest to their largest value on
+    the calibration images, or one that suits the levels of the sum (`residuals`). Weights of few levels have exactly these.
 
     Args:
         model: A trained QKeras model of our layers.
@@ -57,7 +58,9 @@ def convert(model: keras.Model, calibration_images: npt.NDArray[np.uint8]) -> by
     check_integer(converted)
     matches = match(twin, converted)
     known = grids.trained(model)
-    chosen = grids.measured(build_twin(model), [name for name in grids.free(matches) if name not in known], images)
+    bounded = build_twin(model)
+    chosen = grids.measured(bounded, [name for name in grids.free(matches) if name not in known], images)
+    chosen |= residuals.aligned(bounded, known, chosen)
     return grids.write(converted, matches, {twin.inputs[0].name: grids.PIXELS, **known, **chosen})
 
 

@@ -1,9 +1,9 @@
 """Writes the grids of the activations into a converted file.
 
-Training rounds an activation to the grid of scale a / (2^bits - 1) and zero point -128; the converter knows nothing of it and
-calibrates another one, which costs agreement, and which has no place for PACT's bound at all. So the scales of the activations
-are written after conversion, and every kernel and bias (whose scale is the product of input and weight scale) is rounded anew
-from the twin: of the converter's work only the graph remains.
+Training rounds an activation to the grid of scale a / (2^bits - 1) from zero up; the converter knows nothing of it and
+calibrates another one, which costs agreement, and which has no place for PACT's bound at all, nor for fewer bits than 8. So the
+scales of the activations are written after conversion, and every kernel and bias (whose scale is the product of those of input
+and weights) is rounded anew from the twin: of the converter's work only the graph remains.
 
 All of it is overwritten where it stands: nothing moves, so the buffers keep the alignment that microcontrollers need.
 """
@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from tinyrobust.deploy.artefact import Artefact, Operator
+from tinyrobust.deploy import levels
+from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.matching import Match, along_channels, bias, kernel
 from tinyrobust.deploy.twin import outputs
 from tinyrobust.errors import ModelFileError
@@ -29,8 +30,8 @@ from tinyrobust.quantizers.activations import ActivationQuantizer
 _SAME_GRID = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "PAD", "CONCATENATION"}
 # The specification fixes the grid of these outputs.
 _FIXED_GRID = {"SOFTMAX"}
-# From the smallest to the largest int8.
-_STEPS = INT8.levels - 1
+# Steps from the smallest to the largest int8.
+EIGHT_BITS = INT8.levels - 1
 # The largest bias in int32 steps: leaves as much again for the sum of products.
 _LARGEST_BIAS = 2**30
 
@@ -42,8 +43,13 @@ class Grid:
     scale: float
     zero_point: int
 
+    @property
+    def steps(self) -> int:
+        """From zero to the largest int8."""
+        return 127 - self.zero_point
+
     @classmethod
-    def up_to(cls, upper: float, steps: int = _STEPS) -> "Grid":
+    def up_to(cls, upper: float, steps: int = EIGHT_BITS) -> "Grid":
         """The grid of [0, upper] in so many steps: `upper` is the largest int8 value, so that saturation keeps outputs at it.
 
         With a rectifier that keeps them at zero, exactly steps + 1 levels are left, whatever the bound: 255 steps have the zero
@@ -55,8 +61,13 @@ class Grid:
     def around(cls, low: float, high: float) -> "Grid":
         """The grid of [low, high], widened to hold zero exactly, as the specification asks."""
         low, high = min(low, 0.0), max(high, 0.0)
-        scale = (high - low) / _STEPS or 1.0 / _STEPS
+        scale = (high - low) / EIGHT_BITS or 1.0 / EIGHT_BITS
         return cls(scale, int(np.clip(np.round(-128 - low / scale), -128, 127)))
+
+    def coarser(self, scale: float) -> "Grid":
+        """A grid of a scale that is no smaller, with the same range in its middle."""
+        middle = self.scale * (-0.5 - self.zero_point)
+        return Grid(scale, int(np.clip(np.round(-0.5 - middle / scale), -128, 127)))
 
 
 # Pixels of 0 to 255, scaled to [0, 1]: the integer is the pixel - 128, exactly.
@@ -69,7 +80,9 @@ def trained(model: keras.Model) -> dict[str, Grid]:
     A learned bound that is not rounded has one too: in the file the bound is the grid's largest value.
     """
     layers = (layer for layer in model.layers if isinstance(layer, ActivationQuantizer))
-    return {layer.name: Grid.up_to(layer.upper, layer.steps) for layer in layers if layer.on_grid}
+    return {
+        layer.name: Grid.up_to(layer.upper, layer.steps if layer.rounding else EIGHT_BITS) for layer in layers if layer.on_grid
+    }
 
 
 def measured(twin: keras.Model, names: list[str], images: npt.NDArray[np.float32]) -> dict[str, Grid]:
@@ -177,7 +190,7 @@ def _share_grid(operator: Operator, artefact: Artefact, editor: _Editor) -> None
     if len(grids) != 1:
         raise ModelFileError(
             f"Expected {operator.name} to read one int8 grid. Received: {len(grids)}, from layers with different ranges.",
-            hint="Give the activations before it the same range (activations = 'relu6').",
+            hint="Give the activations before it the same range and bits, such as activations = 'relu6' for all of them.",
         )
     for output in operator.outputs:
         editor.set_grid(output, next(iter(grids)))
@@ -192,14 +205,25 @@ def _write_weights(layer: keras.Layer, operator: Operator, artefact: Artefact, e
             raise ModelFileError(f"The converter lost the bias of layer {layer.name!r}.")
         rest = []
     tensor = artefact.tensors[place]
-    others = tuple(axis for axis in range(weights.ndim) if axis != tensor.quantized_dimension)
     input_scale = editor.grid(source).scale
     # A channel of nearly no weights would have so small a scale that its bias left int32: a larger one rounds them to less.
     least = np.maximum(np.abs(offsets) / (input_scale * _LARGEST_BIAS), np.finfo(np.float32).tiny)
-    scales = np.maximum(np.abs(weights).max(others) / 127, least).astype(np.float32)
+    scales = np.maximum(_weight_scales(weights, tensor), least).astype(np.float32)
     editor.scales(place)[:] = scales
     editor.values(place, "<i1")[:] = np.clip(np.round(weights / along_channels(scales, tensor)), -127, 127).reshape(-1)
     for index in rest:
         products = np.float32(input_scale) * scales
         editor.scales(index)[:] = products
         editor.values(index, "<i4")[:] = np.round(offsets / products)
+
+
+def _weight_scales(weights: npt.NDArray[np.float64], tensor: Tensor) -> npt.NDArray[np.float64]:
+    """A scale for every channel.
+
+    Where the weights of all channels are whole steps, a step is so many integers, the same in all channels: levels are exact,
+    and the tensor has few different integers, which the generated C packs. Else the peak of each channel is 127.
+    """
+    rows = np.moveaxis(weights, tensor.quantized_dimension, 0).reshape(tensor.shape[tensor.quantized_dimension], -1)
+    peaks: npt.NDArray[np.float64] = np.abs(rows).max(axis=1)
+    counts = levels.steps(rows)
+    return peaks / (127 if counts is None else counts * (127 // counts.max()))

@@ -22,13 +22,24 @@ _KEPT = {
     keras.layers.DepthwiseConv2D: ("depth_multiplier", "kernel_size", "strides", "padding", "dilation_rate"),
     keras.layers.Dense: ("units",),
 }
+# Layers whose outputs are some of their inputs.
+_SAME_VALUES = (
+    keras.layers.MaxPooling2D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Concatenate,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Dropout,
+)
 
 
 def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool = True) -> keras.Model:
     """The network in plain Keras layers, with the layers' names; batch norms vanish into the weight layer before them.
 
-    A batch norm that has no linear weight layer of its own before it becomes a depthwise 1x1 convolution with its name. Outputs
-    equal those of `graphs.freeze.without_rounding(model)` to float precision.
+    A batch norm that has no linear weight layer of its own before it becomes a depthwise 1x1 convolution with its name. Average
+    pooling of activations below 8 bits becomes a depthwise convolution, too, or a mean where its window is the whole map: its
+    kernel would round to the grid of its inputs, which has few levels. Outputs equal those of
+    `graphs.freeze.without_rounding(model)` to float precision.
 
     Args:
         model: A functional or sequential model of our layers and plain Keras layers, with one input.
@@ -37,8 +48,8 @@ def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool 
             int8 value of the trained grid is the bound.
 
     Raises:
-        ModelFileError: A layer is used twice or nested, is of a kind that has no plain twin, or is a batch norm over another
-            axis than the last.
+        ModelFileError: A layer is used twice or nested, is of a kind that has no plain twin, is a batch norm over another axis
+            than the last, or pools activations below 8 bits with padding.
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelFileError(
@@ -53,13 +64,16 @@ def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool 
     def replaced(layer: keras.Layer) -> list[keras.Layer]:
         if isinstance(layer, keras.layers.BatchNormalization):
             return [] if layer.name in norms else _affine(layer)
-        return [_plain(layer, clip)]
+        return [_average(layer) if _averages_few_levels(layer) else _plain(layer, clip)]
 
     def weights(layer: keras.Layer) -> Sequence[np.ndarray]:
         if isinstance(layer, keras.layers.BatchNormalization):
             return affine(layer)
         if isinstance(layer, WEIGHT_LAYERS):
             return folded(layer, model.get_layer(folds[layer.name]) if layer.name in folds else None)
+        if isinstance(layer, keras.layers.AveragePooling2D):
+            shape = (*layer.pool_size, layer.input.shape[-1], 1)
+            return [np.full(shape, 1 / math.prod(layer.pool_size)), np.zeros(shape[2])]
         own: list[np.ndarray] = layer.get_weights()
         return own
 
@@ -93,6 +107,35 @@ def _affine(norm: keras.layers.BatchNormalization) -> list[keras.Layer]:
         return [layer]
     column = keras.layers.Reshape((math.prod(places), 1, channels), name=f"{norm.name}-column")
     return [column, layer, keras.layers.Reshape((*places, channels), name=f"{norm.name}-back")]
+
+
+def _averages_few_levels(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.AveragePooling2D) and _few_levels(layer.input)
+
+
+def _few_levels(tensor: keras.KerasTensor) -> bool:
+    """Whether a tensor has the grid of activations below 8 bits: their output, or that of layers that only pick values."""
+    layer = writer(tensor)
+    if isinstance(layer, ActivationQuantizer):
+        return layer.rounding and layer.bits < 8
+    return isinstance(layer, _SAME_VALUES) and any(_few_levels(source) for source in keras.tree.flatten(layer.input))
+
+
+def _average(layer: keras.layers.AveragePooling2D) -> keras.Layer:
+    """What computes an average on a grid of its own: a mean, or a depthwise convolution, whose one weight is exact in int8."""
+    height, width, _ = layer.input.shape[1:]
+    if tuple(layer.pool_size) == (height, width):
+        return keras.layers.GlobalAveragePooling2D(keepdims=True, name=layer.name)
+    if layer.padding == "same" and any(
+        size > stride or length % stride
+        for size, stride, length in zip(layer.pool_size, layer.strides, (height, width), strict=True)
+    ):
+        raise ModelFileError(
+            f"Expected average pooling {layer.name!r} of activations below 8 bits without padding. Received: "
+            f"pool_size={layer.pool_size}, strides={layer.strides}, padding='same' on {height} x {width}",
+            hint="Use padding='valid', or 8 bits for the activations before it.",
+        )
+    return keras.layers.DepthwiseConv2D(layer.pool_size, strides=layer.strides, padding=layer.padding, name=layer.name)
 
 
 def _plain(layer: keras.Layer, clip: bool) -> keras.Layer:

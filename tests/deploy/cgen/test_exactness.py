@@ -94,16 +94,20 @@ class _Random:
         return float(2.0 ** self.random.uniform(-9, 1))
 
     def _zero(self) -> int:
-        return self._pick([-128, -128, 0, 127, self._int(-128, 127)])
+        few = 128 - 2 ** self._int(1, 7)  # of activations of 1 to 7 bits
+        return self._pick([-128, -128, 0, 127, self._int(-128, 127), few, few])
 
     def _reshape(self, x: int, shape: tuple[int, ...]) -> int:
         target = self.graph.tensor((len(shape),), data=shape, dtype="int32")
         return self.graph.op("RESHAPE", [x, target], self.graph.tensor(shape, *self.graph.grids[x]), newShape=list(shape))
 
     def _weights(self, shape: tuple[int, ...], axis: int) -> tuple[int, np.ndarray]:
-        kind = self._pick(["ternary", "ternary", "sixteen", "int8"])
+        kind = self._pick(["ternary", "ternary", "binary", "four", "eight", "sixteen", "int8"])
         values = {
             "ternary": lambda: self.random.choice([-1, 0, 1], shape) * self._pick([127, 127, 1, 90]),
+            "binary": lambda: self.random.choice([-1, 1], shape) * self._pick([127, 127, 1, 90]),
+            "four": lambda: self.random.choice(self._pick([[-2, -1, 0, 1], [-3, -1, 1, 3]]), shape) * self._pick([42, 7]),
+            "eight": lambda: self.random.integers(-4, 4, shape) * self._pick([31, 1]),
             "sixteen": lambda: np.rint(self.random.integers(-7, 8, shape) * (127 / 7)),
             "int8": lambda: self.random.integers(-127, 128, shape),
         }[kind]()

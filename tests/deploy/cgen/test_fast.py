@@ -9,16 +9,18 @@ from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.cgen.generate import generate
 from tinyrobust.deploy.emulator import emulate
 
-TERNARY, INT8 = (-127, 0, 127), tuple(range(-127, 128))
+TERNARY, BINARY, FOUR, INT8 = (-127, 0, 127), (-127, 127), (-127, -42, 42, 127), tuple(range(-127, 128))
+_FEW = {f"tr_fast_depthwise{name}" for name in ("", "_ternary", "_ternary_3x3", "_ternary_pairs")}
 KERNELS = {
-    TERNARY: {"tr_fast_conv_ternary"}
-    | {f"tr_fast_depthwise{name}" for name in ("", "_ternary", "_ternary_3x3", "_ternary_pairs")},
+    TERNARY: {"tr_fast_conv_ternary", *_FEW},
+    BINARY: {"tr_fast_conv_binary", *_FEW},
+    FOUR: {"tr_fast_conv_packed", "tr_fast_depthwise"},
     INT8: {"tr_fast_conv", "tr_fast_depthwise"},
 }
 CORES = (("mps2-an385", "-Os"), ("mps2-an386", "-Os"), ("mps2-an386", "-O2"), ("mps3-an547", "-Os"))
 
 
-@pytest.fixture(scope="module", params=(TERNARY, INT8), ids=("ternary", "int8"))
+@pytest.fixture(scope="module", params=(TERNARY, BINARY, FOUR, INT8), ids=("ternary", "binary", "four", "int8"))
 def model(request, graph, tmp_path_factory):
     """Strided and padded windows, rows of depthwise taps of one and of two words, groups of pixels that are not full."""
     random = np.random.default_rng(0)
@@ -28,7 +30,7 @@ def model(request, graph, tmp_path_factory):
     def layer(x, op, shape, out, step, zero, **options):
         axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
         count = shape[axis]
-        scales = np.full(count, 0.01) if request.param is TERNARY else random.uniform(0.004, 0.01, count)
+        scales = np.full(count, 0.01) if request.param in (TERNARY, BINARY) else random.uniform(0.004, 0.01, count)
         weights = net.tensor(shape, scales, 0, random.choice(request.param, shape), axis=axis)
         bias = net.tensor((count,), net.grids[x][0] * scales, 0, random.integers(-999, 999, count), dtype="int32")
         return net.op(op, [x, weights, bias], net.tensor(out, step, zero), **options)

@@ -5,10 +5,11 @@ from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.calls import APART, Overlap, distance
 from tinyrobust.deploy.cgen.layers import Conv
-from tinyrobust.deploy.cgen.packing import Packed, pack
-from tinyrobust.formats import BYTE, TERNARY, TRIT
+from tinyrobust.deploy.cgen.packing import Packed, pack_units
+from tinyrobust.formats import BINARY, BIT, BYTE, TRIT
 
 _PIXELS = 4  # TR_FAST_PIXELS of tr_window.h
+_UNPACKED, _FEWEST = 4096, 8  # UNPACKED and LEAST of tr_fast_conv.c
 _TERNARY_PIXELS, _TABLES, _CARRIED, _SLACK = 8, 5, 85, 4  # PIXELS and so on of tr_fast_conv_ternary.c
 _INDICES, _LEAST, _TILE = 2048, 48, 64  # likewise
 _SUMS = 128  # SUMS of tr_fast_depthwise.c and tr_fast_depthwise_ternary.c
@@ -18,12 +19,22 @@ _LANE = 255  # inputs whose sum fits 16 bits
 
 def takes_ternary_conv(conv: Conv, packed: Packed) -> bool:
     """Whether `tr_fast_conv_ternary` runs the layer."""
-    return packed.encoding is TRIT and not conv.depthwise and conv.groups == 1
+    return packed.encoding is TRIT and takes_packed_conv(conv, packed)
+
+
+def takes_binary_conv(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_fast_conv_binary` runs the layer."""
+    return packed.encoding is BIT and takes_packed_conv(conv, packed)
 
 
 def takes_conv(conv: Conv, packed: Packed) -> bool:
     """Whether `tr_fast_conv` runs the layer."""
-    return packed.encoding is BYTE and not conv.depthwise and conv.groups == 1
+    return packed.encoding is BYTE and takes_packed_conv(conv, packed)
+
+
+def takes_packed_conv(conv: Conv, _packed: Packed) -> bool:
+    """Whether `tr_fast_conv_packed` runs the layer."""
+    return not conv.depthwise and conv.groups == 1
 
 
 def takes_ternary_depthwise(conv: Conv, packed: Packed) -> bool:
@@ -33,7 +44,7 @@ def takes_ternary_depthwise(conv: Conv, packed: Packed) -> bool:
     one copies as much for a fourth of the outputs.
     """
     window = conv.window
-    simple = packed.encoding in TERNARY.encodings and window.taps <= _LANE and (window.stride_h, window.stride_w) == (1, 1)
+    simple = packed.encoding in BINARY.encodings and window.taps <= _LANE and (window.stride_h, window.stride_w) == (1, 1)
     return simple and takes_depthwise(conv, packed)
 
 
@@ -49,7 +60,7 @@ def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
 
 
 def ternary_conv_scratch(conv: Conv) -> int:
-    """Bytes of scratch of `tr_fast_conv_ternary`: tables, sums in 16 and, where they need them, 32 bits, weights, windows."""
+    """Scratch of `tr_fast_conv_ternary` and `_binary` in bytes: tables, sums (of many taps in 32 bits), weights, windows."""
     width, tile = _threes(conv), _tile(conv)
     sums = (48 if width > _CARRIED else 16) * tile
     indices = tile * (_TABLES if _decodes_again(conv) else width)
@@ -57,7 +68,7 @@ def ternary_conv_scratch(conv: Conv) -> int:
 
 
 def ternary_conv_weights(conv: Conv, packed: Packed) -> NDArray[np.uint8]:
-    """Weights of `tr_fast_conv_ternary`: rows padded to threes of trits, the whole to threes of bytes.
+    """Weights of `tr_fast_conv_ternary` and `_binary`: rows padded to threes of weights, the whole to threes of bytes.
 
     Where they are decoded again and again, tile by tile of outputs, each padded to threes of bytes, and within these by the
     tables that they look into at a time.
@@ -75,6 +86,11 @@ def ternary_conv_weights(conv: Conv, packed: Packed) -> NDArray[np.uint8]:
 def conv_scratch(conv: Conv) -> int:
     """Bytes of scratch of `tr_fast_conv`: four widened windows, and one as it is gathered; without DSP four as they are."""
     return 8 * _PIXELS * -(-_taps(conv) // 4) + _gathered(conv, 1)
+
+
+def packed_conv_scratch(conv: Conv) -> int:
+    """Bytes of scratch of `tr_fast_conv_packed`: windows as in `tr_fast_conv`, and weights of some outputs."""
+    return (8 * _PIXELS + 4) * -(-_taps(conv) // 4) + _unpacked(conv) * _taps(conv) + 3
 
 
 def depthwise_scratch(conv: Conv) -> int:
@@ -108,6 +124,11 @@ def conv_overlap(conv: Conv) -> Overlap:
     return _overlap(conv, _PIXELS)
 
 
+def packed_conv_overlap(conv: Conv) -> Overlap:
+    """As `tr_fast_conv`, where weights are unpacked all at once."""
+    return conv_overlap(conv) if _unpacked(conv) == conv.window.out.channels else APART
+
+
 def _overlap(conv: Conv, pixels: int) -> Overlap:
     return Overlap(True, distance(conv.window, pixels))
 
@@ -120,8 +141,8 @@ def _threes(conv: Conv) -> int:
     return -(-_taps(conv) // 3)
 
 
-def _threes_of_bytes(trits: NDArray[np.int8], packed: Packed) -> NDArray[np.uint8]:
-    data = pack(trits.reshape(-1), packed.encoding).data
+def _threes_of_bytes(units: NDArray[np.int8], packed: Packed) -> NDArray[np.uint8]:
+    data = pack_units(units, packed.encoding)
     return np.pad(data, (0, -data.size % 3))
 
 
@@ -134,6 +155,13 @@ def _tile(conv: Conv) -> int:
     channels = conv.window.out.channels
     most = _TILE if _decodes_again(conv) else _INDICES // _threes(conv)
     return -(-channels // -(-channels // most))
+
+
+def _unpacked(conv: Conv) -> int:
+    """Outputs whose weights `tr_fast_conv_packed` unpacks at a time."""
+    channels = conv.window.out.channels
+    tiles = -(-channels // max(_UNPACKED // _taps(conv), _FEWEST))
+    return -(-channels // tiles)
 
 
 def _gathered(conv: Conv, pixels: int) -> int:

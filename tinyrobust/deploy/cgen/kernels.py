@@ -74,6 +74,21 @@ _KERNELS = (
         fast.conv_overlap,
         lambda _, packed: np.pad(packed.data, (0, 3)),  # it reads that far past the end
     ),
+    Kernel(
+        "tr_fast_conv_binary",
+        ("tr_fast_conv_ternary.c", "tr_pairs.h", "tr_window.c", "tr_window.h"),
+        fast.takes_binary_conv,
+        fast.ternary_conv_scratch,
+        fast.ternary_conv_overlap,
+        lambda conv, packed: np.pad(fast.ternary_conv_weights(conv, packed), (0, 3)),  # likewise
+    ),
+    Kernel(
+        "tr_fast_conv_packed",
+        ("tr_fast_conv.c", "tr_window.c", "tr_window.h"),
+        fast.takes_packed_conv,
+        fast.packed_conv_scratch,
+        fast.packed_conv_overlap,
+    ),
     _ternary_depthwise("_pairs", fast.takes_ternary_3x3, pairs=True),
     _ternary_depthwise("_3x3", fast.takes_ternary_3x3),
     _ternary_depthwise("", fast.takes_ternary_depthwise),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrobust.formats import BYTE, CRUMB, ENCODINGS, NIBBLE, Encoding, magnitude
+from tinyrobust.formats import BIT, BYTE, CRUMB, ENCODINGS, TRIT, Encoding, magnitude
 
 _TRIT_POWERS = np.array([81, 27, 9, 3, 1], np.int64)
 
@@ -19,7 +19,7 @@ class Packed:
     Attributes:
         encoding: How.
         data: The bytes.
-        scale: What one unit of an unpacked weight stands for: the magnitude where trits are kept.
+        scale: What one unit of an unpacked weight stands for: the magnitude where trits or signs are kept.
         unpacked: What the decoder gives, in the layer's order.
     """
 
@@ -62,21 +62,28 @@ def pack(weights: NDArray[np.int8], encoding: Encoding) -> Packed:
     flat = weights.reshape(-1)
     if encoding is BYTE:
         return Packed(encoding, flat.view(np.uint8), 1, flat)
-    if encoding is NIBBLE:
+    if encoding not in (BIT, CRUMB, TRIT):
         values, positions = np.unique(flat, return_inverse=True)
-        table = np.zeros(16, np.int8)
+        table = np.zeros(encoding.table_bytes, np.int8)
         table[: values.size] = values
-        fields = _padded(positions.reshape(-1), 2)
-        data = np.concatenate([table.view(np.uint8), (fields[:, 0] | fields[:, 1] << 4).astype(np.uint8)])
-        return Packed(encoding, data, 1, flat)
-    unit = magnitude(flat) or 1
-    trits = np.sign(flat)
-    digits = trits.astype(np.int64) + 1
-    if encoding is CRUMB:
-        data = (_padded(digits, 4) << np.arange(0, 8, 2)).sum(axis=1)
-    else:
-        data = -(-(_padded(digits, 5) * _TRIT_POWERS).sum(axis=1) * 256 // 243)
-    return Packed(encoding, data.astype(np.uint8), unit, trits)
+        codes = _bits(positions.reshape(-1), table.size.bit_length() - 1)
+        return Packed(encoding, np.concatenate([table.view(np.uint8), codes]), 1, flat)
+    units = np.sign(flat)
+    return Packed(encoding, pack_units(units, encoding), magnitude(flat) or 1, units)
+
+
+def pack_units(units: NDArray[np.int8], encoding: Encoding) -> NDArray[np.uint8]:
+    """Packs -1, 0 and 1 as trits, crumbs or bits; as bits, 0 becomes -1."""
+    digits = units.reshape(-1).astype(np.int64) + 1
+    if encoding is TRIT:
+        numbers: NDArray[np.int64] = (_padded(digits, 5) * _TRIT_POWERS).sum(axis=1)
+        return (-(-numbers * 256 // 243)).astype(np.uint8)
+    return _bits(digits, 2) if encoding is CRUMB else _bits(digits // 2, 1)
+
+
+def _bits(codes: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+    """Codes of `width` bits one after the other, low bits first."""
+    return np.packbits(codes[:, None] >> np.arange(width) & 1, bitorder="little")
 
 
 def _padded(values: NDArray[np.int64], width: int) -> NDArray[np.int64]:
