@@ -56,6 +56,11 @@ def float_network(recipe: Recipe) -> Reads:
     return {**tables(recipe, "data", "network", "train"), "seed": recipe.seed}
 
 
+def precision(recipe: Recipe) -> Reads:
+    """What is searched, in which network; how it was trained shows in the float network."""
+    return {**tables(recipe, "data", "network", "precision"), "seed": recipe.seed}
+
+
 def train(recipe: Recipe) -> Reads:
     """Everything that learning sees."""
     return {**tables(recipe, "data", "network", "train", "precision"), "seed": recipe.seed}

@@ -1,0 +1,160 @@
+"""How much a trained float network suffers when the weights of one layer are quantized, layer by layer and format by format."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from tinyrobust.data.arrays import Split, scale
+from tinyrobust.errors import TrainingError
+from tinyrobust.progress import Progress
+from tinyrobust.quantizers.layers import weight_layers
+from tinyrobust.recipe.search import Search
+from tinyrobust.training import perturbations
+from tinyrobust.training.objectives.base import Batch
+
+Kernels = Mapping[str, NDArray[np.float32]]
+_BATCH = 128
+_TINY = 1e-12
+
+
+class Measure:
+    """What a search makes small, of a network as its weights are now.
+
+    - loss: mean cross-entropy on clean images;
+    - adversarial-loss: that, plus the mean cross-entropy on images attacked anew, against the weights as they are now;
+    - noise: the loss, plus the mean over the layers with weights of their adversarial noise sensitivity
+      `ANS_l = |a_l(x') - a_l(x)|_2 / |a_l(x)|_2` (Panda 2020, arXiv 2004.11233), where a_l is what the layer puts out and x' is
+      x, attacked as before; mean over the images. The paper reads the bits of a layer off its ANS. Here the question is how
+      much a format changes it, and the loss stays in, because a network that says nothing passes no noise on either.
+
+    Before it is measured, batch norm's means and variances are measured anew on the same images, as quantization after training
+    does and as training in the format would: a shift that they take out is no harm. The attack draws the same noise each time.
+
+    Args:
+        network: The trained float network.
+        images: Float images in [0, 1].
+        labels: Their classes.
+        search: Measure and attack.
+        seed: Of the attack.
+    """
+
+    def __init__(
+        self, network: keras.Model, images: NDArray[np.float32], labels: NDArray[np.int64], search: Search, seed: int
+    ) -> None:
+        self._network, self._search, self._seed = network, search, seed
+        starts = range(0, len(images), _BATCH)
+        self._batches = [(images[start : start + _BATCH], labels[start : start + _BATCH]) for start in starts]
+        self._n = len(images)
+        self._norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        self._inside = keras.Model(network.inputs, [layer.output for layer in weight_layers(network)])
+
+    def __call__(self) -> float:
+        """The measure.
+
+        Raises:
+            TrainingError: It is not finite.
+        """
+        self._norm_anew()
+        perturbation = perturbations.build(self._search.attack, self._seed)
+        total = 0.0
+        for images, labels in self._batches:
+            logits = self._network(images, training=False)
+            losses = _cross_entropy(logits, labels)
+            if self._search.measure != "loss":
+                attacked = perturbation(Batch(images, labels, logits, self._network, training=False))
+                harm = self._noise(images, attacked) if self._search.measure == "noise" else self._loss(attacked, labels)
+                losses = losses + harm
+            total += float(losses.sum())
+        if not np.isfinite(total):
+            raise TrainingError(f"Expected a finite {self._search.measure} of the float network. Received: {total}")
+        return total / self._n
+
+    def _loss(self, images: object, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        return _cross_entropy(self._network(images, training=False), labels)
+
+    def _noise(self, images: NDArray[np.float32], attacked: object) -> NDArray[np.float64]:
+        """The mean ANS of the layers, [n]."""
+        pairs = zip(self._inside(images, training=False), self._inside(attacked, training=False), strict=True)
+        return np.asarray(np.mean([_length(noisy - clean) / (_length(clean) + _TINY) for clean, noisy in pairs], axis=0))
+
+    def _norm_anew(self) -> None:
+        """Means and variances of batch norm become the means of those of the batches."""
+        if not self._norms:
+            return
+        momenta = [norm.momentum for norm in self._norms]
+        for number, (images, _) in enumerate(self._batches):
+            for norm in self._norms:
+                norm.momentum = number / (number + 1)
+            self._network(images, training=True)
+        for norm, momentum in zip(self._norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def sensitivities(
+    trained: keras.Model,
+    quantized: Callable[[int], Kernels],
+    layers: Sequence[str],
+    split: Split,
+    search: Search,
+    seed: int,
+    progress: Progress,
+) -> tuple[float, NDArray[np.float64]]:
+    """By how much the measure rises when one layer's weights are quantized and all others stay in float.
+
+    Args:
+        trained: The float network; it is left as it was.
+        quantized: The kernels of all layers in the candidate of that number.
+        layers: Which layers are asked about.
+        split: Images and labels to measure on: `search.images` of them, evenly spread; all where there are fewer.
+        search: Candidates, measure, attack.
+        seed: Of the attack.
+        progress: Called for every layer.
+
+    Returns:
+        The measure of the float network, and [layers, candidates].
+
+    Raises:
+        TrainingError: The measure is not finite.
+    """
+    rows = np.unique(np.linspace(0, len(split.x) - 1, search.images).astype(np.int64))
+    kernels = [quantized(number) for number in range(len(search.candidates))]
+    found = np.zeros((len(layers), len(search.candidates)))
+    with _left_as_it_was(trained):
+        measure = Measure(trained, scale(split.x[rows]), split.y[rows], search, seed)
+        total = 1 + len(layers)
+        progress("precision: the float network", 0, total)
+        before = measure()
+        for index, name in enumerate(layers):
+            progress(f"precision: {name}", 1 + index, total)
+            variable = trained.get_layer(name).latent_weights
+            own = ops.convert_to_numpy(variable)
+            for number in range(len(search.candidates)):
+                variable.assign(kernels[number][name])
+                found[index, number] = measure() - before
+            variable.assign(own)
+        progress("precision: measured", total, total)
+    return before, found
+
+
+@contextmanager
+def _left_as_it_was(network: keras.Model) -> Iterator[None]:
+    weights = network.get_weights()
+    try:
+        yield
+    finally:
+        network.set_weights(weights)
+
+
+def _cross_entropy(logits: object, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of every sample, [n]."""
+    rows = np.asarray(ops.convert_to_numpy(ops.log_softmax(logits)), np.float64)
+    return -rows[np.arange(len(labels)), labels]
+
+
+def _length(rows: object) -> NDArray[np.float64]:
+    values = np.asarray(ops.convert_to_numpy(rows), np.float64)
+    return np.asarray(np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1)))
