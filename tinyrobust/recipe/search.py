@@ -55,9 +55,7 @@ class Search(Table):
         if self.perturbation and self.measure == "loss":
             raise ValueError("Expected a perturbation only beside measure = adversarial-loss or noise. Received: loss")
         if self.perturbation and self.perturbation.domain != "input":
-            raise ValueError(
-                f"Expected a perturbation of the network's input, on which formats are compared. Received: {self.perturbation.kind}"
-            )
+            raise ValueError(f"Expected a perturbation of the network's input. Received: {self.perturbation.kind}")
         return self
 
     @property

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Split, scale
 from tinyrobust.errors import TrainingError
+from tinyrobust.gradients import Tensor
 from tinyrobust.progress import Progress
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.search import Search
@@ -45,12 +46,15 @@ class Measure:
     def __init__(
         self, network: keras.Model, images: NDArray[np.float32], labels: NDArray[np.int64], search: Search, seed: int
     ) -> None:
-        self._network, self._search, self._seed = network, search, seed
+        self._network, self._measure = network, search.measure
         starts = range(0, len(images), _BATCH)
         self._batches = [(images[start : start + _BATCH], labels[start : start + _BATCH]) for start in starts]
-        self._n = len(images)
         self._norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
         self._inside = keras.Model(network.inputs, [layer.output for layer in weight_layers(network)])
+        self._attack = perturbations.build(search.attack, seed)
+        self._noise = ops.convert_to_numpy(self._attack.seed_generator.state)
+        self._losses = _in_one_graph(self._losses_of)
+        self._train = _in_one_graph(lambda batch: network(batch, training=True))
 
     def __call__(self) -> float:
         """The measure.
@@ -59,39 +63,43 @@ class Measure:
             TrainingError: It is not finite.
         """
         self._norm_anew()
-        perturbation = perturbations.build(self._search.attack, self._seed)
-        total = 0.0
-        for images, labels in self._batches:
-            logits = self._network(images, training=False)
-            losses = _cross_entropy(logits, labels)
-            if self._search.measure != "loss":
-                attacked = perturbation(Batch(images, labels, logits, self._network, training=False))
-                harm = self._noise(images, attacked) if self._search.measure == "noise" else self._loss(attacked, labels)
-                losses = losses + harm
-            total += float(losses.sum())
-        if not np.isfinite(total):
-            raise TrainingError(f"Expected a finite {self._search.measure} of the float network. Received: {total}")
-        return total / self._n
+        self._attack.seed_generator.state.assign(self._noise)
+        losses = np.concatenate([ops.convert_to_numpy(self._losses(*batch)) for batch in self._batches])
+        value = float(losses.mean(dtype=np.float64))
+        if not np.isfinite(value):
+            raise TrainingError(f"Expected a finite {self._measure} of the float network. Received: {value}")
+        return value
 
-    def _loss(self, images: object, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        return _cross_entropy(self._network(images, training=False), labels)
-
-    def _noise(self, images: NDArray[np.float32], attacked: object) -> NDArray[np.float64]:
-        """The mean ANS of the layers, [n]."""
+    def _losses_of(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The measure of every image, [n]."""
+        logits = self._network(images, training=False)
+        losses = _cross_entropy(logits, labels)
+        if self._measure == "loss":
+            return losses
+        attacked = self._attack(Batch(images, labels, logits, self._network, training=False))
+        if self._measure == "adversarial-loss":
+            return losses + _cross_entropy(self._network(attacked, training=False), labels)
         pairs = zip(self._inside(images, training=False), self._inside(attacked, training=False), strict=True)
-        return np.asarray(np.mean([_length(noisy - clean) / (_length(clean) + _TINY) for clean, noisy in pairs], axis=0))
+        noise = [_length(noisy - clean) / (_length(clean) + _TINY) for clean, noisy in pairs]
+        return losses + sum(noise) / len(noise)
 
     def _norm_anew(self) -> None:
         """Means and variances of batch norm become the means of those of the batches."""
         if not self._norms:
             return
-        momenta = [norm.momentum for norm in self._norms]
-        for number, (images, _) in enumerate(self._batches):
-            for norm in self._norms:
-                norm.momentum = number / (number + 1)
-            self._network(images, training=True)
+        momenta, found = [norm.momentum for norm in self._norms], []
+        for norm in self._norms:
+            norm.momentum = 0.0  # each is that of the last batch
+        for images, _ in self._batches:
+            self._train(images)
+            found.append(
+                [ops.convert_to_numpy(one) for norm in self._norms for one in (norm.moving_mean, norm.moving_variance)]
+            )
+        means = iter(np.mean(column, axis=0) for column in zip(*found, strict=True))
         for norm, momentum in zip(self._norms, momenta, strict=True):
             norm.momentum = momentum
+            norm.moving_mean.assign(next(means))
+            norm.moving_variance.assign(next(means))
 
 
 def sensitivities(
@@ -149,12 +157,21 @@ def _left_as_it_was(network: keras.Model) -> Iterator[None]:
         network.set_weights(weights)
 
 
-def _cross_entropy(logits: object, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _in_one_graph(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Compiled under TensorFlow, where a graph reads variables anew each time; under JAX operation by operation."""
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf  # here: training under JAX runs without TensorFlow
+
+    compiled: Callable[..., Tensor] = tf.function(function, autograph=False)
+    return compiled
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Of every sample, [n]."""
-    rows = np.asarray(ops.convert_to_numpy(ops.log_softmax(logits)), np.float64)
-    return -rows[np.arange(len(labels)), labels]
+    return -ops.sum(ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype) * ops.log_softmax(logits), axis=-1)
 
 
-def _length(rows: object) -> NDArray[np.float64]:
-    values = np.asarray(ops.convert_to_numpy(rows), np.float64)
-    return np.asarray(np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1)))
+def _length(rows: Tensor) -> Tensor:
+    """Of every sample in L2, [n]."""
+    return ops.sqrt(ops.sum(ops.square(rows), axis=tuple(range(1, len(rows.shape)))))
