@@ -57,8 +57,10 @@ def float_network(recipe: Recipe) -> Reads:
 
 
 def precision(recipe: Recipe) -> Reads:
-    """What is searched, in which network; how it was trained shows in the float network."""
-    return {**tables(recipe, "data", "network", "precision"), "seed": recipe.seed}
+    """What is searched, in which network: how that was trained shows in the float network, and the search does not train."""
+    seen = tables(recipe, "data", "network", "precision")
+    search = recipe.precision.search.model_dump(mode="json", exclude={"start"}, exclude_defaults=True)
+    return {**seen, "precision": {**seen["precision"], "search": search}, "seed": recipe.seed}
 
 
 def train(recipe: Recipe) -> Reads:

@@ -50,7 +50,7 @@ class Measure:
         starts = range(0, len(images), _BATCH)
         self._batches = [(images[start : start + _BATCH], labels[start : start + _BATCH]) for start in starts]
         self._norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
-        self._inside = keras.Model(network.inputs, [layer.output for layer in weight_layers(network)])
+        self._inside = keras.Model(network.inputs, {layer.name: layer.output for layer in weight_layers(network)})
         self._attack = perturbations.build(search.attack, seed)
         self._noise = ops.convert_to_numpy(self._attack.seed_generator.state)
         self._losses = _in_one_graph(self._losses_of)
@@ -79,8 +79,8 @@ class Measure:
         attacked = self._attack(Batch(images, labels, logits, self._network, training=False))
         if self._measure == "adversarial-loss":
             return losses + _cross_entropy(self._network(attacked, training=False), labels)
-        pairs = zip(self._inside(images, training=False), self._inside(attacked, training=False), strict=True)
-        noise = [_length(noisy - clean) / (_length(clean) + _TINY) for clean, noisy in pairs]
+        clean, noisy = (self._inside(one, training=False) for one in (images, attacked))
+        noise = [_length(noisy[name] - clean[name]) / (_length(clean[name]) + _TINY) for name in clean]
         return losses + sum(noise) / len(noise)
 
     def _norm_anew(self) -> None:
