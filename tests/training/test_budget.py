@@ -24,23 +24,19 @@ def _stqnet(precision: Precision) -> keras.Model:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_choice_is_the_best_of_all(seed: int) -> None:
+def test_of_all_choices_it_is_the_best_and_of_equally_good_ones_the_fullest(seed: int) -> None:
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 4, (6, 1)) * random.choice([[1, 1, 2, 4], [1, 2, 4, 8]], 6) * 97
     found = random.lognormal(0, 2, sizes.shape) - 0.2
     budget = int(random.integers(sizes.min(axis=1).sum(), sizes.max(axis=1).sum() + 1))
-    costs = monotone(found, sizes)
-    rows = range(6)
-    fitting = [
-        (costs[rows, choice].sum(), -sizes[rows, choice].sum())
-        for choice in itertools.product(range(4), repeat=6)
-        if sizes[rows, choice].sum() <= budget
-    ]
+    costs, rows = monotone(found, sizes), range(6)
+    choices = [(choice, costs[rows, choice].sum()) for choice in itertools.product(range(4), repeat=6)]
+    fitting = [(choice, cost) for choice, cost in choices if sizes[rows, choice].sum() <= budget]
+    least = min(cost for _, cost in fitting)
+    as_good = [sizes[rows, choice].sum() for choice, cost in fitting if cost <= 1.01 * least + 1e-9 * costs.max()]
     chosen = allocate(found, sizes, budget)
-    assert sizes[rows, chosen].sum() <= budget
-    least, fullest = min(cost for cost, _ in fitting), min((round(cost, 6), bytes_) for cost, bytes_ in fitting)
-    assert costs[rows, chosen].sum() == pytest.approx(least, abs=1e-5)
-    assert -sizes[rows, chosen].sum() == fullest[1]
+    assert costs[rows, chosen].sum() <= 1.01 * least + 1e-5 * costs.max()
+    assert max(as_good) <= sizes[rows, chosen].sum() <= budget
 
 
 def test_more_bytes_are_never_worse() -> None:

@@ -18,6 +18,8 @@ from tinyrobust.recipe.weights import Binary, WeightFormat, Weights
 
 # A bias (int32) and a scale (float32 in the file, a multiplier in the C) per output channel.
 CHANNEL_BYTES = 8
+# Sums of sensitivities that differ by less, as a share, count as equal; and how exactly the solver keeps to a bound.
+_AS_GOOD, _SOLVED = 0.01, 1e-6
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,9 @@ def allocate(sensitivities: NDArray[np.float64], sizes: NDArray[np.int64], budge
     """The format of each layer with which the sum of sensitivities is least within a budget: a multiple-choice knapsack.
 
     min sum s[l, f] x[l, f] over x in {0, 1} with sum_f x[l, f] = 1 and sum bytes[l, f] x[l, f] <= budget, solved as an integer
-    program (`scipy.optimize.milp`); then, of all choices with that sum, the one that fills the budget best. Sensitivities are
-    compared as `monotone` has them.
+    program (`scipy.optimize.milp`). Then, of all choices whose sum is within one percent of that, the one that fills the budget
+    best: sums are measured on a sample and differ by more than that on another, bytes do not. Sensitivities are compared as
+    `monotone` has them.
 
     Args:
         sensitivities: [layers, formats], finite.
@@ -137,7 +140,7 @@ def allocate(sensitivities: NDArray[np.float64], sizes: NDArray[np.int64], budge
     fits = LinearConstraint(sizes.reshape(1, -1), -np.inf, budget)
     first = _solved(costs, [one_each, fits])
     least = float((costs * first).sum())
-    as_good = LinearConstraint(costs.reshape(1, -1), -np.inf, least + 1e-9)
+    as_good = LinearConstraint(costs.reshape(1, -1), -np.inf, least * (1 + _AS_GOOD) + _SOLVED)
     return [int(row.argmax()) for row in _solved(-sizes / sizes.max(), [one_each, fits, as_good])]
 
 
@@ -154,8 +157,13 @@ def monotone(sensitivities: NDArray[np.float64], sizes: NDArray[np.int64]) -> ND
 def _solved(costs: NDArray[np.float64], constraints: Sequence[LinearConstraint]) -> NDArray[np.int64]:
     """The 0-1 solution with the least cost, of the shape of `costs`."""
     size = costs.size
+    # Without presolve: that of HiGHS 1.12 prints lines of its own, and there is little to take out.
     found = milp(
-        costs.reshape(-1), integrality=np.ones(size), bounds=Bounds(0, 1), constraints=constraints, options={"mip_rel_gap": 0.0}
+        costs.reshape(-1),
+        integrality=np.ones(size),
+        bounds=Bounds(0, 1),
+        constraints=constraints,
+        options={"mip_rel_gap": 0.0, "presolve": False},
     )
     assert found.x is not None, found.message  # the smallest formats fit, so there is a solution
     return np.asarray(np.rint(found.x), np.int64).reshape(costs.shape)
