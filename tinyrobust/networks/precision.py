@@ -23,12 +23,12 @@ class LayerFactory:
     A norm and an activation are named after the layer with weights that they belong to, whether they come behind it or before.
 
     Args:
-        precision: The recipe's rules, in order.
+        precision: The recipe's rules, in order. Weights that are still to be chosen to fit a budget stay in float.
         seed: Every stochastic layer draws from a stream of its own, derived from this seed and the layer's name.
     """
 
     def __init__(self, precision: Precision, seed: int) -> None:
-        self._rules = precision.rules
+        self._precision = precision
         self._seed = seed
         self._layers: list[str] = []
         self._used: set[int] = set()
@@ -103,7 +103,7 @@ class LayerFactory:
 
     def check_every_rule_is_used(self) -> None:
         """Raises RecipeError when a rule gave no layer its precision: misspelt, or earlier rules take all it matches."""
-        for index, rule in enumerate(self._rules):
+        for index, rule in enumerate(self._precision.rules):
             if index in self._used:
                 continue
             shadowed = any(re.fullmatch(rule.layers, name) for name in self._layers)
@@ -116,15 +116,18 @@ class LayerFactory:
     def _rule(self, name: str) -> PrecisionRule:
         if name not in self._layers:
             self._layers.append(name)
-        for index, rule in enumerate(self._rules):
-            if re.fullmatch(rule.layers, name):
-                self._used.add(index)
-                return rule
+        if (index := self._precision.match(name)) is not None:
+            self._used.add(index)
+            return self._precision.rules[index]
         raise RecipeError(
             f"No precision rule matches layer {name!r}.",
             hint='End the list with a rule for all that is left: [[precision.rule]] layers = ".*".',
         )
 
     def _quantizer(self, name: str, channel_axes: tuple[int, ...]) -> object:
+        self._rule(name)
+        weights = self._precision.weights(name)
+        if weights is None:  # until a search has chosen
+            return None
         # crc32, not hash(): the same in every process.
-        return self._rule(name).weights.build(channel_axes, zlib.crc32(f"{self._seed}/{name}".encode()) % 2**31)
+        return weights.build(channel_axes, zlib.crc32(f"{self._seed}/{name}".encode()) % 2**31)

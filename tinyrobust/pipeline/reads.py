@@ -56,6 +56,13 @@ def float_network(recipe: Recipe) -> Reads:
     return {**tables(recipe, "data", "network", "train"), "seed": recipe.seed}
 
 
+def precision(recipe: Recipe) -> Reads:
+    """What is searched, in which network: how that was trained shows in the float network, and the search does not train."""
+    seen = tables(recipe, "data", "network", "precision")
+    search = recipe.precision.search.model_dump(mode="json", exclude={"start"}, exclude_defaults=True)
+    return {**seen, "precision": {**seen["precision"], "search": search}, "seed": recipe.seed}
+
+
 def train(recipe: Recipe) -> Reads:
     """Everything that learning sees."""
     return {**tables(recipe, "data", "network", "train", "precision"), "seed": recipe.seed}

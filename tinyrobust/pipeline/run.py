@@ -23,6 +23,7 @@ from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
 from tinyrobust.robustness.robustness_record import RobustnessRecord
+from tinyrobust.training.budget import sizes_of
 from tinyrobust.training.fit import seed_everything
 
 RUNS = Path("runs")
@@ -76,7 +77,7 @@ def run(
     progress: Progress = silent,
     announce: Announce = unheard,
 ) -> Run:
-    """Executes a recipe, stage by stage: teacher or float network where it asks for one, train, export, attack, and so on.
+    """Executes a recipe, stage by stage: teacher, float network, precision where it asks for them, train, export, and so on.
 
     A stage is skipped where its record is in the run's folder and what it reads has not changed since; where another run in
     `runs_dir` has it, computed from the same, it is copied from there. One that was interrupted goes on (training, from the
@@ -148,7 +149,9 @@ def export(recipe: str | Path | Recipe, **settings: Unpack[Settings]) -> Run:
 
 def _check(context: Context) -> None:
     """Finds out before the first long stage whether the last one can work."""
-    context.network(context.recipe)
+    network = context.network(context.recipe)
+    if context.recipe.precision.budget is not None:
+        sizes_of(network, context.recipe.precision)
     protocol.load(context.recipe.robustness.protocol)
     if context.recipe.robustness.waveform:
         protocol.load(context.recipe.robustness.waveform.protocol)

@@ -28,8 +28,10 @@ from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.training import fit
-from tinyrobust.training.after import quantize_after
+from tinyrobust.training.after import quantize_after, take_weights
 from tinyrobust.training.fit import FitFiles
+from tinyrobust.training.precision import choose
+from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 
 if TYPE_CHECKING:
     from tinyrobust.robustness.job import EvaluationData
@@ -76,17 +78,32 @@ def float_network(context: Context) -> None:
     fit.train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 
 
+def precision(context: Context) -> None:
+    """The formats of weights that fit the recipe's budget."""
+    record = choose(context.network, context.trained("float"), context.dataset, context.recipe, context.progress)
+    record.save(context.path / PRECISION)
+
+
 def train(context: Context) -> None:
-    """The recipe's network, in the recipe's precision."""
-    recipe = context.recipe
+    """The recipe's network, in the recipe's precision or in the one that was chosen to fit its budget."""
+    recipe, budget = context.recipe, context.recipe.precision.budget
+    if budget is not None:
+        recipe = PrecisionRecord.load(context.path / PRECISION).applied(recipe)
     files = FitFiles.in_folder(context.path, "train")
     if recipe.train.quantization == "after":
         before = FitFiles.in_folder(context.path, "float")
         quantize_after(context.trained("float"), context.network(recipe), context.dataset, recipe, files.model)
         write_atomic(files.history, before.history.read_text(encoding="utf-8"))
         return
+
+    def network(recipe: Recipe) -> keras.Model:
+        built = context.network(recipe)
+        if budget is not None and recipe.precision.search.start == "float":
+            take_weights(context.trained("float"), built)
+        return built
+
     teacher = partial(context.trained, "teacher")
-    fit.train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
+    fit.train(network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 
 
 def _need_tensorflow() -> None:

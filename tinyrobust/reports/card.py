@@ -32,9 +32,9 @@ def write_card(folder: Path, run: RunFacts) -> Path:
         .get_template("README.md.j2")
         .render(
             e=evidence,
-            run=run,
+            run=evidence.run,
             tables=tables,
-            tags=_tags(run),
+            tags=_tags(evidence.run),
             prefix=f"g_{identifier(run.recipe.name)}",
             version=__version__,
         )

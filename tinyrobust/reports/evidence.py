@@ -17,6 +17,7 @@ from tinyrobust.reports.examples import Example, read_examples
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import SoundPair, read_pairs
 from tinyrobust.robustness.robustness_record import RobustnessRecord
+from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 
 # Of what enters the network, and of the sound before it.
 _EVALUATIONS = ("robustness.json", "robustness-waveform.json")
@@ -43,9 +44,9 @@ class History:
 class Evidence:
     """What is known about one run.
 
-    `others` are further evaluations of the same file, from `attack-*` folders in the run's. Only of a spotter of words:
-    `waveform`, where the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to
-    streams.
+    `run` has the recipe with the precision that a search chose, where there is a budget: `precision` says how. `others` are
+    further evaluations of the same file, from `attack-*` folders in the run's. Only of a spotter of words: `waveform`, where
+    the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to streams.
     """
 
     run: RunFacts
@@ -60,6 +61,7 @@ class Evidence:
     waveform: RobustnessRecord | None = None
     pairs: list[SoundPair] = field(default_factory=list)
     detection: DetectionRecord | None = None
+    precision: PrecisionRecord | None = None
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
@@ -80,6 +82,9 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
     robustness = _record(folder / _EVALUATIONS[0], RobustnessRecord)
     waveform = _record(folder / _EVALUATIONS[1], RobustnessRecord)
     recipe = folder / "recipe.toml"
+    precision = _record(folder / PRECISION, PrecisionRecord)
+    if precision:
+        run = run.model_copy(update={"recipe": precision.applied(run.recipe)})
     return Evidence(
         run=run,
         recipe_toml=recipe.read_text(encoding="utf-8") if recipe.is_file() else run.recipe.to_toml(),
@@ -93,6 +98,7 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         waveform=waveform,
         pairs=read_pairs(folder / "per_sample-waveform.npz") if waveform else [],
         detection=_record(folder / DETECTION, DetectionRecord),
+        precision=precision,
     )
 
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from tinyrobust.attacks.specs import Norm
 from tinyrobust.footprint.footprint_record import BoardFit
+from tinyrobust.recipe.weights import WeightFormat
 from tinyrobust.robustness.robustness_record import Proportion, decibels
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]#+!|~$&<>]")
@@ -121,6 +122,12 @@ def settings(parameters: dict[str, float | int | str | bool]) -> str:
     )
 
 
+def scheme(weights: WeightFormat) -> str:
+    """A weight format in a few words: its kind, and its bits where it has several widths."""
+    settings = weights.model_dump()
+    return f"{settings['kind']}, {settings['bits']} bits" if "bits" in settings else str(settings["kind"])
+
+
 def verdict(fit: BoardFit) -> str:
     """What binds on a board: `fits`, `flash too small`, `RAM too small`, `flash and RAM too small`."""
     return "fits" if fit.fits else f"{fit.binds.replace('ram', 'RAM')} too small"
@@ -163,6 +170,7 @@ FILTERS = {
         shape,
         layer,
         settings,
+        scheme,
         verdict,
         markdown,
         yaml,

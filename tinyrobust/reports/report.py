@@ -35,7 +35,7 @@ def render(folder: Path, run: RunFacts) -> Path:
         .get_template("report.html.j2")
         .render(
             e=evidence,
-            run=run,
+            run=evidence.run,
             tables=tables,
             confusion=confusion,
             legend=plots.attack_legend,

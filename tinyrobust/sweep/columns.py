@@ -127,7 +127,7 @@ def _number(quantity: Quantity | None) -> Value | None:
 
 
 def _training(record: RunRecord) -> Value | None:
-    seconds = [stage.seconds for name, stage in record.stages.items() if name in ("teacher", "float", "train")]
+    seconds = [stage.seconds for name, stage in record.stages.items() if name in ("teacher", "float", "precision", "train")]
     return Value(sum(seconds)) if "train" in record.stages else None
 
 

@@ -34,6 +34,15 @@ def quantize_after(trained: keras.Model, network: keras.Model, dataset: Dataset,
     Raises:
         RunFolderError: The file cannot be written.
     """
+    take_weights(trained, network)
+    if any(layer.weight_quantizer for layer in weight_layers(network)):
+        _measure_anew(network, dataset, recipe)
+    archive.save(network, path)
+    return network
+
+
+def take_weights(trained: keras.Model, network: keras.Model) -> None:
+    """Gives a network the weights of another of the same layers; what its own quantizers declare beside them stays."""
     for layer in network.layers:
         source = trained.get_layer(layer.name)
         if layer in weight_layers(network):
@@ -42,10 +51,6 @@ def quantize_after(trained: keras.Model, network: keras.Model, dataset: Dataset,
                 own[name].assign(variable)
         else:
             layer.set_weights(source.get_weights())
-    if any(layer.weight_quantizer for layer in weight_layers(network)):
-        _measure_anew(network, dataset, recipe)
-    archive.save(network, path)
-    return network
 
 
 def _measure_anew(network: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
