@@ -41,7 +41,7 @@ def recipe(weights: str, activations: str) -> Recipe:
         name="tiny",
         data={"name": "digits"},
         network={"kind": "stqnet", "width": 0.25},
-        train={"epochs": 1},
+        train={"epochs": 1, "quantization": "after" if activations == "calibrated" else "aware"},
         precision={"rule": [{**rule, "activations": activations} for rule in rules]},
     )
 
@@ -89,7 +89,7 @@ def _exported(model: keras.Model, folders: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture(scope="session")
 def untrained() -> Callable[[str, str], keras.Model]:
-    """Builds a network whose batch norms (and PACT bounds) are not at their initial values."""
+    """Builds a network whose batch norms (and bounds that are learned or calibrated) are not at their initial values."""
 
     def make(weights: str, activations: str) -> keras.Model:
         keras.utils.set_random_seed(0)
@@ -100,6 +100,8 @@ def untrained() -> Callable[[str, str], keras.Model]:
                 layer.set_weights([random.uniform(0.3, 1.5, weight.shape) for weight in layer.weights])
             elif hasattr(layer, "alpha"):
                 layer.alpha.assign(random.uniform(1, 7))
+            elif hasattr(layer, "limit"):
+                layer.limit.assign(random.uniform(1, 7))
         return model
 
     return make

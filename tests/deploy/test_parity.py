@@ -133,3 +133,21 @@ def test_trained_grids_come_closer_than_calibrated_ones(ternary, tmp_path) -> No
         for candidate in (file, artefact.read(calibrated))
     ]
     assert errors[0] < 0.9 * errors[1]
+
+
+def test_how_near_the_weights_are_is_said_of_every_layer(record, exported) -> None:
+    """Exactly, where levels are multiples of one step; to the nearest of 255, where piecewise linear ones are not."""
+    assert [
+        kernel.layer for kernel in record.kernels if kernel.largest_steps == kernel.mean_steps == kernel.relative_error == 0
+    ] == [kernel.layer for kernel in record.kernels]
+    assert len(record.kernels) == 11
+    nearest = measured(exported("pwlq", "calibrated"))
+    errors = {kernel.layer: kernel for kernel in nearest.kernels}
+    assert errors.pop("stem").relative_error == errors.pop("logits").relative_error == 0
+    for kernel in errors.values():
+        assert 0.25 < kernel.largest_steps <= 0.5001, kernel
+        assert 0 < kernel.mean_steps < 0.3
+        # Rounding to 255 levels, of kernels whose weights are a tenth to all of the largest.
+        assert 1e-4 < kernel.relative_error < 0.02
+    assert nearest.kernel_error_steps == max(kernel.largest_steps for kernel in nearest.kernels)
+    assert nearest.holds["kernels"]

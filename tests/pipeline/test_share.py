@@ -88,6 +88,26 @@ def test_a_run_that_learns_otherwise_takes_nothing(giver: RunFolder, dataset: Da
     assert share.take(_run(giver.path.parent, dataset, "train.ema=0.9"), _TRAIN) is None
 
 
+def test_rows_that_quantize_one_float_network_share_it(tmp_path: Path, dataset: Dataset) -> None:
+    """However they are calibrated, and in whatever precision; and the row that leaves it in float has it too."""
+    float_stage, trained = plan.named("float"), _TRAIN
+    after, rules = "train.quantization=after", 'precision.rule=[{layers=".*", weights=%s, activations=%s}]'
+    giver = _run(tmp_path, dataset, after, rules % ('"pwlq"', '"calibrated"'), "train.calibration.images=8")
+    with giver.stage(float_stage):
+        for file in float_stage.files:
+            (giver.path / file).write_text('{"epoch": 1, "seconds": 1.0}\n')
+    for overrides in (
+        (rules % ('"pwlq"', '"calibrated"'), "train.calibration.images=2048"),
+        (rules % ('{kind="uniform", bits=4, range="mse"}', '"relu6"'), 'train.calibration.bias_correction="mean"'),
+        (rules % ('"float"', '"float"'),),
+    ):
+        taker = _run(tmp_path, dataset, after, *overrides)
+        assert share.take(taker, float_stage) == giver.path.name
+        assert taker.key(trained) != giver.key(trained)
+    other = _run(tmp_path, dataset, after, rules % ('"pwlq"', '"calibrated"'), "train.learning_rate=0.01")
+    assert share.take(other, float_stage) is None
+
+
 def test_a_report_belongs_to_its_run(giver: RunFolder, taker: RunFolder) -> None:
     report = plan.named("report")
     with giver.stage(report):

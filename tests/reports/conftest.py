@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceObject, DeviceRecord, LayerParity, ParityRecord, TernaryKernel
+from tinyrobust.deploy.deploy_records import (
+    DeviceLayer,
+    DeviceObject,
+    DeviceRecord,
+    KernelParity,
+    LayerParity,
+    ParityRecord,
+    TernaryKernel,
+)
 from tinyrobust.footprint.footprint_record import (
     BoardFit,
     BoardTime,
@@ -95,6 +103,10 @@ def parity() -> ParityRecord:
         kernel_error_steps=0.31,
         kernel_error_tolerance=0.505,
         worst_kernel="stem",
+        kernels=[
+            KernelParity(layer="stem", largest_steps=0.31, mean_steps=0.1, relative_error=0.0042),
+            KernelParity(layer="logits", largest_steps=0, mean_steps=0, relative_error=0),
+        ],
         ternary_kernels=[TernaryKernel(tensor=layer[0], channels=16, most_values_per_channel=3) for layer in LAYERS[1:4]],
         layers=[LayerParity(layer=layer[0], relative_error=0.004 + 0.0031 * i) for i, layer in enumerate(LAYERS)],
         worst_layer="logits",

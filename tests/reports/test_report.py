@@ -91,6 +91,14 @@ def test_the_page_loads_nothing(folder: Path, facts: RunFacts) -> None:
     assert not re.search(r"https?://|@import|url\((?!#)", text)
 
 
+def test_weights_that_the_file_cannot_hold_are_said(folder: Path, facts: RunFacts) -> None:
+    said = "The weights of stem are the farthest from the network's: by 0.42 % of their norm."
+    assert said in rendered(folder, facts).words
+    parity = folder / "parity.json"
+    parity.write_text(parity.read_text().replace("0.0042", "0.0"))
+    assert "farthest from the network's" not in rendered(folder, facts).words
+
+
 def test_every_figure_is_the_record_s(folder: Path, facts: RunFacts) -> None:
     words = rendered(folder, facts).words
     attacked = RobustnessRecord.load(folder / "robustness.json")

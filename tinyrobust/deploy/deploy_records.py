@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from tinyrobust.formats import TERNARY
 from tinyrobust.records import Part, Record
 
@@ -15,6 +17,22 @@ class LayerParity(Part):
     """How far one layer's int8 output is from the QKeras model's: RMS error over RMS value, dimensionless."""
 
     layer: str
+    relative_error: float
+
+
+class KernelParity(Part):
+    """How far the weights of one layer in the file are from the network's, batch norm folded; all 0 where they are exact.
+
+    Attributes:
+        layer: The layer.
+        largest_steps: Largest distance of a weight, in steps of its channel's scale; rounding explains half a step.
+        mean_steps: Mean distance.
+        relative_error: Norm of the difference over the norm of the kernel, dimensionless.
+    """
+
+    layer: str
+    largest_steps: float
+    mean_steps: float
     relative_error: float
 
 
@@ -43,6 +61,7 @@ class ParityRecord(Record):
         kernel_error_steps: Largest distance of a weight in the file from the twin's, in steps of its channel's scale.
         kernel_error_tolerance: The largest that rounding explains.
         worst_kernel: The layer with that weight.
+        kernels: How far the file's weights are from the network's, of every layer with weights; none in older records.
         ternary_kernels: Every kernel that the recipe asks to be ternary.
         layers: The relative error of every layer that has a tensor of its own in the file, in the network's order.
         worst_layer: The layer with the largest relative error.
@@ -64,6 +83,7 @@ class ParityRecord(Record):
     kernel_error_steps: float
     kernel_error_tolerance: float
     worst_kernel: str
+    kernels: list[KernelParity] = Field(default_factory=list)
     ternary_kernels: list[TernaryKernel]
     layers: list[LayerParity]
     worst_layer: str
@@ -80,6 +100,12 @@ class ParityRecord(Record):
             "accuracy": self.accuracy_drop_points <= self.accuracy_drop_tolerance,
             "top1": self.top1_agreement >= self.top1_tolerance,
         }
+
+    @property
+    def farthest_kernel(self) -> KernelParity | None:
+        """The layer whose weights are farthest from the network's, relative to their norm; None where all are exact."""
+        inexact = [kernel for kernel in self.kernels if kernel.relative_error > 0]
+        return max(inexact, key=lambda kernel: kernel.relative_error, default=None)
 
     @property
     def not_ternary(self) -> list[str]:

@@ -110,10 +110,16 @@ def _matched(layer: keras.Layer, sources: list[Match], artefact: Artefact) -> Ma
 
 def kernel_error(layer: keras.Layer, tensor: Tensor) -> float:
     """Largest distance between the twin's kernel and the one in the file, in steps of the channel's scale (rounding: 0.5)."""
+    return float(kernel_distances(layer, tensor).max())
+
+
+def kernel_distances(layer: keras.Layer, tensor: Tensor) -> npt.NDArray[np.float64]:
+    """The distance of every weight of the twin's kernel from the one in the file, in steps of its channel's scale."""
     if tensor.data is None or not tensor.quantized:
-        return float("inf")
+        return np.full(kernel(layer).shape, np.inf)
     scales = along_channels(tensor.scales.astype(np.float64), tensor)
-    return float(np.abs(kernel(layer) / scales - tensor.data).max())
+    distances: npt.NDArray[np.float64] = np.abs(kernel(layer) / scales - tensor.data)
+    return distances
 
 
 def kernel(layer: keras.Layer) -> npt.NDArray[np.float64]:

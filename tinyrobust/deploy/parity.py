@@ -12,14 +12,14 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.deploy import artefact as artefacts
 from tinyrobust.deploy import grids
 from tinyrobust.deploy.artefact import Artefact
-from tinyrobust.deploy.deploy_records import Agreement, LayerParity, ParityRecord, TernaryKernel
+from tinyrobust.deploy.deploy_records import Agreement, KernelParity, LayerParity, ParityRecord, TernaryKernel
 from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.deploy.matching import Match, kernel_error, match
+from tinyrobust.deploy.matching import Match, along_channels, kernel, kernel_distances, match
 from tinyrobust.deploy.twin import build_twin, outputs, source_layers
 from tinyrobust.errors import ModelFileError, ParityError
 from tinyrobust.formats import TERNARY
 from tinyrobust.graphs.folding import WEIGHT_LAYERS
-from tinyrobust.graphs.freeze import without_rounding
+from tinyrobust.graphs.freeze import with_fixed_weights, without_rounding
 from tinyrobust.progress import Progress, silent
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.export import Export
@@ -27,6 +27,8 @@ from tinyrobust.recipe.export import Export
 TWIN_TOLERANCE = 1e-4
 # Rounding moves a weight by half a step; the rest is for scales that are kept in single precision.
 KERNEL_TOLERANCE = 0.51
+# What a scale in single precision explains of a distance, in steps: a weight that is so near is exact.
+_EXACT = 1e-4
 
 _LAYER_IMAGES = 32
 _BATCH = 100
@@ -75,11 +77,11 @@ def measure(
     x, labels = scale(samples.images), samples.labels
     twin = build_twin(model)
     matches = match(twin, file)
-    answers, answers_int8 = _logits(model, x).argmax(1), _classify(path, x, progress).argmax(1)
+    answers, answers_int8 = _logits(with_fixed_weights(model), x).argmax(1), _classify(path, x, progress).argmax(1)
     accuracies = float(np.mean(answers == labels)), float(np.mean(answers_int8 == labels))
     layers = layer_errors(model, file, matches, grids.limits(twin), x[:_LAYER_IMAGES])
-    errors = kernel_errors(file, matches)
-    worst_kernel = max(errors, key=lambda name: errors[name])
+    kernels = kernel_errors(file, matches)
+    worst_kernel = max(kernels, key=lambda one: one.largest_steps)
     return ParityRecord(
         n=len(samples.images),
         images=samples.source,
@@ -91,9 +93,10 @@ def measure(
         accuracy_drop_tolerance=settings.accuracy_drop,
         top1_agreement=float(np.mean(answers == answers_int8)),
         top1_tolerance=settings.agreement,
-        kernel_error_steps=errors[worst_kernel],
+        kernel_error_steps=worst_kernel.largest_steps,
         kernel_error_tolerance=KERNEL_TOLERANCE,
-        worst_kernel=worst_kernel,
+        worst_kernel=worst_kernel.layer,
+        kernels=kernels,
         ternary_kernels=ternary_kernels(model, file, matches),
         layers=layers,
         worst_layer=max(layers, key=lambda layer: layer.relative_error).layer,
@@ -139,13 +142,25 @@ def twin_error(model: keras.Model, twin: keras.Model, x: npt.NDArray[np.float32]
     return float(np.abs(_logits(twin, x) - expected).max() / np.abs(expected).max())
 
 
-def kernel_errors(file: Artefact, matches: Mapping[str, Match]) -> dict[str, float]:
-    """For every layer with weights the largest distance of a weight in the file from the twin's, in steps of its scale."""
-    return {
-        name: kernel_error(place.layer, file.tensors[place.operator.inputs[1]])
-        for name, place in matches.items()
-        if isinstance(place.layer, WEIGHT_LAYERS) and place.operator is not None
-    }
+def kernel_errors(file: Artefact, matches: Mapping[str, Match]) -> list[KernelParity]:
+    """How far the weights of every layer that has some are from the twin's, in the network's order."""
+    errors = []
+    for name, place in matches.items():
+        if not isinstance(place.layer, WEIGHT_LAYERS) or place.operator is None:
+            continue
+        tensor, weights = file.tensors[place.operator.inputs[1]], kernel(place.layer)
+        sizes = along_channels(tensor.scales.astype(np.float64), tensor) if tensor.quantized else 1.0
+        steps = kernel_distances(place.layer, tensor)
+        steps[steps < _EXACT] = 0
+        errors.append(
+            KernelParity(
+                layer=name,
+                largest_steps=float(steps.max()),
+                mean_steps=float(steps.mean()),
+                relative_error=float(np.linalg.norm(steps * sizes)) / (float(np.linalg.norm(weights)) or 1.0),
+            )
+        )
+    return errors
 
 
 def layer_errors(

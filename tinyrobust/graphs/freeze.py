@@ -21,6 +21,11 @@ def freeze(model: keras.Model) -> keras.Model:
     return _frozen(model, foldable(model) if simple else {}, keep_rounding=True)
 
 
+def with_fixed_weights(model: keras.Model) -> keras.Model:
+    """Like `freeze`, with batch norms as they are: what `model` computes, without quantizing its weights at every call."""
+    return _frozen(model, {}, keep_rounding=True)
+
+
 def without_rounding(model: keras.Model) -> keras.Model:
     """Like `freeze`, with batch norms as they are and activations left in float: what the twin must equal."""
     return _frozen(model, {}, keep_rounding=False)

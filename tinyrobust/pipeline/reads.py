@@ -52,8 +52,10 @@ def teacher(recipe: Recipe) -> Reads:
 
 
 def float_network(recipe: Recipe) -> Reads:
-    """What is quantized afterwards does not see the precision either."""
-    return {**tables(recipe, "data", "network", "train"), "seed": recipe.seed}
+    """What is quantized afterwards sees neither the precision nor how it is calibrated: many of these share one network."""
+    seen = tables(recipe, "data", "network", "train")
+    seen["train"].pop("calibration", None)
+    return {**seen, "seed": recipe.seed}
 
 
 def precision(recipe: Recipe) -> Reads:

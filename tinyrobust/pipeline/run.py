@@ -23,6 +23,7 @@ from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
 from tinyrobust.robustness.robustness_record import RobustnessRecord
+from tinyrobust.training.after import calibration_images
 from tinyrobust.training.budget import sizes_of
 from tinyrobust.training.fit import seed_everything
 
@@ -150,6 +151,7 @@ def export(recipe: str | Path | Recipe, **settings: Unpack[Settings]) -> Run:
 def _check(context: Context) -> None:
     """Finds out before the first long stage whether the last one can work."""
     network = context.network(context.recipe)
+    calibration_images(context.recipe, context.dataset)
     if context.recipe.precision.budget is not None:
         sizes_of(network, context.recipe.precision)
     protocol.load(context.recipe.robustness.protocol)

@@ -66,6 +66,20 @@ class Recipe(Table):
             self.network.scaled(settings.teacher_width)
         return self
 
+    @model_validator(mode="after")
+    def _activations_get_their_ranges(self) -> Self:
+        missing, instead = {
+            "aware": ("calibration", 'relu6 or pact, or quantization = "after", which calibrates'),
+            "after": ("training", 'relu6 or calibrated, or quantization = "aware", which learns them'),
+        }[self.train.quantization]
+        for rule in self.precision.rules:
+            if rule.activations.range_from == missing:
+                raise ValueError(
+                    f"Expected activations whose range train.quantization = {self.train.quantization!r} can set: {instead}. "
+                    f"Received: {rule.activations.kind!r} for layers {rule.layers!r}, whose range comes from {missing}"
+                )
+        return self
+
     @property
     def hash(self) -> str:
         """SHA-256 of the resolved form without name and description, in hex: equal hashes mean equal runs.

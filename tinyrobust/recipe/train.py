@@ -9,6 +9,18 @@ from tinyrobust.recipe.table import Count, Share, Table
 from tinyrobust.recipe.update import Plain, Update
 
 
+class Calibration(Table):
+    """What is measured on training images when a float network is quantized; nothing is learned."""
+
+    images: Count | None = Field(
+        None, description="How many, the first of the training images in their drawn order; None: a hundred batches, or all."
+    )
+    batch_norm: bool = Field(True, description="Measure means and variances of batch norm anew, on the quantized network.")
+    bias_correction: Literal["none", "mean", "mean-and-norm"] = Field(
+        "none", description="Undo what rounding shifts in a layer's mean output per channel, and what it stretches."
+    )
+
+
 class Train(Table):
     """How it learns."""
 
@@ -26,6 +38,7 @@ class Train(Table):
     quantization: Literal["aware", "after"] = Field(
         "aware", description="In training, or after it: a float network is trained, then its weights are quantized."
     )
+    calibration: Calibration = Calibration()
     objectives: tuple[Objective, ...] = Field(
         LABELS, alias="objective", min_length=1, description="What is minimised: their sum."
     )
@@ -45,6 +58,15 @@ class Train(Table):
     def teaching(self) -> Teaching | None:
         """How the teachers are trained; None where nothing learns from any."""
         return self.distillation.teaching if self.distillation else None
+
+    @model_validator(mode="after")
+    def _calibrates_after_training(self) -> Self:
+        if self.quantization == "aware" and self.calibration != Calibration():
+            raise ValueError(
+                'Expected [train.calibration] beside quantization = "after" only: nothing is calibrated where a network learns '
+                'with its quantizers. Received: quantization = "aware"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _objectives_fit_together(self) -> Self:

@@ -220,7 +220,53 @@ class Float(WeightFormat):
         return formats.INT8
 
 
+class Uniform(WeightFormat):
+    """Integers times a scale whose range is chosen after training: the largest weights may be clipped for finer steps."""
+
+    quantizer: ClassVar[str | None] = "tinyrobust.quantizers.post_training:Uniform"
+    kind: Literal["uniform"]
+    bits: int = Field(8, ge=2, le=8)
+    range: Literal["min-max", "percentile", "mse"] = Field(
+        "min-max",
+        description="What the largest integer is: the largest weight, a percentile of them, or the least squared error.",
+    )
+    percentile: float = Field(99.9, gt=0, le=100, description="Of the magnitudes, where the range is a percentile.")
+    group: Group = Field("channel", description="Whether every output channel has a range of its own, or the layer.")
+
+    @property
+    def storage(self) -> Format:
+        """By the bits."""
+        return formats.fixed_point(self.bits)
+
+
+class Pwlq(WeightFormat):
+    """Small weights in fine steps, large ones in coarse steps: piecewise linear quantization (Fang et al. 2020)."""
+
+    quantizer: ClassVar[str | None] = "tinyrobust.quantizers.pwlq:Pwlq"
+    kind: Literal["pwlq"]
+    bits: int = Field(4, ge=2, le=8)
+    overlapping: bool = Field(False, description="Coarse steps from 0 on instead of from the breakpoint on.")
+    breakpoint: Literal["gaussian", "laplace", "search"] = Field(
+        "search", description="Between fine and coarse: by a formula for that distribution, or the least squared error."
+    )
+
+    @property
+    def storage(self) -> Format:
+        """int8: a file's tensor has one scale a channel, so two of them are approximated by its 255 levels."""
+        return formats.INT8
+
+
 Weights = Annotated[
-    StochasticTernary | StochasticTernaryQKeras | Ternary | StochasticBinary | Binary | FixedPoint | Dorefa | Lsq | Float,
+    StochasticTernary
+    | StochasticTernaryQKeras
+    | Ternary
+    | StochasticBinary
+    | Binary
+    | FixedPoint
+    | Dorefa
+    | Lsq
+    | Float
+    | Uniform
+    | Pwlq,
     Field(discriminator="kind"),
 ]
