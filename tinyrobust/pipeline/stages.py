@@ -72,6 +72,9 @@ def float_network(context: Context) -> None:
     """The float network whose weights are quantized afterwards."""
     recipe = context.recipe.model_copy(update={"precision": FLOAT})
     files = FitFiles.in_folder(context.path, "float")
+    if recipe.train.epochs == 0:
+        fit.untrained(context.network(recipe), context.dataset, files)
+        return
     teacher = partial(context.trained, "teacher")
     fit.train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 

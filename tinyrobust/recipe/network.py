@@ -2,10 +2,12 @@
 
 import pkgutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from tinyrobust.files import sha256
 from tinyrobust.recipe.table import Table, Width
 
 if TYPE_CHECKING:
@@ -35,11 +37,13 @@ class NetworkTable(Table):
     Attributes:
         builder: The function that builds the network, `module:function`, imported when one is built. It takes the table,
             input_shape, classes and layers as `build` does, and returns the model.
-        size: The number of parameters at one input shape, typical of the network.
+        size: The number of parameters at one input shape, typical of the network; a file has its own.
+        trained: Whether it comes with weights that were trained.
     """
 
     builder: ClassVar[str]
     size: ClassVar[Size]
+    trained: ClassVar[bool] = False
 
     def build(self, input_shape: Shape, classes: int, layers: object) -> "keras.Model":
         """The untrained network: functional, [n, *input_shape] in [0, 1] -> logits [n, classes].
@@ -104,4 +108,41 @@ class Resnet(ScalableNetwork):
     depth: Literal[8, 18, 20] = 20
 
 
-Network = Annotated[Stqnet | Dscnn | Resnet, Field(discriminator="kind")]
+class KerasFile(NetworkTable):
+    """Somebody's Keras model: its layers in the recipe's precision, its weights as those that training starts from."""
+
+    builder: ClassVar[str] = "tinyrobust.networks.imported:imported"
+    trained: ClassVar[bool] = True
+    kind: Literal["keras-file"]
+    path: str = Field(description="Of a .keras file, as Keras 3 saves it.")
+    sha256: str | None = Field(
+        None,
+        validate_default=True,
+        description="Of the file, in hex: another file is refused. When absent, that of the file as it is.",
+    )
+    input_range: tuple[float, float] | None = Field(
+        None,
+        description="What the pixel values 0 and 255 are in the file's input units, such as [-1, 1]. "
+        "Needed where the file does not begin with a Rescaling or Normalization layer that says it.",
+    )
+
+    @field_validator("sha256")
+    @classmethod
+    def _of_the_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """The recipe's hash is that of what is learned, so it covers what the file says."""
+        if value is not None or "path" not in info.data:
+            return value
+        path = Path(info.data["path"]).expanduser()
+        if not path.is_file():
+            raise ValueError(f"Expected the path of a .keras file. Received: {str(path)!r}: there is no such file")
+        return sha256(path)
+
+    @field_validator("input_range")
+    @classmethod
+    def _rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"Expected input_range = [low, high], low below high. Received: {list(value)}")
+        return value
+
+
+Network = Annotated[Stqnet | Dscnn | Resnet | KerasFile, Field(discriminator="kind")]

@@ -12,7 +12,7 @@ from tinyrobust.recipe.update import Plain, Update
 class Train(Table):
     """How it learns."""
 
-    epochs: Count
+    epochs: int = Field(ge=0, description="0: a network that comes with trained weights is quantized as it is, after training.")
     batch_size: Count = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(6e-3, ge=0, description="Peak of the schedule.")
@@ -45,6 +45,12 @@ class Train(Table):
     def teaching(self) -> Teaching | None:
         """How the teachers are trained; None where nothing learns from any."""
         return self.distillation.teaching if self.distillation else None
+
+    @model_validator(mode="after")
+    def _learns_unless_quantized_after(self) -> Self:
+        if self.epochs == 0 and self.quantization != "after":
+            raise ValueError("Expected at least one epoch, or quantization = 'after' training. Received: epochs = 0")
+        return self
 
     @model_validator(mode="after")
     def _objectives_fit_together(self) -> Self:
