@@ -80,8 +80,9 @@ def _matched(layer: keras.Layer, sources: list[Match], artefact: Artefact) -> Ma
         fused = operator.options.get("fused_activation_function", "NONE") != "NONE"
         # What an operator before a RESHAPE was fused with lies behind both.
         return Match(layer, operator, operator.outputs[0], exact=not fused and (names != ("RESHAPE",) or first.exact))
-    # Reshaping changes no value: the converter merges it with others, and drops it before FULLY_CONNECTED.
-    if not names or names == ("RESHAPE",):
+    # Reshaping changes no value: the converter merges it with others, and drops it before FULLY_CONNECTED. Padding becomes
+    # that of the window behind it, where both are the same.
+    if not names or names in (("RESHAPE",), ("PAD",)):
         return Match(layer, None, first.tensor, first.exact)
     readers = sorted({o.name for o in artefact.operators if read & set(_activations(o, artefact))})
     raise ModelFileError(

@@ -18,7 +18,7 @@ from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.pipeline import plan, share
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
 from tinyrobust.pipeline.run_record import RunRecord
-from tinyrobust.pipeline.stages import Context, write_report
+from tinyrobust.pipeline.stages import Context, rehearse_export, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
@@ -148,7 +148,7 @@ def export(recipe: str | Path | Recipe, **settings: Unpack[Settings]) -> Run:
 
 def _check(context: Context) -> None:
     """Finds out before the first long stage whether the last one can work."""
-    context.network(context.recipe)
+    rehearse_export(context, context.network(context.recipe))
     protocol.load(context.recipe.robustness.protocol)
     if context.recipe.robustness.waveform:
         protocol.load(context.recipe.robustness.waveform.protocol)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from tinyrobust.robustness.job import EvaluationData
 
 
+_REHEARSED = 8  # images: enough for the converter
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage works on, and over how many processes the attacks are spread."""
@@ -61,6 +64,23 @@ class Context:
     def trained(self, stage: str) -> keras.Model:
         """The network that the stage `teacher`, `float` or `train` left."""
         return keras.models.load_model(FitFiles.in_folder(self.path, stage).model, compile=False)
+
+
+def rehearse_export(context: Context, network: keras.Model) -> None:
+    """Converts the network of somebody's file as it is, before it is trained: what the converter makes of it is nobody's promise.
+
+    Networks of ours need no rehearsal, and without TensorFlow there can be none.
+
+    Raises:
+        ModelFileError: It cannot be converted.
+    """
+    if not context.recipe.network.trained or context.folder.is_complete("train") or keras.backend.backend() != "tensorflow":
+        return
+    from tinyrobust.deploy.convert import convert
+
+    context.progress("export: rehearsal", 0, 1)
+    convert(network, context.dataset.train.x[:_REHEARSED])
+    context.progress("export: rehearsal", 1, 1)
 
 
 def teacher(context: Context) -> None:
