@@ -21,6 +21,7 @@ from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.pipeline import plan
 from tinyrobust.quantizers.layers import weight_layers
+from tinyrobust.quantizers.norm import FixedNormalization
 from tinyrobust.quantizers.weights import FixedPoint, Ternary
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.network import KerasFile
@@ -141,6 +142,18 @@ def test_in_float_it_answers_as_it_did(graph, tmp_path):
     for one in (network, freeze(network)):
         np.testing.assert_allclose(np.asarray(one(x, training=False)), expected, atol=1e-5 * np.abs(expected).max())
     assert network.trainable_variables
+
+
+def test_the_scaling_of_inputs_stays_as_it_is(tmp_path):
+    network = _built(_saved(_model(_shifted_and_padded), tmp_path))
+    (scaling,) = [layer for layer in network.layers if isinstance(layer, FixedNormalization)]
+    assert not scaling.trainable_variables
+    before, x = scaling.get_weights(), _images(8) / np.float32(255)
+    network.trainable = True  # as what measures batch norms anew does
+    inner = keras.Model(network.inputs[0], scaling.output)
+    np.testing.assert_allclose(np.asarray(inner(x, training=True)), 2 * x - 1, atol=1e-6)
+    for one, other in zip(scaling.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("kind", ["layer", "function", "of its own model"])

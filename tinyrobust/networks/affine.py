@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tinyrobust.graphs.folding import Doubles, numbers
+from tinyrobust.quantizers.norm import FixedNormalization
 
 # How wide the values are that a network computes with: [0, 1], [-1, 1], pixels over their deviation. Others tell that the input
 # range is another one.
@@ -73,14 +74,14 @@ class Affine:
         return kernel * scale, bias + (kernel * shift).sum(axis=summed).reshape(-1)
 
     def layer(self, shape: tuple[int | None, ...]) -> keras.layers.BatchNormalization:
-        """A layer of its own that computes it: a batch norm that is not trained, which the file has as a depthwise 1x1.
+        """A layer of its own that computes it: a batch norm that stays as it is, which the file has as a depthwise 1x1.
 
         Args:
             shape: Of its input, the batch first and the channels last.
         """
         channels = shape[-1]
         assert channels is not None
-        norm = keras.layers.BatchNormalization(epsilon=0.0, trainable=False, name=self.name)
+        norm = FixedNormalization(epsilon=0.0, trainable=False, name=self.name)
         norm.build(shape)
         values = (self.scale, self.shift, np.asarray(0.0), np.asarray(1.0))
         norm.set_weights([np.broadcast_to(value, (channels,)).astype(np.float32) for value in values])

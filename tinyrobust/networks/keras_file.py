@@ -55,7 +55,10 @@ def read(path: Path, digest: str | None, known: Collection[str]) -> keras.Model:
     if path.suffix != ".keras" or path.is_dir():
         raise ModelFileError(f"Expected a .keras file. Received: {path}", hint=_SAVE)
     if not path.is_file():
-        raise ModelFileError(f"Expected a .keras file. Received: {path}: there is no such file", hint="Is the path right?")
+        raise ModelFileError(
+            f"Expected a .keras file. Received: {path}: there is no such file",
+            hint="A path is looked up from the folder in which the command runs.",
+        )
     if digest is not None and (found := sha256(path)) != digest:
         raise ModelFileError(
             f"Expected {path} as it was: SHA-256 {digest[:12]}... Received: {found[:12]}...: the file was changed.",

@@ -67,7 +67,7 @@ class Context:
 
 
 def rehearse_export(context: Context, network: keras.Model) -> None:
-    """Converts the network of somebody's file as it is, before it is trained: what the converter makes of it is nobody's promise.
+    """Converts the network of somebody's file before it is trained: what the converter makes of it is nobody's promise.
 
     Networks of ours need no rehearsal, and without TensorFlow there can be none.
 

@@ -55,6 +55,12 @@ class NetworkTable(Table):
         """
         return pkgutil.resolve_name(self.builder)(self, input_shape, classes, layers)
 
+    @property
+    def in_words(self) -> str:
+        """Kind and keys, for reports: `resnet, width 1.0, depth 20`."""
+        kind, keys = self.model_dump()["kind"], self.model_dump(exclude={"kind"})
+        return ", ".join([kind, *(f"{key} {value}" for key, value in keys.items())])
+
     def scaled(self, width: float) -> Self:
         """The same network, of another width: a teacher's.
 
@@ -125,6 +131,11 @@ class KerasFile(NetworkTable):
         description="What the pixel values 0 and 255 are in the file's input units, such as [-1, 1]. "
         "Needed where the file does not begin with a Rescaling or Normalization layer that says it.",
     )
+
+    @property
+    def in_words(self) -> str:
+        """The file's name, and the beginning of its hash."""
+        return f"{Path(self.path).name} (SHA-256 {(self.sha256 or '')[:12]})"
 
     @field_validator("sha256")
     @classmethod
