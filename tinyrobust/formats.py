@@ -164,17 +164,6 @@ def with_levels(levels: int) -> Format:
     return next(one for one in FORMATS if one.levels >= levels)
 
 
-def with_levels(levels: int) -> Format:
-    """The format of the fewest bits that has so many levels.
-
-    Raises:
-        ValueError: There are fewer than two, or more than any format has.
-    """
-    if not 2 <= levels <= FLOAT.levels:
-        raise ValueError(f"Expected from 2 to {FLOAT.levels} levels. Received: levels={levels}")
-    return next(one for one in FORMATS if one.levels >= levels)
-
-
 def fixed_point(bits: int) -> Format:
     """The format of symmetric integers of `bits` bits (from 2 to 8): -(2^(bits-1) - 1) to 2^(bits-1) - 1."""
     return with_levels(2**bits - 1)

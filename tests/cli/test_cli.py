@@ -14,7 +14,20 @@ from typer.testing import CliRunner
 from tinyrobust.cli.app import app
 from tinyrobust.files import sha256
 
-COMMANDS = ("run", "train", "export", "attack", "footprint", "emulate", "listen", "report", "list", "doctor", "sweep")
+COMMANDS = (
+    "run",
+    "train",
+    "export",
+    "attack",
+    "footprint",
+    "emulate",
+    "listen",
+    "report",
+    "list",
+    "doctor",
+    "sweep",
+    "quantize",
+)
 
 
 def _type(*words: str) -> Any:

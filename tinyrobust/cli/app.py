@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tinyrobust._version import __version__
-from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listen, listing, report, run, sweep
+from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listen, listing, quantize, report, run, sweep
 from tinyrobust.cli.console import quiet_libraries, readable_errors
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _tinyrobust(
 app.command("run")(run.run)
 app.command("train")(run.train)
 app.command("export")(export.export)
+app.command("quantize")(quantize.quantize)
 app.command("sweep")(sweep.sweep)
 app.command("attack")(attack.attack)
 app.command("footprint")(footprint.footprint)

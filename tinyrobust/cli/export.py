@@ -17,6 +17,7 @@ from tinyrobust.errors import RecipeError
 if TYPE_CHECKING:
     from tinyrobust.deploy.cgen.generate import Generated
     from tinyrobust.pipeline.generate import LookUp
+    from tinyrobust.pipeline.run import Run
 
 
 class Format(StrEnum):
@@ -83,7 +84,7 @@ def export(
     existing = _existing(model, overrides, runs_dir)
     if written is Format.array:
         if existing is None and output is None:
-            _trained(model, overrides, runs_dir, data_dir, as_json)
+            show_exported(until("export", model, overrides, runs_dir, data_dir, as_json), as_json)
         else:
             done = existing or until("export", model, overrides, runs_dir, data_dir, as_json).path
             _array(done, output, data_dir, as_json)
@@ -140,8 +141,8 @@ def _array(model: Path, output: Path | None, data_dir: Path | None, as_json: boo
         console.OUT.print(f"Without test vectors: {written.left_out}", style="yellow", markup=False)
 
 
-def _trained(recipe: str, overrides: list[str], runs_dir: Path, data_dir: Path | None, as_json: bool) -> None:
-    done = until("export", recipe, overrides, runs_dir, data_dir, as_json)
+def show_exported(done: "Run", as_json: bool) -> None:
+    """What the export of a run came to."""
     parity = done.parity
     if as_json:
         console.print_json(paths(done) | {"parity": parity.model_dump(mode="json", by_alias=True)})

@@ -105,7 +105,7 @@ def _networks() -> Rows:
             "description": str(inspect.getdoc(network)).partition("\n")[0],
         }
         for kind, network in members(Network).items()
-        if issubclass(network, NetworkTable)
+        if issubclass(network, NetworkTable) and not network.trained  # a file has its own size
     ]
 
 

@@ -38,7 +38,11 @@ def run(
 
         tinyrobust run cifar10-stq --data-dir ~/tensorflow_datasets
     """
-    done = until("report", recipe, overrides, runs_dir, data_dir, as_json, jobs)
+    show_everything(until("report", recipe, overrides, runs_dir, data_dir, as_json, jobs), as_json)
+
+
+def show_everything(done: "Run", as_json: bool) -> None:
+    """What a run that is complete came to."""
     robustness, footprint = done.robustness, done.footprint
     clean = next(accuracy.test for accuracy in robustness.clean if accuracy.target == "int8")
     if as_json:
@@ -82,7 +86,11 @@ def train(
 
         tinyrobust train digits-stq --set train.learning_rate=3e-3 --set seed=1
     """
-    done = until("train", recipe, overrides, runs_dir, data_dir, as_json)
+    show_trained(until("train", recipe, overrides, runs_dir, data_dir, as_json), as_json)
+
+
+def show_trained(done: "Run", as_json: bool) -> None:
+    """What training came to."""
     last = done.history[-1]
     if as_json:
         console.print_json(paths(done) | {"last_epoch": last})
@@ -96,10 +104,15 @@ def until(
 ) -> "Run":
     """A recipe's run, executed as far as `stage`, with its progress on the screen unless `as_json`."""
     resolved = recipes.load(recipe, overrides)  # before the wait for TensorFlow: a misspelt key is told at once
+    return execute(resolved, stage, runs_dir, data_dir, as_json, jobs)
+
+
+def execute(recipe: recipes.Recipe, stage: str, runs_dir: Path, data_dir: Path | None, as_json: bool, jobs: int = 1) -> "Run":
+    """The run of a resolved recipe, as `until`."""
     with console.quiet_imports():
-        from tinyrobust.pipeline.run import run as execute
+        from tinyrobust.pipeline.run import run
     with console.progress(not as_json) as progress:
-        return execute(resolved, until=stage, runs_dir=runs_dir, data_dir=data_dir, jobs=jobs, progress=progress)
+        return run(recipe, until=stage, runs_dir=runs_dir, data_dir=data_dir, jobs=jobs, progress=progress)
 
 
 def paths(done: "Run") -> dict[str, str]:

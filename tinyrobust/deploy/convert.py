@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from tinyrobust.data.arrays import scale
 from tinyrobust.deploy import artefact, grids, residuals
-from tinyrobust.deploy.matching import OPERATORS, match
+from tinyrobust.deploy.matching import match
 from tinyrobust.deploy.twin import build_twin
 from tinyrobust.errors import ModelFileError
+from tinyrobust.graphs.operators import OPERATORS
 
 # The converter insists on calibrating; its ranges are all replaced, so a few images do.
 _CONVERTER_IMAGES = 8
@@ -61,6 +62,7 @@ def convert(model: keras.Model, calibration_images: npt.NDArray[np.uint8]) -> by
     bounded = build_twin(model)
     chosen = grids.measured(bounded, [name for name in grids.free(matches) if name not in known], images)
     chosen |= residuals.aligned(bounded, known, chosen)
+    chosen = grids.joined(chosen, matches, converted)
     return grids.write(converted, matches, {twin.inputs[0].name: grids.PIXELS, **known, **chosen})
 
 

@@ -23,11 +23,10 @@ from tinyrobust.deploy.twin import outputs
 from tinyrobust.errors import ModelFileError
 from tinyrobust.formats import INT8
 from tinyrobust.graphs.folding import WEIGHT_LAYERS
+from tinyrobust.graphs.operators import SAME_GRID
 from tinyrobust.graphs.topology import readers, writer
 from tinyrobust.quantizers.activations import ActivationQuantizer
 
-# Kernels that copy or compare values: their outputs must have the grid of their inputs.
-_SAME_GRID = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "PAD", "CONCATENATION"}
 # The specification fixes the grid of these outputs.
 _FIXED_GRID = {"SOFTMAX"}
 # Steps from the smallest to the largest int8.
@@ -128,12 +127,45 @@ def limits(twin: keras.Model) -> dict[str, tuple[float, float]]:
 
 def free(matches: Mapping[str, Match]) -> list[str]:
     """The layers whose grid may be chosen: they have a tensor of their own, and no rule of the specification fixes it."""
-    ruled = _SAME_GRID | _FIXED_GRID
+    ruled = SAME_GRID | _FIXED_GRID
     return [
         name
         for name, place in matches.items()
         if place.exact and (place.operator is not None and place.operator.name not in ruled)
     ]
+
+
+def joined(grids: Mapping[str, Grid], matches: Mapping[str, Match], artefact: Artefact) -> dict[str, Grid]:
+    """`grids` with one for all layers whose outputs are concatenated: that operator copies values.
+
+    It is the range of all of them. Layers that are not in `grids` keep theirs, whatever is concatenated with them.
+    """
+    places: dict[int, list[str]] = {}
+    for name in grids:
+        places.setdefault(matches[name].tensor, []).append(name)
+    made = {output: operator for operator in artefact.operators for output in operator.outputs}
+    groups: list[set[int]] = []
+    for operator in artefact.operators:
+        if operator.name == "CONCATENATION":
+            group = _sources(operator, artefact, made)
+            groups = [one for one in groups if not one & group] + [group.union(*(one for one in groups if one & group))]
+    together = dict(grids)
+    for group in groups:
+        names = [name for tensor in group for name in places.get(tensor, ())]
+        if len({grids[name] for name in names}) > 1:
+            ends = [grids[name].scale * (level - grids[name].zero_point) for name in names for level in (-128, 127)]
+            together |= dict.fromkeys(names, Grid.around(min(ends), max(ends)))
+    return together
+
+
+def _sources(operator: Operator, artefact: Artefact, made: Mapping[int, Operator]) -> set[int]:
+    """The tensors that an operator has the values of its output, and its grid, from."""
+    found = set()
+    for tensor in operator.inputs:
+        if tensor >= 0 and artefact.tensors[tensor].data is None:
+            before = made.get(tensor)
+            found |= _sources(before, artefact, made) if before and before.name in SAME_GRID else {tensor}
+    return found
 
 
 def write(artefact: Artefact, matches: Mapping[str, Match], grids: Mapping[str, Grid]) -> bytes:
@@ -151,7 +183,7 @@ def write(artefact: Artefact, matches: Mapping[str, Match], grids: Mapping[str, 
     for name, grid in grids.items():
         editor.set_grid(matches[name].tensor, grid)
     for operator in artefact.operators:
-        if operator.name in _SAME_GRID:
+        if operator.name in SAME_GRID:
             _share_grid(operator, artefact, editor)
     for place in matches.values():
         if isinstance(place.layer, WEIGHT_LAYERS) and place.operator is not None:

@@ -4,7 +4,6 @@ Tensor names are no guide: the converter joins them, adds suffixes and shares co
 walked side by side, from the input on; kernels decide where several operators read the same tensor.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
@@ -15,25 +14,8 @@ from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.tensors import Values
 from tinyrobust.errors import ModelFileError
 from tinyrobust.graphs.folding import WEIGHT_LAYERS, numbers
+from tinyrobust.graphs.operators import OPERATORS
 from tinyrobust.graphs.topology import writer
-
-# The operators that a layer may become; an empty tuple: it leaves no trace. To support a layer, enter it here.
-OPERATORS: Mapping[type, tuple[str, ...]] = {
-    keras.layers.Conv2D: ("CONV_2D",),
-    keras.layers.DepthwiseConv2D: ("DEPTHWISE_CONV_2D",),
-    keras.layers.Dense: ("FULLY_CONNECTED",),
-    keras.layers.ReLU: ("RELU", "RELU6"),
-    keras.layers.Add: ("ADD",),
-    keras.layers.AveragePooling2D: ("AVERAGE_POOL_2D",),
-    keras.layers.MaxPooling2D: ("MAX_POOL_2D",),
-    keras.layers.GlobalAveragePooling2D: ("MEAN",),
-    keras.layers.ZeroPadding2D: ("PAD",),
-    keras.layers.Concatenate: ("CONCATENATION",),
-    keras.layers.Flatten: ("RESHAPE",),
-    keras.layers.Reshape: ("RESHAPE",),
-    keras.layers.Softmax: ("SOFTMAX",),
-    keras.layers.Dropout: (),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +80,9 @@ def _matched(layer: keras.Layer, sources: list[Match], artefact: Artefact) -> Ma
         fused = operator.options.get("fused_activation_function", "NONE") != "NONE"
         # What an operator before a RESHAPE was fused with lies behind both.
         return Match(layer, operator, operator.outputs[0], exact=not fused and (names != ("RESHAPE",) or first.exact))
-    # Reshaping changes no value: the converter merges it with others, and drops it before FULLY_CONNECTED.
-    if not names or names == ("RESHAPE",):
+    # Reshaping changes no value: the converter merges it with others, and drops it before FULLY_CONNECTED. Padding becomes
+    # that of the window behind it, where both are the same.
+    if not names or names in (("RESHAPE",), ("PAD",)):
         return Match(layer, None, first.tensor, first.exact)
     readers = sorted({o.name for o in artefact.operators if read & set(_activations(o, artefact))})
     raise ModelFileError(

@@ -20,7 +20,7 @@ def readers(model: keras.Model) -> dict[str, list[str]]:
         model: A functional or sequential model.
     """
     read_by: dict[str, list[str]] = {layer.name: [] for layer in model.layers}
-    for operation, inputs in _calls(model):
+    for operation, inputs, _ in calls(model):
         for tensor in inputs:
             read_by.setdefault(writer(tensor).name, []).append(operation.name)
     for tensor in model.outputs:
@@ -34,15 +34,15 @@ def uses(model: keras.Model) -> Counter[str]:
     Args:
         model: A functional or sequential model.
     """
-    return Counter(operation.name for operation, _ in _calls(model))
+    return Counter(operation.name for operation, _, _ in calls(model))
 
 
-def _calls(model: keras.Model) -> Iterator[tuple[keras.Operation, list[keras.KerasTensor]]]:
-    """Every call in the graph, from the inputs on: what is called, and with which tensors.
+def calls(model: keras.Model) -> Iterator[tuple[keras.Operation, list[keras.KerasTensor], list[keras.KerasTensor]]]:
+    """Every call in the graph, from the inputs on: what is called, with which tensors, and what it puts out.
 
-    Those of other models that the same layers belong to are not among them.
+    Those of other models that the same layers belong to are not among them. An input reads nothing.
     """
     nodes = keras.Model(model.inputs, model.outputs, name=model.name)._nodes_by_depth
     for depth in sorted(nodes, reverse=True):
         for node in nodes[depth]:
-            yield node.operation, [] if node.is_input else node.input_tensors
+            yield node.operation, [] if node.is_input else node.input_tensors, node.output_tensors

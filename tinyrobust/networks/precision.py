@@ -31,7 +31,12 @@ class LayerFactory:
         self._precision = precision
         self._seed = seed
         self._layers: list[str] = []
+        self._roles: dict[str, str] = {}
         self._used: set[int] = set()
+
+    def answers_to(self, name: str, role: str) -> None:
+        """Lets rules that match `role` match layer `name` too, in a network whose first and last layers have other names."""
+        self._roles[name] = role
 
     def conv(
         self,
@@ -42,6 +47,7 @@ class LayerFactory:
         *,
         padding: str = "same",
         dilation: Pair = 1,
+        groups: int = 1,
         bias: bool = False,
     ) -> keras.Layer:
         """A convolution, [n, h, w, c] -> [n, h', w', filters].
@@ -53,18 +59,22 @@ class LayerFactory:
             strides: From one window to the next; with padding "same", h' is h / strides, rounded up.
             padding: "same" or "valid".
             dilation: From one tap of the window to the next.
+            groups: Into how many parts the channels are split; each part of the filters reads one.
             bias: Whether it has one.
         """
-        return QuantConv2D(
+        layer = QuantConv2D(
             filters,
             size,
             strides=strides,
             padding=padding,
             dilation_rate=dilation,
+            groups=groups,
             use_bias=bias,
             kernel_quantizer=self._quantizer(name, CHANNEL_AXES),
             name=name,
         )
+        layer.role = self._roles.get(name)
+        return layer
 
     def depthwise(
         self,
@@ -78,7 +88,7 @@ class LayerFactory:
         bias: bool = False,
     ) -> keras.Layer:
         """A depthwise convolution, [n, h, w, c] -> [n, h', w', c * multiplier]; see `conv`."""
-        return QuantDepthwiseConv2D(
+        layer = QuantDepthwiseConv2D(
             size,
             strides=strides,
             padding=padding,
@@ -88,35 +98,46 @@ class LayerFactory:
             depthwise_quantizer=self._quantizer(name, DEPTHWISE_AXES),
             name=name,
         )
+        layer.role = self._roles.get(name)
+        return layer
 
     def dense(self, name: str, units: int, *, bias: bool = False) -> keras.Layer:
         """A dense layer, [n, features] -> [n, units]."""
-        return QuantDense(units, use_bias=bias, kernel_quantizer=self._quantizer(name, CHANNEL_AXES), name=name)
+        layer = QuantDense(units, use_bias=bias, kernel_quantizer=self._quantizer(name, CHANNEL_AXES), name=name)
+        layer.role = self._roles.get(name)
+        return layer
 
-    def relu(self, name: str) -> keras.Layer:
-        """The activation of layer `name`, called `<name>-relu`."""
-        return self._rule(name).activations.build(f"{name}-relu")
+    def relu(self, name: str, called: str | None = None) -> keras.Layer:
+        """The activation of layer `name`, called `<name>-relu` where it has no other name."""
+        return self.rule(name).activations.build(called or f"{name}-relu")
 
-    def norm(self, name: str) -> keras.Layer:
-        """The batch norm of layer `name`, called `<name>-bn`."""
-        return FusedBatchNormalization(momentum=0.9, name=f"{name}-bn")
+    def norm(self, name: str, called: str | None = None, epsilon: float = 1e-3) -> keras.Layer:
+        """The batch norm of layer `name`, called `<name>-bn` where it has no other name; `epsilon` is added to variances."""
+        return FusedBatchNormalization(momentum=0.9, epsilon=epsilon, name=called or f"{name}-bn")
 
     def check_every_rule_is_used(self) -> None:
         """Raises RecipeError when a rule gave no layer its precision: misspelt, or earlier rules take all it matches."""
         for index, rule in enumerate(self._precision.rules):
             if index in self._used:
                 continue
-            shadowed = any(re.fullmatch(rule.layers, name) for name in self._layers)
+            shadowed = any(self._matches(rule, name) for name in self._layers)
             problem = "is never reached: earlier rules match all its layers" if shadowed else "matches no layer"
+            layers = (f"{name} (or {self._roles[name]})" if name in self._roles else name for name in self._layers)
             raise RecipeError(
                 f"Precision rule {index + 1} (layers = {rule.layers!r}) {problem}.",
-                hint=f"Layers: {', '.join(self._layers)}. The expression must match a whole name; the first match wins.",
+                hint=f"Layers: {', '.join(layers)}. The expression must match a whole name; the first match wins.",
             )
 
-    def _rule(self, name: str) -> PrecisionRule:
+    def rule(self, name: str) -> PrecisionRule:
+        """The first rule that matches layer `name`.
+
+        Raises:
+            RecipeError: None does.
+        """
         if name not in self._layers:
             self._layers.append(name)
-        if (index := self._precision.match(name)) is not None:
+        index = self._precision.match(name, self._roles.get(name))
+        if index is not None:
             self._used.add(index)
             return self._precision.rules[index]
         raise RecipeError(
@@ -124,9 +145,12 @@ class LayerFactory:
             hint='End the list with a rule for all that is left: [[precision.rule]] layers = ".*".',
         )
 
+    def _matches(self, rule: PrecisionRule, name: str) -> bool:
+        return any(re.fullmatch(rule.layers, one) for one in (name, self._roles.get(name)) if one)
+
     def _quantizer(self, name: str, channel_axes: tuple[int, ...]) -> object:
-        self._rule(name)
-        weights = self._precision.weights(name)
+        self.rule(name)
+        weights = self._precision.weights(name, self._roles.get(name))
         if weights is None:  # until a search has chosen
             return None
         # crc32, not hash(): the same in every process.

@@ -13,6 +13,7 @@ from tinyrobust._version import __version__
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.network import KerasFile
 from tinyrobust.recipe.table import Table
 
 Reads = dict[str, object]
@@ -21,11 +22,14 @@ Reads = dict[str, object]
 def tables(recipe: Recipe, *names: str) -> dict[str, Reads]:
     """Tables of a recipe, those that it has."""
     named: dict[str, Table | None] = {name: getattr(recipe, name) for name in names}
-    return {
+    said = {
         name: table.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         for name, table in named.items()
         if table is not None
     }
+    if isinstance(recipe.network, KerasFile) and "network" in said:
+        del said["network"]["path"]  # what is read is the file's content, wherever it lies
+    return said
 
 
 def contents(known: dict[str, Path], names: Iterable[str]) -> Reads:

@@ -18,7 +18,7 @@ from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.pipeline import plan, share
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
 from tinyrobust.pipeline.run_record import RunRecord
-from tinyrobust.pipeline.stages import Context, write_report
+from tinyrobust.pipeline.stages import Context, rehearse_export, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
@@ -154,6 +154,7 @@ def _check(context: Context) -> None:
     calibration_images(context.recipe, context.dataset)
     if context.recipe.precision.budget is not None:
         sizes_of(network, context.recipe.precision)
+    rehearse_export(context, network)
     protocol.load(context.recipe.robustness.protocol)
     if context.recipe.robustness.waveform:
         protocol.load(context.recipe.robustness.waveform.protocol)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from tinyrobust.robustness.job import EvaluationData
 
 
+_REHEARSED = 8  # images: enough for the converter
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage works on, and over how many processes the attacks are spread."""
@@ -65,6 +68,23 @@ class Context:
         return keras.models.load_model(FitFiles.in_folder(self.path, stage).model, compile=False)
 
 
+def rehearse_export(context: Context, network: keras.Model) -> None:
+    """Converts the network of somebody's file before it is trained: what the converter makes of it is nobody's promise.
+
+    Networks of ours need no rehearsal, and without TensorFlow there can be none.
+
+    Raises:
+        ModelFileError: It cannot be converted.
+    """
+    if not context.recipe.network.trained or context.folder.is_complete("train") or keras.backend.backend() != "tensorflow":
+        return
+    from tinyrobust.deploy.convert import convert
+
+    context.progress("export: rehearsal", 0, 1)
+    convert(network, context.dataset.train.x[:_REHEARSED])
+    context.progress("export: rehearsal", 1, 1)
+
+
 def teacher(context: Context) -> None:
     """The float network, or networks, that the student learns from."""
     teach(context.network, context.dataset, context.recipe, context.path, context.progress)
@@ -74,6 +94,9 @@ def float_network(context: Context) -> None:
     """The float network whose weights are quantized afterwards."""
     recipe = context.recipe.model_copy(update={"precision": FLOAT})
     files = FitFiles.in_folder(context.path, "float")
+    if recipe.train.epochs == 0:
+        fit.untrained(context.network(recipe), context.dataset, files)
+        return
     teacher = partial(context.trained, "teacher")
     fit.train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 

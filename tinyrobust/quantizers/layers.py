@@ -35,12 +35,14 @@ class _OwnsQuantizer:
 
     Attributes:
         quantizer_state: What the quantizer declared, by name; empty until the layer is built.
+        role: Another name that precision rules matched when the layer was made; not saved.
     """
 
     _prefix: ClassVar[str]
     _kernel_name: ClassVar[str]
     bias: keras.Variable | None
     name: str
+    role: str | None = None
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         # Without a constraint QKeras clips the latent weights to [-1, 1] at every step; the base class changes nothing.

@@ -2,11 +2,13 @@
 
 import pkgutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tinyrobust.errors import DataError
+from tinyrobust.files import sha256
 from tinyrobust.recipe.table import Count, Table, Width
 
 if TYPE_CHECKING:
@@ -38,13 +40,15 @@ class NetworkTable(Table):
     Attributes:
         builder: The function that builds the network, `module:function`, imported when one is built. It takes the table,
             input_shape, classes and layers as `build` does, and returns the model.
-        size: The number of parameters at one input shape, typical of the network.
+        size: Its parameters and MACs at one input shape, typical of the network; a file has its own.
         smallest: Pixels that either side of an image has at least.
+        trained: Whether it comes with weights that were trained.
     """
 
     builder: ClassVar[str]
     size: ClassVar[Size]
     smallest: ClassVar[int] = 1
+    trained: ClassVar[bool] = False
 
     def build(self, input_shape: Shape, classes: int, layers: object) -> "keras.Model":
         """The untrained network: functional, [n, *input_shape] in [0, 1] -> logits [n, classes].
@@ -64,6 +68,12 @@ class NetworkTable(Table):
                 hint="Choose another network, or larger images with data.size.",
             )
         return pkgutil.resolve_name(self.builder)(self, input_shape, classes, layers)
+
+    @property
+    def in_words(self) -> str:
+        """Kind and keys, for reports: `resnet, width 1.0, depth 20`."""
+        kind, keys = self.model_dump()["kind"], self.model_dump(exclude={"kind"})
+        return ", ".join([kind, *(f"{key} {value}" for key, value in keys.items())])
 
     def scaled(self, width: float) -> Self:
         """The same network, of another width: a teacher's.
@@ -186,4 +196,48 @@ class Conv1d(ScalableNetwork):
     kind: Literal["conv1d"]
 
 
-Network = Annotated[Stqnet | Dscnn | Resnet | WideResnet | MobilenetV2 | Lenet5 | Vgg16 | Conv1d, Field(discriminator="kind")]
+class KerasFile(NetworkTable):
+    """Somebody's Keras model: its layers in the recipe's precision, its weights as those that training starts from."""
+
+    builder: ClassVar[str] = "tinyrobust.networks.imported:imported"
+    trained: ClassVar[bool] = True
+    kind: Literal["keras-file"]
+    path: str = Field(description="Of a .keras file, as Keras 3 saves it.")
+    sha256: str | None = Field(
+        None,
+        validate_default=True,
+        description="Of the file, in hex: another file is refused. When absent, that of the file as it is.",
+    )
+    input_range: tuple[float, float] | None = Field(
+        None,
+        description="What the pixel values 0 and 255 are in the file's input units, such as [-1, 1]. "
+        "Needed where the file does not begin with a Rescaling or Normalization layer that says it.",
+    )
+
+    @property
+    def in_words(self) -> str:
+        """The file's name, and the beginning of its hash."""
+        return f"{Path(self.path).name} (SHA-256 {(self.sha256 or '')[:12]})"
+
+    @field_validator("sha256")
+    @classmethod
+    def _of_the_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """The recipe's hash is that of what is learned, so it covers what the file says."""
+        if value is not None or "path" not in info.data:
+            return value
+        path = Path(info.data["path"]).expanduser()
+        if not path.is_file():
+            raise ValueError(f"Expected the path of a .keras file. Received: {str(path)!r}: there is no such file")
+        return sha256(path)
+
+    @field_validator("input_range")
+    @classmethod
+    def _rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"Expected input_range = [low, high], low below high. Received: {list(value)}")
+        return value
+
+
+Network = Annotated[
+    Stqnet | Dscnn | Resnet | WideResnet | MobilenetV2 | Lenet5 | Vgg16 | Conv1d | KerasFile, Field(discriminator="kind")
+]

@@ -102,13 +102,19 @@ class Precision(Table):
     def _named(self) -> tuple[WeightFormat, ...]:
         return tuple(rule.weights for rule in self.rules if rule.weights is not None)
 
-    def match(self, name: str) -> int | None:
-        """The number of the rule that gives layer `name` its precision; None where none does."""
-        return next((index for index, rule in enumerate(self.rules) if re.fullmatch(rule.layers, name)), None)
+    def match(self, name: str, role: str | None = None) -> int | None:
+        """The number of the rule that gives layer `name` its precision; None where none does.
 
-    def weights(self, name: str) -> Weights | None:
-        """The weight format of layer `name`; None where it is still to be chosen, or where no rule matches."""
-        index = self.match(name)
+        Args:
+            name: Of the layer.
+            role: Another name that rules may match: `stem` or `logits`, where the layer is called otherwise.
+        """
+        names = [one for one in (name, role) if one]
+        return next((i for i, rule in enumerate(self.rules) if any(re.fullmatch(rule.layers, one) for one in names)), None)
+
+    def weights(self, name: str, role: str | None = None) -> Weights | None:
+        """The weight format of layer `name`; None where it is still to be chosen, or where no rule matches; see `match`."""
+        index = self.match(name, role)
         return None if index is None else self.rules[index].weights
 
     def choose(self, formats: Mapping[str, Weights]) -> "Precision":
@@ -125,9 +131,9 @@ class ChosenPrecision(Precision):
     def _named(self) -> tuple[WeightFormat, ...]:
         return (*super()._named, *self.chosen.values())
 
-    def weights(self, name: str) -> Weights | None:
+    def weights(self, name: str, role: str | None = None) -> Weights | None:
         """The weight format of layer `name`, named or chosen."""
-        return super().weights(name) or self.chosen.get(name)
+        return super().weights(name, role) or self.chosen.get(name)
 
 
 FLOAT = Precision(rule=(PrecisionRule(layers=".*", weights=Float(kind="float"), activations=FloatRelu6(kind="float")),))

@@ -60,6 +60,15 @@ class Recipe(Table):
         return self
 
     @model_validator(mode="after")
+    def _is_trained_by_somebody(self) -> Self:
+        if self.train.epochs == 0 and not self.network.trained:
+            raise ValueError(
+                "Expected at least one epoch for a network that comes without trained weights. "
+                f"Received: epochs = 0 and network.kind = {self.network.kind!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_teachers_of_that_width(self) -> Self:
         settings = self.train.distillation
         if settings and settings.teacher_width is not None:

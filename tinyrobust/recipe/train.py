@@ -24,7 +24,7 @@ class Calibration(Table):
 class Train(Table):
     """How it learns."""
 
-    epochs: Count
+    epochs: int = Field(ge=0, description="0: a network that comes with trained weights is quantized as it is, after training.")
     batch_size: Count = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(6e-3, ge=0, description="Peak of the schedule.")
@@ -66,6 +66,12 @@ class Train(Table):
                 'Expected [train.calibration] beside quantization = "after" only: nothing is calibrated where a network learns '
                 'with its quantizers. Received: quantization = "aware"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _learns_unless_quantized_after(self) -> Self:
+        if self.epochs == 0 and self.quantization != "after":
+            raise ValueError("Expected at least one epoch, or quantization = 'after' training. Received: epochs = 0")
         return self
 
     @model_validator(mode="after")

@@ -98,7 +98,7 @@ def sizes_of(network: keras.Model, precision: Precision) -> Sizes:
     for layer in weight_layers(network):
         shape, depthwise = layer.latent_weights.shape, isinstance(layer, keras.layers.DepthwiseConv2D)
         channels = shape[-2] * shape[-1] if depthwise else shape[-1]
-        layers.append(Sized(layer.name, math.prod(shape), channels, precision.weights(layer.name)))
+        layers.append(Sized(layer.name, math.prod(shape), channels, precision.weights(layer.name, layer.role)))
     swallowed = set(foldable(network).values())
     # In the file, depthwise convolutions with a weight a channel: binary, as every weight that is alone with its scale.
     layers += [
