@@ -57,7 +57,7 @@ def test_help_does_not_wait_for_heavy_packages() -> None:
     assert answer.stdout.endswith("[]\n")
 
 
-@pytest.mark.parametrize("what", ["recipes", "datasets", "networks", "attacks", "boards", "sweeps"])
+@pytest.mark.parametrize("what", ["recipes", "datasets", "networks", "formats", "attacks", "boards", "sweeps"])
 def test_every_list_prints_for_people_and_machines(what: str) -> None:
     people, machines = _type("list", what), _type("list", what, "--json")
     rows = json.loads(machines.output)

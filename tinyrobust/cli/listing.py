@@ -22,6 +22,7 @@ class What(StrEnum):
     models = "models"
     datasets = "datasets"
     networks = "networks"
+    formats = "formats"
     attacks = "attacks"
     boards = "boards"
     sweeps = "sweeps"
@@ -32,7 +33,7 @@ def show(
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """List recipes, trained models, data sets, networks, attack protocols, boards or sweeps.
+    """List recipes, trained models, data sets, networks, formats of weights and activations, attacks, boards or sweeps.
 
     **Examples**
 
@@ -109,6 +110,18 @@ def _networks() -> Rows:
     ]
 
 
+def _formats() -> Rows:
+    from tinyrobust.choices import members
+    from tinyrobust.recipe.activations import Activations
+    from tinyrobust.recipe.weights import Weights
+
+    return [
+        {"of": of, "name": kind, "keys": _keys(table), "description": str(inspect.getdoc(table)).partition("\n")[0]}
+        for of, union in (("weights", Weights), ("activations", Activations))
+        for kind, table in members(union).items()
+    ]
+
+
 def _keys(table: type[BaseModel]) -> str:
     """The keys of a table beside its kind, with their defaults."""
     fields = {key: field for key, field in table.model_fields.items() if key != "kind"}
@@ -150,6 +163,7 @@ _LISTS: dict[What, Callable[[], Rows]] = {
     What.models: _models,
     What.datasets: _datasets,
     What.networks: _networks,
+    What.formats: _formats,
     What.attacks: _attacks,
     What.boards: _boards,
     What.sweeps: _sweeps,
@@ -159,6 +173,7 @@ _SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
     What.models: ("Trained models; shares of the test set with 95 % intervals", _FIGURES),
     What.datasets: ("Data sets", ("name", "title", "licence")),
     What.networks: ("Networks, their keys at their defaults", ("name", "keys", "parameters (K)", "MACs (M)", "description")),
+    What.formats: ("Formats that a precision rule names, their keys at their defaults", ("of", "name", "keys", "description")),
     What.attacks: ("Attacks, by protocol", ("protocol", "name", "kind", "on")),
     What.boards: ("Boards", ("name", "title", "core", "flash KiB", "RAM KiB")),
     What.sweeps: ("Sweeps", ("name", "runs", "description")),

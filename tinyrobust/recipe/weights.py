@@ -170,7 +170,7 @@ class StochasticTernaryQKeras(_Sampled):
     """Three levels, in training drawn weight by weight (QKeras)."""
 
     quantizer: ClassVar[str | None] = "tinyrobust.quantizers.sampled:StochasticTernaryQKeras"
-    kind: Literal["stochastic-ternary-qkeras"]
+    kind: Literal["qkeras-ternary"]
     temperature: float = Field(8.0, gt=0, description="The higher, the less is left to chance.")
     group: Group = Field("channel", description=_THRESHOLD_AND_SCALE)
 
