@@ -59,8 +59,8 @@ typedef void tr_apply(const tr_requant *requant, uint32_t first, uint32_t channe
  * Three bytes are a signed number, low byte first.
  *
  * `sum` is the sum over weights * inputs *with the input's zero point inside*: the generator has taken it out of the bias,
- * and kernels read the zero point where the window hangs over the edge. `scale` is the magnitude of ternary weights (the
- * kernels add up trits), else 1.
+ * and kernels read the zero point where the window hangs over the edge. `scale` is the magnitude of ternary and binary
+ * weights (the kernels add up trits and signs), else 1.
  */
 struct tr_requant {
     tr_apply *apply;

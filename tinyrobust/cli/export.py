@@ -67,7 +67,8 @@ def export(
     data set is on this machine.
 
     The export is refused when the file does not do what the trained network does (parity). The C99 gives exactly the outputs
-    of TensorFlow Lite Micro's kernels, with ternary weights at five to a byte.
+    of TensorFlow Lite Micro's kernels, with weights packed: binary ones at eight to a byte, ternary ones at five, and those of
+    up to 4, 8 or 16 different values in a layer at 2, 3 or 4 bits, where that saves flash.
 
     **Examples**
 
