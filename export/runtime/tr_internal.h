@@ -4,6 +4,10 @@
 
 #include "tr_runtime.h"
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "Expected a little-endian processor: kernels read weights and inputs by the word."
+#endif
+
 /* For hot loops at -Os: what has to be inlined, and what has to keep the registers to itself. */
 #ifdef __GNUC__
 #define TR_INLINE static inline __attribute__((always_inline))

@@ -60,3 +60,11 @@ def test_only_sums_of_a_branch_and_an_activation_are_aligned():
     assert not residuals.aligned(_twin("shortcut"), {**trained, "after": eight}, measured)
     assert not residuals.aligned(_twin("shortcut"), {"shortcut": level}, measured)
     assert not residuals.aligned(_twin("shortcut"), trained, {})
+
+
+def test_a_branch_of_next_to_nothing_takes_no_time(within):
+    """A batch norm may scale a branch down to nothing in training: its range is not zero, but has any number of steps."""
+    trained = {"shortcut": Grid.up_to(5.0, 15), "after": Grid.up_to(6.0, 15)}
+    with within(5):
+        found = residuals.aligned(_twin("shortcut"), trained, {"branch": Grid.around(-1e-7, 1e-7)})
+    assert not found

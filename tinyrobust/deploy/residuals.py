@@ -48,7 +48,8 @@ def aligned(twin: keras.Model, trained: Mapping[str, Grid], measured: Mapping[st
 def _aligned(grid: Grid, after: Grid, shortcut: Grid) -> Grid | None:
     """The grid over the range of `grid` that moves the fewest values over a border; None where that is `grid` itself."""
     best, step = _moved(grid.scale, after, shortcut), None
-    for m in range(1, int(after.scale / grid.scale) + 1, 2):
+    # A branch of next to nothing has a grid so fine that a border more or less changes nothing.
+    for m in range(1, int(min(after.scale / grid.scale, EIGHT_BITS)) + 1, 2):
         moved = _moved(after.scale / m, after, shortcut)
         if moved < best:
             best, step = moved, after.scale / m
