@@ -36,6 +36,18 @@ def test_only_what_the_model_needs_is_written(small_tflite, tmp_path):
     subprocess.run(["g++", "-fsyntax-only", "-x", "c++", "-Wall", "-Werror", "small_net.h"], cwd=tmp_path, check=True)
 
 
+def test_big_endian_processors_are_refused(small_tflite, tmp_path):
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("the Arm compiler is not installed")
+    generated = generate(read(small_tflite), "small", tmp_path)
+    kernels = [path for path in generated.files if path.name.startswith("tr_fast")]
+    for flag, compiles in (("-mlittle-endian", True), ("-mbig-endian", False)):
+        command = ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-std=c99", "-fsyntax-only", flag, *kernels]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) is compiles
+        assert ("little-endian processor" in done.stderr) is not compiles
+
+
 def test_the_same_file_gives_the_same_c(small_tflite, tmp_path):
     texts = [
         {path.name: path.read_bytes() for path in generate(read(small_tflite), "m", tmp_path / side).files} for side in "ab"
