@@ -116,7 +116,8 @@ class LayerFactory:
 
         Where weights have levels that do not lie evenly about zero, such as -2 to 1, its scales are kept from going below zero.
         Folded into the weights, a negative one turns a channel around, and a tensor of both kinds of channels has a level more
-        than fit into its bits. Nothing is lost: the latent weights can change their sign instead. Only scales of a network that comes `trained` are left as they are.
+        than fit into its bits. Nothing is lost: the latent weights can change their sign instead. Scales of a network that
+        comes `trained` are left as they are.
         """
         constraint = keras.constraints.NonNeg() if self._precision.one_sided and not trained else None
         own = called or f"{name}-bn"
