@@ -131,6 +131,24 @@ def test_a_format_is_found_by_its_levels():
         formats.with_levels(1)
 
 
+@pytest.mark.parametrize(
+    ("recognised", "stored", "values"),
+    [
+        ("int2", "int2", [[-126, -63, 0, 63], [63, 0, -63, 63]]),
+        ("int2", "int3", [[-126, -63, 0, 63], [126, 63, 0, -63]]),  # the second is turned around: five values
+        ("int4", "int4", [[-8, *range(-7, 8)]]),
+        ("int4", "int8", [[-8, *range(-7, 8)], [8, *range(-7, 8)]]),
+        ("ternary", "int2", [[5, 0, -5], [90, 90, 0]]),
+        ("binary", "int2", [[127, -127, 127], [3, -3, -3]]),
+        ("int8", "int8", [[127, 64, 31, 11], [0, 1, 2, 3]]),
+    ],
+)
+def test_what_the_c_stores_holds_all_channels_together(recognised, stored, values):
+    weights = _channels(values)
+    found = formats.recognise(weights, 0)
+    assert (found.name, formats.packed(weights, found).name) == (recognised, stored)
+
+
 def test_random_int8_weights_need_eight_bits():
     assert formats.recognise(np.random.default_rng(0).integers(-128, 128, (8, 27)).astype(np.int8), 0).name == "int8"
 

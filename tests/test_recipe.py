@@ -67,6 +67,11 @@ def test_a_file_and_its_folder_are_the_same_recipe(small):
     assert recipe.load(small).name == "mine"
 
 
+def test_a_recipe_in_the_folder_where_one_stands_is_called_after_the_folder(small, monkeypatch):
+    monkeypatch.chdir(small.parent)
+    assert recipe.load("recipe.toml").name == recipe.load(".").name == "mine"
+
+
 def test_a_file_of_another_name_names_the_recipe(small):
     assert recipe.load(small.rename(small.with_name("other.toml"))).name == "other"
 

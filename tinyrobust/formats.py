@@ -200,6 +200,20 @@ def recognise(values: StoredIntegers, channel_axis: int, zero_points: NDArray[np
     return next((one for one in enough if one.holds and one.holds(rows, peaks)), stored)
 
 
+def packed(weights: NDArray[np.int8], kind: Format) -> Format:
+    """The format at whose bits the generated C stores a tensor: `kind`, or the next one with an encoding that holds it.
+
+    `recognise` looks at every channel by itself, an encoding at the tensor: with steps that differ from channel to channel, or
+    channels turned around whose levels do not lie evenly about zero, a tensor may have more values than a format has levels.
+
+    Args:
+        weights: Of the tensor, with the zero point 0.
+        kind: What `recognise` found.
+    """
+    wider = FORMATS[FORMATS.index(kind) :]
+    return next(one for one in wider if one is INT8 or any(encoding.holds(weights) for encoding in one.encodings))
+
+
 def as_stored(values: StoredIntegers) -> Format:
     """int8 or int16, by the width of the integers."""
     return INT8 if values.dtype.itemsize == 1 else INT16

@@ -71,7 +71,9 @@ def test_biases_are_the_twins_on_the_product_of_input_and_weight_scale(weights, 
             assert not bias(place.layer).any()
             continue
         np.testing.assert_allclose(stored.scales, source.scales * kernel.scales, rtol=1e-6)
-        assert np.abs(stored.data - bias(place.layer) / stored.scales).max() <= 0.51
+        # Of a rectifier they make up for what TensorFlow Lite's first rounding does: see `test_biases`.
+        rectified = place.operator.options.get("fused_activation_function", "NONE") != "NONE"
+        assert np.abs(stored.data - bias(place.layer) / stored.scales).max() <= (2 if rectified else 0.51)
         assert kernel_error(place.layer, kernel) <= 0.51
 
 

@@ -57,6 +57,28 @@ def test_bits_reach_the_quantizer():
     assert {layer.weight_quantizer.bits for layer in weight_layers(network)} == {5}
 
 
+@pytest.mark.parametrize(
+    ("weights", "kept"),
+    [
+        ({"kind": "lsq", "bits": 2}, True),
+        ({"kind": "lsq", "bits": 4}, True),
+        ({"kind": "lsq", "bits": 8}, False),
+        ({"kind": "lsq", "bits": 1}, False),
+        ({"kind": "dorefa", "bits": 2}, False),
+        ({"kind": "ternary"}, False),
+    ],
+)
+def test_no_norm_turns_levels_around_that_have_one_more_on_one_side(weights, kept):
+    network = _network({"layers": "stem", "weights": "float"}, {"layers": ".*", "weights": weights})
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert norms
+    optimizer = keras.optimizers.SGD(1.0)
+    gammas = [norm.gamma for norm in norms]
+    optimizer.build(gammas)
+    optimizer.apply([np.full(gamma.shape, 3.0, np.float32) for gamma in gammas])
+    assert {float(value) for gamma in gammas for value in np.asarray(gamma)} == {0.0 if kept else -2.0}
+
+
 def test_depthwise_kernels_have_a_scale_per_channel():
     network = _network({"layers": ".*", "weights": "ternary"})
     axes = {layer.name: layer.weight_quantizer.channel_axes for layer in weight_layers(network)}

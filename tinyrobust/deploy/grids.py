@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from tinyrobust.deploy import levels
+from tinyrobust.deploy import biases, levels
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.matching import Match, along_channels, bias, kernel
 from tinyrobust.deploy.twin import outputs
@@ -243,10 +243,13 @@ def _write_weights(layer: keras.Layer, operator: Operator, artefact: Artefact, e
     scales = np.maximum(_weight_scales(weights, tensor), least).astype(np.float32)
     editor.scales(place)[:] = scales
     editor.values(place, "<i1")[:] = np.clip(np.round(weights / along_channels(scales, tensor)), -127, 127).reshape(-1)
+    rectified = operator.options.get("fused_activation_function", "NONE") != "NONE"
     for index in rest:
-        products = np.float32(input_scale) * scales
+        products, grid = np.float32(input_scale) * scales, editor.grid(operator.outputs[0])
+        real = offsets / products
+        whole = biases.rectified(real, grid.scale / products.astype(np.float64), grid.steps) if rectified else np.round(real)
         editor.scales(index)[:] = products
-        editor.values(index, "<i4")[:] = np.round(offsets / products)
+        editor.values(index, "<i4")[:] = whole
 
 
 def _weight_scales(weights: npt.NDArray[np.float64], tensor: Tensor) -> npt.NDArray[np.float64]:

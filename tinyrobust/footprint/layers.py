@@ -121,6 +121,8 @@ def _weights(tensor: Tensor, axis: int) -> Weights:
         needed = formats.as_stored(values)  # a scale along another axis folds into no output channel
     else:
         needed = formats.recognise(values, axis, tensor.zero_points if tensor.quantized else 0)
+        if values.dtype == np.int8 and not (tensor.quantized and tensor.zero_points.any()):
+            needed = formats.packed(values, needed)  # counted is what the generated C stores
     bits = min(needed.bits, tensor.bits)
     return Weights(tensor, needed, bits, formats.packed_bytes(tensor.count, bits))
 

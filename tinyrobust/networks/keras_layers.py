@@ -145,7 +145,7 @@ class Turner:
                          "Scales in an int8 file are per channel.")  # fmt: skip
         value = self.plain(values[0])
         name = self._names[id(layer)]
-        new = self._layers.norm(value.owner or name, called=name, epsilon=layer.epsilon)
+        new = self._layers.norm(value.owner or name, called=name, epsilon=layer.epsilon, trained=True)
         made = new(value.tensor)
         mean, variance = numbers(layer.moving_mean), numbers(layer.moving_variance)
         gamma = numbers(layer.gamma) if layer.scale else np.ones_like(mean)

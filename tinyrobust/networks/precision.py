@@ -111,9 +111,17 @@ class LayerFactory:
         """The activation of layer `name`, called `<name>-relu` where it has no other name."""
         return self.rule(name).activations.build(called or f"{name}-relu")
 
-    def norm(self, name: str, called: str | None = None, epsilon: float = 1e-3) -> keras.Layer:
-        """The batch norm of layer `name`, called `<name>-bn` where it has no other name; `epsilon` is added to variances."""
-        return FusedBatchNormalization(momentum=0.9, epsilon=epsilon, name=called or f"{name}-bn")
+    def norm(self, name: str, called: str | None = None, epsilon: float = 1e-3, *, trained: bool = False) -> keras.Layer:
+        """The batch norm of layer `name`, called `<name>-bn` where it has no other name; `epsilon` is added to variances.
+
+        Where weights have levels that do not lie evenly about zero, such as -2 to 1, its scales are kept from going below zero.
+        Folded into the weights, a negative one turns a channel around, and a tensor of both kinds of channels has a level more
+        than fit into its bits. Nothing is lost: the latent weights can change their sign instead. Scales of a network that
+        comes `trained` are left as they are.
+        """
+        constraint = keras.constraints.NonNeg() if self._precision.one_sided and not trained else None
+        own = called or f"{name}-bn"
+        return FusedBatchNormalization(momentum=0.9, epsilon=epsilon, gamma_constraint=constraint, name=own)
 
     def check_every_rule_is_used(self) -> None:
         """Raises RecipeError when a rule gave no layer its precision: misspelt, or earlier rules take all it matches."""

@@ -54,7 +54,7 @@ def find(source: str | Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    return path.parent.name if path.name == "recipe.toml" else path.stem
+    return path.resolve().parent.name if path.name == "recipe.toml" else path.stem
 
 
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

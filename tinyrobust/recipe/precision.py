@@ -99,6 +99,11 @@ class Precision(Table):
         return next((one.phases for one in self._named if one.phases), ())
 
     @property
+    def one_sided(self) -> bool:
+        """Whether any weights have levels that a batch norm of negative scale would turn around; see `WeightFormat`."""
+        return any(one.one_sided for one in self._named)
+
+    @property
     def _named(self) -> tuple[WeightFormat, ...]:
         return tuple(rule.weights for rule in self.rules if rule.weights is not None)
 

@@ -29,6 +29,11 @@ class WeightFormat(Table, abc.ABC):
         """The format that the weights end in, in the file and on flash."""
 
     @property
+    def one_sided(self) -> bool:
+        """Whether zero has a level more on one side, and the C packs the levels: then no channel may be turned around."""
+        return False
+
+    @property
     def phases(self) -> tuple[tuple[float, float], ...]:
         """Start (as a share of all steps) and value of every phase of training; none where nothing changes in its course."""
         return ()
@@ -206,6 +211,11 @@ class Lsq(WeightFormat):
     def storage(self) -> Format:
         """By the number of levels: 2^bits, at 8 bits 255."""
         return formats.with_levels(2**self.bits)
+
+    @property
+    def one_sided(self) -> bool:
+        """From -2^(bits-1) to one less on the other side."""
+        return self.bits > 1 and self.storage is not formats.INT8
 
 
 class Float(WeightFormat):
