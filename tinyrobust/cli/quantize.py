@@ -12,6 +12,7 @@ from tinyrobust import recipe as recipes
 from tinyrobust.cli import console
 from tinyrobust.cli.export import show_exported
 from tinyrobust.cli.run import execute, show_everything, show_trained
+from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe import Recipe
 
 
@@ -75,6 +76,8 @@ def quantize(
 
 def _resolved(model: Path, recipe: str, overrides: list[str], after: bool, input_range: tuple[float, float] | None) -> Recipe:
     """The recipe with the model as its network, called after both."""
+    if not model.is_file():  # else the message would begin with the recipe, which has no fault
+        raise ModelFileError(f"Expected the path of a .keras file. Received: {str(model)!r}: there is no such file.")
     network: dict[str, object] = {"kind": "keras-file", "path": str(model)}
     if input_range:
         network["input_range"] = list(input_range)

@@ -227,7 +227,9 @@ class KerasFile(NetworkTable):
             return value
         path = Path(info.data["path"]).expanduser()
         if not path.is_file():
-            raise ValueError(f"Expected the path of a .keras file. Received: {str(path)!r}: there is no such file")
+            raise ValueError(
+                f"Expected network.path to be that of a .keras file. Received: {str(path)!r}: there is no such file"
+            )
         return sha256(path)
 
     @field_validator("input_range")

@@ -7,6 +7,8 @@ from typing import Self
 import tomli_w
 from pydantic import Field, model_validator
 
+from tinyrobust.choices import members
+from tinyrobust.recipe.activations import ActivationFormat, Activations
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.export import Export, Footprint
 from tinyrobust.recipe.frontend import with_gradients
@@ -78,14 +80,16 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _activations_get_their_ranges(self) -> Self:
         missing, instead = {
-            "aware": ("calibration", 'relu6 or pact, or quantization = "after", which calibrates'),
-            "after": ("training", 'relu6 or calibrated, or quantization = "aware", which learns them'),
+            "aware": ("calibration", 'quantization = "after", which calibrates'),
+            "after": ("training", 'quantization = "aware", which learns them'),
         }[self.train.quantization]
+        tables = ((kind, one) for kind, one in members(Activations).items() if issubclass(one, ActivationFormat))
+        able = ", ".join(kind for kind, one in tables if one.range_from != missing)
         for rule in self.precision.rules:
             if rule.activations.range_from == missing:
                 raise ValueError(
-                    f"Expected activations whose range train.quantization = {self.train.quantization!r} can set: {instead}. "
-                    f"Received: {rule.activations.kind!r} for layers {rule.layers!r}, whose range comes from {missing}"
+                    f"Expected activations whose range train.quantization = {self.train.quantization!r} can set ({able}), "
+                    f"or {instead}. Received: {rule.activations.kind!r} for layers {rule.layers!r}, whose range comes from {missing}"
                 )
         return self
 
