@@ -85,5 +85,5 @@ def test_what_does_not_fit_is_said_before_anything_is_trained(model: Path, tmp_p
     place = ("--runs-dir", str(tmp_path))
     with pytest.raises(ModelFileError, match=r"data.size=8 --set data.color=gray"):
         app(["quantize", str(model), "--recipe", "digits-stq", "--set", "data.size=12", *place], standalone_mode=False)
-    with pytest.raises(ModelFileError, match="'none.keras': there is no such file"):
+    with pytest.raises(ModelFileError, match=r"'none\.keras': there is no such file"):
         app(["quantize", "none.keras", "--recipe", "digits-stq", *place], standalone_mode=False)

@@ -89,7 +89,8 @@ class Recipe(Table):
             if rule.activations.range_from == missing:
                 raise ValueError(
                     f"Expected activations whose range train.quantization = {self.train.quantization!r} can set ({able}), "
-                    f"or {instead}. Received: {rule.activations.kind!r} for layers {rule.layers!r}, whose range comes from {missing}"
+                    f"or {instead}. Received: {rule.activations.kind!r} for layers {rule.layers!r}, "
+                    f"whose range comes from {missing}"
                 )
         return self
 
