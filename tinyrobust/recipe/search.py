@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from tinyrobust.recipe.perturbation import Fgsm, Perturbation
 from tinyrobust.recipe.table import Count, Table, with_tuples
-from tinyrobust.recipe.weights import FixedPoint, Ternary, Weights
+from tinyrobust.recipe.weights import FixedPoint, Lsq, Ternary, Weights
 
 _EIGHT_OF_255 = 8 / 255
 
@@ -21,7 +21,7 @@ class Search(Table):
     candidates: tuple[Weights, ...] = Field(
         (
             Ternary(kind="ternary"),
-            FixedPoint(kind="fixed-point", bits=2),
+            Lsq(kind="lsq", bits=2),
             FixedPoint(kind="fixed-point", bits=4),
             FixedPoint(kind="fixed-point", bits=8),
         ),
