@@ -108,7 +108,7 @@ def test_broken_parity_refuses_the_export(tiny_recipe: Path, tmp_path: Path) -> 
     ("override", "words"),
     [
         ("precision.rule.0.layers=blok.*", "matches no layer"),
-        ("network.kind=resnet", "stqnet"),
+        ("network.kind=perceptron", "stqnet"),
         ("robustness.protocol=quik", "quick"),
     ],
 )
