@@ -6,65 +6,27 @@ budget that follows the file's size, and every figure is checked against the oth
 """
 
 import hashlib
-import re
 import stat
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from tinyrobust.deploy.tensors import Budget, MalformedError, Tensor, read_tensor
+from tinyrobust.deploy import strangers
+from tinyrobust.deploy.subgraphs import Graph, Operator, Options, read_graphs
+from tinyrobust.deploy.tensors import Budget, MalformedError, Tensor, UnsupportedError
 from tinyrobust.errors import ModelFileError
 
-__all__ = ["Artefact", "Operator", "Tensor", "read"]
+__all__ = ["Artefact", "Graph", "Operator", "Options", "Tensor", "read"]
 
-_MAX_FILE = 2**25  # 32 MiB: above any microcontroller's flash, and it bounds memory; the two below bound time
-_MAX_TENSORS = 2**13
-_MAX_OPERATORS = 2**12
+_MAX_FILE = 2**25  # 32 MiB: above any microcontroller's flash, and it bounds memory
+_MAX_METADATA = 2**8
+_PLAN = "OfflineMemoryAllocation"
 _HINT = "Export the model again, or check that the download is complete."
-_BROKEN = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
-_OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-_ENUMS = {
-    "padding": {value: name for name, value in vars(schema.Padding).items() if isinstance(value, int)},
-    "fused_activation_function": {
-        value: name for name, value in vars(schema.ActivationFunctionType).items() if isinstance(value, int)
-    },
-}
-# The schema has a table of options for every operator: what is in one is known where the operator is known.
-Options = dict[str, Any]
-
-_OPTIONS = {
-    "CONV_2D": schema.BuiltinOptions.Conv2DOptions,
-    "DEPTHWISE_CONV_2D": schema.BuiltinOptions.DepthwiseConv2DOptions,
-    "FULLY_CONNECTED": schema.BuiltinOptions.FullyConnectedOptions,
-    "AVERAGE_POOL_2D": schema.BuiltinOptions.Pool2DOptions,
-    "MAX_POOL_2D": schema.BuiltinOptions.Pool2DOptions,
-    "SOFTMAX": schema.BuiltinOptions.SoftmaxOptions,
-    "CONCATENATION": schema.BuiltinOptions.ConcatenationOptions,
-}
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Operator:
-    """An operator of the graph.
-
-    Attributes:
-        index: Its position: operators run in this order.
-        name: The schema's builtin name such as CONV_2D; `CUSTOM:<code>` for a custom one.
-        inputs: Indices of the tensors it reads; -1 for an optional one that is left out.
-        outputs: Indices of the tensors it writes.
-        options: Its options by name, such as `stride_w`; `padding` and `fused_activation_function` by the schema's names.
-    """
-
-    index: int
-    name: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    options: Options
+_UNSUPPORTED = "TensorFlow Lite Micro does not run such a file either. Convert the model with full integer quantization."
+_BROKEN = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,6 +41,10 @@ class Artefact:
         operators: Every operator, in the order in which they run: each reads what is there by then.
         inputs: Indices of the tensors that the caller writes; at least one.
         outputs: Indices of the tensors that the caller reads; at least one.
+        others: The subgraphs after the first, which `tensors` to `outputs` are of: operators call them, or they are other
+            functions (signatures) in the same file.
+        metadata: The names of what tools have added, such as a version.
+        plan: Where a compiler has placed every tensor in the arena, in bytes, -1 where it has not; None without such a plan.
     """
 
     path: Path
@@ -88,6 +54,19 @@ class Artefact:
     operators: tuple[Operator, ...] = field(repr=False)
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    others: tuple[Graph, ...] = field(default=(), repr=False)
+    metadata: tuple[str, ...] = ()
+    plan: tuple[int, ...] | None = field(default=None, repr=False)
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """All subgraphs: the first is the one that is run."""
+        return Graph(self.tensors, self.operators, self.inputs, self.outputs), *self.others
+
+    @property
+    def stateful(self) -> bool:
+        """Whether it keeps values from one inference to the next: an answer then depends on what went before."""
+        return any(tensor.variable for tensor in self.tensors) or any(one.name == "ASSIGN_VARIABLE" for one in self.operators)
 
     @property
     def size(self) -> int:
@@ -108,6 +87,8 @@ class Artefact:
 
         The converter drops the last layer's own name; where it did, that of the layer's weights tells it.
         """
+        if not operator.outputs:  # it writes a variable, or calls a subgraph that does
+            return operator.name.lower()
         names = [self.tensors[operator.outputs[0]].name]
         if names[0].startswith("StatefulPartitionedCall"):
             constants = (self.tensors[i] for i in operator.inputs[1:2] if i >= 0 and self.tensors[i].data is not None)
@@ -119,16 +100,19 @@ def read(path: str | Path) -> Artefact:
     """Reads and checks a `.tflite` file.
 
     Args:
-        path: A `.tflite` file of one subgraph, with any operators and tensor types of fixed size.
+        path: A `.tflite` file with any operators and tensor types of fixed size, of one subgraph or several.
 
     Raises:
-        ModelFileError: There is no such file, it is no `.tflite`, it is corrupt or truncated, or it holds something that
-            no microcontroller runtime takes (several subgraphs, strings, sparse tensors, values outside the FlatBuffer).
+        ModelFileError: There is no such file, it is no `.tflite` (what it is instead is named), it is corrupt or truncated,
+            or it holds something that no microcontroller runtime takes (strings, sparse tensors, values outside the
+            FlatBuffer).
     """
     path = Path(path)
     content = _content(path)
     try:
-        tensors, operators, inputs, outputs = _parsed(content)
+        return _parsed(path, content)
+    except UnsupportedError as error:
+        raise ModelFileError(f"{path} cannot be used: {error}.", hint=_UNSUPPORTED) from error
     except MalformedError as error:
         raise ModelFileError(f"{path} cannot be used: {error}.", hint=_HINT) from error
     except _BROKEN as error:
@@ -137,7 +121,6 @@ def read(path: str | Path) -> Artefact:
             f"Received: a part that does not ({error}).",
             hint=_HINT,
         ) from error
-    return Artefact(path, content, hashlib.sha256(content).hexdigest(), tensors, operators, inputs, outputs)
 
 
 def _content(path: Path) -> bytes:
@@ -152,121 +135,55 @@ def _content(path: Path) -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise ModelFileError(f"Cannot read {str(path)!r}: {reason}.", hint="Expected the path of a .tflite file.") from error
     if content[4:8] != b"TFL3":
-        start = content[:8].hex(" ") or "an empty file"
-        raise ModelFileError(f"{path} is not a .tflite file: Expected 'TFL3' as bytes 4 to 7. Received: {start}.", hint=_HINT)
+        found = strangers.named(content) or strangers.Stranger(content[:8].hex(" "), _HINT)
+        raise ModelFileError(
+            f"{path} is not a .tflite file: Expected 'TFL3' as bytes 4 to 7. Received: {found.what}.", hint=found.hint
+        )
     return content
 
 
-def _parsed(content: bytes) -> tuple[tuple[Tensor, ...], tuple[Operator, ...], tuple[int, ...], tuple[int, ...]]:
+def _parsed(path: Path, content: bytes) -> Artefact:
     model = schema.Model.GetRootAs(content, 0)
     if model.Version() != 3:
         raise MalformedError(f"Expected schema version 3. Received: {model.Version()}")
-    if model.SubgraphsLength() != 1:
-        raise MalformedError(f"Expected one subgraph. Received: {model.SubgraphsLength()}")
-    graph = model.Subgraphs(0)
     # Honest files keep their parts apart; some share constant buffers between tensors.
     budget = Budget(4 * len(content) + 1024)
-    buffer_count = _limited(model.BuffersLength(), 4 * _MAX_TENSORS, "buffers")
-    buffers = [model.Buffers(i) for i in range(buffer_count)]
-    tensor_count = _limited(graph.TensorsLength(), _MAX_TENSORS, "tensors")
-    tensors = tuple(read_tensor(graph.Tensors(i), i, buffers, budget) for i in range(tensor_count))
-    codes = [
-        _code(model.OperatorCodes(i), budget)
-        for i in range(_limited(model.OperatorCodesLength(), _MAX_OPERATORS, "operator codes"))
-    ]
-    operator_count = _limited(graph.OperatorsLength(), _MAX_OPERATORS, "operators")
-    operators = tuple(_operator(graph.Operators(i), i, codes, tensor_count, budget) for i in range(operator_count))
-    inputs = _indices(graph.InputsAsNumpy(), 0, tensor_count, "the graph's inputs", budget)
-    outputs = _indices(graph.OutputsAsNumpy(), 0, tensor_count, "the graph's outputs", budget)
-    _check_order(tensors, operators, inputs, outputs)
-    return tensors, operators, inputs, outputs
+    first, *others = read_graphs(model, budget)
+    tensor_count = len(first.tensors) + sum(len(graph.tensors) for graph in others)
+    metadata, plan = _metadata(model, tensor_count, budget)
+    return Artefact(
+        path,
+        content,
+        hashlib.sha256(content).hexdigest(),
+        first.tensors,
+        first.operators,
+        first.inputs,
+        first.outputs,
+        tuple(others),
+        metadata,
+        plan,
+    )
 
 
-def _limited(count: int, limit: int, what: str) -> int:
-    if not 0 < count <= limit:
-        raise MalformedError(f"Expected 1 to {limit} {what}. Received: {count}")
-    return count
-
-
-def _code(table: schema.OperatorCode, budget: Budget) -> str:
-    custom = table.CustomCode() or b""
-    budget.spend(16 + len(custom))
-    # Codes from 128 on do not fit the old field: then it holds a placeholder, and the larger of the two is meant.
-    number = max(table.BuiltinCode(), table.DeprecatedBuiltinCode())
-    if number not in _OPERATOR_NAMES:
-        raise MalformedError(f"Expected a builtin operator of the schema. Received: operator code {number}")
-    name = _OPERATOR_NAMES[number]
-    return f"CUSTOM:{custom.decode('utf-8', errors='replace')}" if name == "CUSTOM" else name
-
-
-def _operator(table: schema.Operator, index: int, codes: list[str], tensor_count: int, budget: Budget) -> Operator:
-    budget.spend(24)
-    if table.OpcodeIndex() >= len(codes):
-        raise MalformedError(f"operator {index}: Expected an operator code below {len(codes)}. Received: {table.OpcodeIndex()}")
-    name = codes[table.OpcodeIndex()]
-    where = f"operator {index} ({name[:80]})"
-    inputs = _indices(table.InputsAsNumpy(), -1, tensor_count, f"{where}'s inputs", budget)
-    outputs = _indices(table.OutputsAsNumpy(), 0, tensor_count, f"{where}'s outputs", budget)
-    if not outputs:
-        raise MalformedError(f"{where}: Expected an output. Received: none")
-    kind = table.BuiltinOptionsType()
-    if name in _OPTIONS and kind not in (_OPTIONS[name], schema.BuiltinOptions.NONE):
-        raise MalformedError(f"{where}: Expected options of type {_OPTIONS[name]}. Received: type {kind}")
-    return Operator(index, name, inputs, outputs, _options(table, where, budget))
-
-
-def _options(table: schema.Operator, where: str, budget: Budget) -> Options:
-    union = table.BuiltinOptions()
-    values = schema.BuiltinOptionsCreator(table.BuiltinOptionsType(), union) if union is not None else None
-    options: Options = {}
-    for camel_case, value in vars(values).items() if values is not None else ():
-        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", camel_case).lower()
-        if isinstance(value, np.ndarray):
-            budget.spend(value.nbytes)
-            options[key] = tuple(value.tolist())
-        elif key in _ENUMS:
-            if value not in _ENUMS[key]:
-                raise MalformedError(f"{where}: Expected {key} to be one of {sorted(_ENUMS[key])}. Received: {value}")
-            options[key] = _ENUMS[key][value]
-        elif isinstance(value, bool | int | float):
-            options[key] = value
-    return options
-
-
-def _indices(values: npt.NDArray[np.int32] | int, lowest: int, tensor_count: int, what: str, budget: Budget) -> tuple[int, ...]:
-    """The tensor indices of an accessor's vector (0 when the vector is absent), each from `lowest` to below `tensor_count`."""
-    if not isinstance(values, np.ndarray):
-        return ()
-    budget.spend(values.nbytes)
-    if values.size and (values.min() < lowest or values.max() >= tensor_count):
-        raise MalformedError(
-            f"{what}: Expected tensors from {lowest} to {tensor_count - 1}. Received: tensors {values.min()} to {values.max()}"
-        )
-    return tuple(values.tolist())
-
-
-def _check_order(
-    tensors: tuple[Tensor, ...], operators: tuple[Operator, ...], inputs: tuple[int, ...], outputs: tuple[int, ...]
-) -> None:
-    """Every tensor is written once before it is read, by the caller, the file or one operator."""
-    if not inputs or not outputs:
-        raise MalformedError(f"Expected inputs and outputs. Received: {len(inputs)} inputs and {len(outputs)} outputs")
-    constants = {tensor.index for tensor in tensors if tensor.data is not None}
-    if constants.intersection(inputs) or len(set(inputs)) < len(inputs):
-        raise MalformedError(f"Expected inputs that the caller writes, each once. Received: tensors {list(inputs)[:8]}")
-    # A tensor without values, such as an empty list of axes, has nothing that could be written.
-    ready = constants.union(inputs, (t.index for t in tensors if t.variable or t.count == 0))
-    for operator in operators:
-        where = f"operator {operator.index} ({operator.name[:80]})"
-        missing = [i for i in operator.inputs if i >= 0 and i not in ready]
-        if missing:
+def _metadata(model: schema.Model, tensor_count: int, budget: Budget) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """The names of the metadata, and where a compiler has placed the tensors: version, subgraph, count, offsets."""
+    names, plan = [], None
+    for i in range(min(model.MetadataLength(), _MAX_METADATA)):
+        table = model.Metadata(i)
+        name = (table.Name() or b"").decode("utf-8", errors="replace")
+        budget.spend(16 + len(name))
+        names.append(name)
+        if name != _PLAN or not 0 <= table.Buffer() < model.BuffersLength():
+            continue
+        buffer = model.Buffers(table.Buffer())
+        raw = b"" if buffer.DataIsNone() or not buffer.DataLength() else buffer.DataAsNumpy().tobytes()
+        budget.spend(len(raw))
+        words = np.frombuffer(raw[: len(raw) // 4 * 4], "<i4").tolist()
+        if len(words) < 3 + tensor_count or words[2] != tensor_count:
             raise MalformedError(
-                f"{where}: Expected inputs that are written by then. Received: tensor {missing[0]}, which is not"
+                f"Expected a plan of memory ({_PLAN}) for {tensor_count} tensors. Received: one for {words[2:3]}"
             )
-        for i in operator.outputs:
-            if i in ready and not (tensors[i].variable or tensors[i].count == 0):
-                raise MalformedError(f"{where}: Expected outputs that nothing else writes. Received: tensor {i}")
-            ready.add(i)
-    unwritten = [i for i in outputs if i not in ready]
-    if unwritten:
-        raise MalformedError(f"Expected outputs that an operator writes. Received: tensor {unwritten[0]}, which none does")
+        plan = tuple(words[3 : 3 + tensor_count])
+        if any(offset < -1 or offset > _MAX_FILE for offset in plan):
+            raise MalformedError(f"Expected offsets from -1 to {_MAX_FILE} in {_PLAN}. Received: {min(plan)} to {max(plan)}")
+    return tuple(names), plan

@@ -16,6 +16,7 @@ _MAX_BYTES = 2**26  # 64 MiB: above any microcontroller's RAM
 
 _NUMPY_TYPES = {
     "float32": "<f4", "float16": "<f2", "float64": "<f8", "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "<i1",
+    "resource": "<i4",  # the handle of a variable: its number
     "uint64": "<u8", "uint32": "<u4", "uint16": "<u2", "uint8": "<u1", "bool": "?",
 }  # fmt: skip
 _PACKED_BITS = {"int4": 4, "int2": 2}
@@ -24,6 +25,10 @@ _TYPE_NAMES = {value: name.lower() for name, value in vars(schema.TensorType).it
 
 class MalformedError(ValueError):
     """A part of the file contradicts another; the message says what was expected and what was received."""
+
+
+class UnsupportedError(MalformedError):
+    """A part of the file is sound, and of a kind that no microcontroller runtime takes."""
 
 
 class Budget:
@@ -117,7 +122,8 @@ def read_tensor(table: schema.Tensor, index: int, buffers: list[schema.Buffer], 
         budget: What may still be visited.
 
     Raises:
-        MalformedError: It contradicts itself, or is of a kind that no microcontroller runtime takes.
+        UnsupportedError: It is of a kind that no microcontroller runtime takes.
+        MalformedError: It contradicts itself.
     """
     name_bytes = table.Name() or b""
     budget.spend(32 + len(name_bytes))
@@ -125,9 +131,9 @@ def read_tensor(table: schema.Tensor, index: int, buffers: list[schema.Buffer], 
     where = f"tensor {index} ({name[:80]!r})"
     dtype = _TYPE_NAMES.get(table.Type(), f"number {table.Type()}")
     if dtype not in _NUMPY_TYPES and dtype not in _PACKED_BITS:
-        raise MalformedError(f"{where}: Expected a type of fixed size such as int8 or float32. Received: type {dtype}")
+        raise UnsupportedError(f"{where}: Expected a type of fixed size such as int8 or float32. Received: type {dtype}")
     if table.Sparsity() is not None:
-        raise MalformedError(f"{where}: Expected dense values. Received: a sparse encoding")
+        raise UnsupportedError(f"{where}: Expected dense values. Received: a sparse encoding")
     shape = _shape(table, where, budget)
     buffer = table.Buffer()
     if not 0 <= buffer < len(buffers):
@@ -158,7 +164,7 @@ def _shape(table: schema.Tensor, where: str, budget: Budget) -> tuple[int, ...]:
 def _values(buffer: schema.Buffer, dtype: str, shape: tuple[int, ...], where: str, budget: Budget) -> tuple[Values | None, int]:
     """The constant values and the bytes they take in the file; None and 0 where the buffer is empty."""
     if buffer.Offset() > 1 or buffer.Size() > 1:
-        raise MalformedError(f"{where}: Expected values inside the FlatBuffer. Received: values appended after it")
+        raise UnsupportedError(f"{where}: Expected values inside the FlatBuffer. Received: values appended after it")
     if buffer.DataIsNone() or buffer.DataLength() == 0:
         return None, 0
     raw: NDArray[np.uint8] = buffer.DataAsNumpy()
@@ -196,7 +202,8 @@ def _quantization(
         return *none, size
     scales: NDArray[np.float32] = table.ScaleAsNumpy()
     zeros = table.ZeroPointAsNumpy() if table.ZeroPointLength() else np.zeros(1, np.int64)
-    dimension = table.QuantizedDimension()
+    # Old converters wrote the weights' axis into the bias, too; what has one axis has no other that could be meant.
+    dimension = 0 if shape == (scales.size,) else table.QuantizedDimension()
     if scales.size > 1 and not (0 <= dimension < len(shape) and shape[dimension] == scales.size):
         raise MalformedError(
             f"{where}: Expected a scale per channel. Received: {scales.size} scales for axis {dimension} of shape {shape}"

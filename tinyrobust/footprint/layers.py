@@ -82,7 +82,7 @@ def layer(artefact: Artefact, operator: Operator, learned: Constants, arena_byte
         name=artefact.layer(operator),
         op=operator.name,
         input_shapes=[list(t.shape) for t in read],
-        output_shape=list(outputs[0].shape),
+        output_shape=list(outputs[0].shape) if outputs else [],
         macs=_macs(artefact, operator),
         weight_count=sum(w.tensor.count for w in learned.weights),
         weight_bytes=sum(w.tensor.stored_bytes for w in learned.weights),

@@ -41,11 +41,14 @@ def footprint(
     artefact = read(path)
     chosen = named_boards(boards)
     learned = constants(artefact)
-    buffers = planner.buffers(artefact)
-    offsets = planner.place(buffers)
-    alive = planner.alive(buffers, len(artefact.operators))
+    plan = planner.schedule(artefact)
+    buffers, offsets = plan.buffers, planner.place(plan.buffers)
+    alive = planner.alive(buffers, plan.spans[-1][1] + 1)
     arena = planner.head(buffers, offsets)
-    layers = [layer(artefact, op, own, alive[op.index]) for op, own in zip(artefact.operators, learned, strict=True)]
+    layers = [
+        layer(artefact, op, own, max(alive[start : end + 1]))
+        for op, own, (start, end) in zip(artefact.operators, learned, plan.spans, strict=True)
+    ]
     generated, missing = (None, "")
     if device:
         weight_count = sum({w.tensor.buffer: w.tensor.count for own in learned for w in own.weights}.values())
@@ -68,7 +71,13 @@ def footprint(
         tflm_arena=_tflm_arena(artefact, progress) if device else None,
         layers=layers,
         lifetimes=[
-            TensorLifetime(name=buffer.name, bytes=buffer.size, first=buffer.first, last=buffer.last, offset=offset)
+            TensorLifetime(
+                name=buffer.name,
+                bytes=buffer.size,
+                first=plan.operator(buffer.first),
+                last=plan.operator(buffer.last),
+                offset=offset,
+            )
             for buffer, offset in zip(buffers, offsets, strict=True)
         ],
         boards=[fit(board, artefact.size, arena) for board in chosen],
@@ -121,7 +130,7 @@ def _tflm_arena(artefact: Artefact, progress: Progress) -> Quantity | None:
 def _arena_how(artefact: Artefact, not_asked: str) -> str:
     """How the arena was computed; `not_asked` is why TensorFlow Lite Micro could not confirm it, empty where it could."""
     how = "TensorFlow Lite Micro's greedy plan of tensors and reference kernels' scratch buffers, 16-byte aligned"
-    unknown = sorted({o.name for o in artefact.operators if o.name in planner.UNKNOWN_SCRATCH or o.name.startswith("CUSTOM:")})
+    unknown = sorted({o.name for o in artefact.operators if o.name.startswith("CUSTOM:")})
     how = f"{how}; without the scratch buffers of {', '.join(unknown)}" if unknown else how
     return f"{how}; TensorFlow Lite Micro was not asked: {not_asked}" if not_asked else how
 

@@ -9,63 +9,132 @@ import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tinyrobust.deploy.artefact import Artefact, Operator
+from tinyrobust.deploy.artefact import Artefact, Graph, Operator, Tensor
+from tinyrobust.deploy.subgraphs import called
 
 ALIGNMENT = 16
 
-# Kernels that ask for scratch buffers which are not modelled here.
-UNKNOWN_SCRATCH = frozenset({"BATCH_MATMUL", "LSTM", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
-
 _WITH_UNPACKED_WEIGHTS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _REDUCTIONS = frozenset({"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"})
+_CELL = 19  # the place of the cell state among the inputs of an LSTM
+_UNUSED = -2  # the step of tensors that nothing writes: TensorFlow Lite Micro has them all alive before anything is
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Bytes of the arena, alive from step `first` to step `last`, both included. Operator i is step i; -1 is before all."""
+    """Bytes of the arena, alive from step `first` to step `last`, both included; `offset` where a compiler has placed it."""
 
     name: str
     size: int
     first: int
     last: int
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When everything is alive.
+
+    Attributes:
+        buffers: What the arena holds: activations in the order of the file, then the kernels' scratch buffers.
+        spans: The first and the last step of every operator of the first subgraph: one step, or more where it calls others.
+    """
+
+    buffers: list[Buffer]
+    spans: list[tuple[int, int]]
+
+    def operator(self, step: int) -> int:
+        """The operator of the first subgraph that runs at a step; -1 before all of them."""
+        return bisect.bisect_right(self.spans, step, key=lambda span: span[0]) - 1
+
+
+class _Steps:
+    """Counts steps as the operators run, those of called subgraphs within those of their callers."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.graphs = artefact.graphs
+        self.first: dict[tuple[int, int], int] = {}  # by subgraph and tensor
+        self.last: dict[tuple[int, int], int] = {}
+        self.spans: dict[tuple[int, int], tuple[int, int]] = {}  # by subgraph and operator
+        self.step = -1
+        self.run(0)
+
+    def run(self, number: int) -> None:
+        """One subgraph, from the step that is next."""
+        graph = self.graphs[number]
+        self._write(number, (*graph.inputs, *graph.outputs))
+        for operator in graph.operators:
+            self.step += 1
+            self._write(number, operator.outputs)
+            start = self.step
+            for other in called(operator):
+                self.step += 1
+                self.run(other)
+            self._read(number, (*operator.inputs, *operator.outputs))
+            self.spans[number, operator.index] = start, self.step
+        self._read(number, graph.outputs)
+
+    def _write(self, number: int, tensors: Sequence[int]) -> None:
+        self.first.update(((number, index), self.step) for index in tensors)
+        self._read(number, tensors)
+
+    def _read(self, number: int, tensors: Sequence[int]) -> None:
+        self.last.update(((number, index), self.step) for index in tensors)
+
+
+def schedule(artefact: Artefact) -> Schedule:
+    """The buffers of a file and the steps of its operators. Operator i is step i where no operator calls a subgraph.
+
+    Sizes are rounded up to 16 bytes. Variable tensors are not there: they are persistent. Tensors that nothing uses, such as
+    those of another function in the same file, are: TensorFlow Lite Micro makes room for all of them at once.
+    """
+    steps = _Steps(artefact)
+    handles = {(number, index) for number, graph in enumerate(artefact.graphs) for index in _handles(graph)}
+
+    def activation(number: int, tensor: Tensor) -> Buffer:
+        first, last = (known.get((number, tensor.index), _UNUSED) for known in (steps.first, steps.last))
+        offset = artefact.plan[tensor.index] if artefact.plan is not None else -1
+        return Buffer(short(tensor.name), _aligned(tensor.nbytes), first, last, None if offset == -1 else offset)
+
+    activations = [
+        activation(number, tensor)
+        for number, graph in enumerate(artefact.graphs)
+        for tensor in graph.tensors
+        if tensor.data is None and not tensor.variable and tensor.nbytes and (number, tensor.index) not in handles
+    ]
+    scratch = [
+        Buffer(f"scratch of {operator.name}", _aligned(size), *steps.spans[number, operator.index])
+        for number, graph in enumerate(artefact.graphs)
+        for operator in graph.operators
+        if (number, operator.index) in steps.spans
+        for size in _scratch(graph.tensors, operator)
+    ]
+    return Schedule(activations + scratch, [steps.spans[0, operator.index] for operator in artefact.operators])
+
+
+def _handles(graph: Graph) -> set[int]:
+    """Handles of variables: they lie with the operators that make them."""
+    return {index for operator in graph.operators if operator.name == "VAR_HANDLE" for index in operator.outputs}
 
 
 def buffers(artefact: Artefact) -> list[Buffer]:
-    """The buffers that the arena holds: activations in the order of the file, then the kernels' scratch buffers.
-
-    Sizes are rounded up to 16 bytes. Variable tensors and tensors that nothing uses are not there.
-    """
-    first: dict[int, int] = dict.fromkeys((*artefact.inputs, *artefact.outputs), -1)
-    last = dict(first)
-    for operator in artefact.operators:
-        first.update(dict.fromkeys(operator.outputs, operator.index))
-        last.update(dict.fromkeys((*operator.inputs, *operator.outputs), operator.index))
-    last.update(dict.fromkeys(artefact.outputs, len(artefact.operators) - 1))
-    activations = [
-        Buffer(short(tensor.name), _aligned(tensor.nbytes), first[tensor.index], last[tensor.index])
-        for tensor in artefact.tensors
-        if tensor.data is None and not tensor.variable and tensor.nbytes and tensor.index in first
-    ]
-    scratch = [
-        Buffer(f"scratch of {operator.name}", _aligned(size), operator.index, operator.index)
-        for operator in artefact.operators
-        for size in _scratch(artefact, operator)
-    ]
-    return activations + scratch
+    """The buffers that the arena holds; see `schedule`."""
+    return schedule(artefact).buffers
 
 
 def place(wanted: Sequence[Buffer]) -> list[int]:
     """Where each buffer starts: the largest first, each in the first gap between those alive at the same time.
 
-    Of buffers of equal size the one that comes later in the list is placed earlier, as TensorFlow Lite Micro does.
+    Those with a place of their own come before all others. Of buffers of equal size the one that comes later in the list is
+    placed earlier, as TensorFlow Lite Micro does.
     """
     offsets = [0] * len(wanted)
     placed: list[int] = []  # by rising offset
     starts: list[int] = []
-    for index in sorted(range(len(wanted)), key=lambda i: (-wanted[i].size, -i)):
+    for index in sorted(range(len(wanted)), key=lambda i: (wanted[i].offset is None, -wanted[i].size, -i)):
         buffer = wanted[index]
-        offset = 0
-        for other in placed:
+        offset = buffer.offset or 0
+        for other in placed if buffer.offset is None else ():
             if wanted[other].first > buffer.last or buffer.first > wanted[other].last:
                 continue
             if offsets[other] - offset >= buffer.size:
@@ -85,15 +154,15 @@ def head(wanted: Sequence[Buffer], offsets: Sequence[int]) -> int:
 
 def alive(wanted: Sequence[Buffer], steps: int) -> list[int]:
     """Bytes alive at each of `steps` steps. No plan can be smaller than the largest of them."""
-    change = [0] * (steps + 2)
+    change = [0] * (steps + 3)
     for buffer in wanted:
-        change[buffer.first + 1] += buffer.size
-        change[buffer.last + 2] -= buffer.size
+        change[buffer.first - _UNUSED] += buffer.size
+        change[buffer.last - _UNUSED + 1] -= buffer.size
     total, totals = 0, []
     for difference in change[:-1]:
         total += difference
         totals.append(total)
-    return totals[1:]
+    return totals[-_UNUSED:]
 
 
 def short(name: str) -> str:
@@ -105,15 +174,24 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def _scratch(artefact: Artefact, operator: Operator) -> Iterator[int]:
+def _scratch(tensors: Sequence[Tensor], operator: Operator) -> Iterator[int]:
     """Bytes of each scratch buffer that the reference kernel of `operator` asks for."""
-    operands = [artefact.tensors[i] for i in operator.inputs if i >= 0]
+    operands = [tensors[i] for i in operator.inputs if i >= 0]
+    output = tensors[operator.outputs[0]] if operator.outputs else None
+    if output is None:
+        return
     if operator.name in _WITH_UNPACKED_WEIGHTS and len(operands) > 1 and operands[1].dtype == "int4":
         yield operands[1].count  # the weights, unpacked to int8
     elif operator.name == "TRANSPOSE_CONV" and len(operands) > 2 and operands[2].dtype == "int8":
-        yield 4 * artefact.tensors[operator.outputs[0]].count  # 32-bit sums
+        yield 4 * output.count  # 32-bit sums
     elif operator.name in _REDUCTIONS and len(operands) > 1:
         if operator.name in ("MEAN", "SUM") and operands[0].dtype in ("int8", "int16"):
-            yield 4 * artefact.tensors[operator.outputs[0]].count  # 32-bit sums
+            yield 4 * output.count  # 32-bit sums
         yield 4 * len(operands[0].shape)  # a position
         yield 4 * operands[1].count  # the axes
+    elif operator.name == "UNIDIRECTIONAL_SEQUENCE_LSTM" and len(operator.inputs) > _CELL and operator.inputs[_CELL] >= 0:
+        yield from [tensors[operator.inputs[_CELL]].nbytes] * 4  # the gates
+    elif operator.name == "SVDF" and len(operands) > 2 and operands[0].shape and operands[1].shape:
+        yield 4 * operands[0].shape[0] * operands[1].shape[0]  # 32-bit sums or floats, of every filter
+        if operands[0].dtype == "int8":
+            yield 4 * output.count  # the same of every output
