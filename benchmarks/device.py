@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyrobust.deploy import device
+from tinyrobust.deploy import device, probing
 from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.deploy_records import DeviceRecord
 
@@ -45,7 +45,7 @@ class Measured:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._inputs = device.probes(read(path), INPUTS)
+        self._inputs = probing.probes(read(path), INPUTS)
         self._records: dict[tuple[str, str], DeviceRecord] = {}
 
     def __call__(self, board: str = M4, optimisation: Any = "-Os") -> DeviceRecord:

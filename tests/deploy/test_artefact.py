@@ -109,8 +109,8 @@ def _set(target: Callable[[Any], Any], **values: Any) -> Callable[[Any], None]:
 
 
 CONTRADICTIONS = {
-    "two subgraphs": (lambda m: m.subgraphs.append(m.subgraphs[0]), "one subgraph"),
-    "no subgraph": (lambda m: m.subgraphs.clear(), "one subgraph"),
+    "no subgraph": (lambda m: m.subgraphs.clear(), "1 to 64 subgraphs"),
+    "many subgraphs": (lambda m: m.subgraphs.extend(m.subgraphs * 64), "1 to 64 subgraphs|overlap"),
     "old schema": (_set(lambda m: m, version=2), "schema version 3"),
     "input out of range": (_set(lambda m: m.subgraphs[0], inputs=_int32([999])), "inputs: Expected tensors"),
     "output out of range": (_set(lambda m: m.subgraphs[0].operators[0], outputs=_int32([-1])), "outputs: Expected tensors"),
@@ -170,6 +170,109 @@ def test_something_else_is_refused(tmp_path, content):
     path = tmp_path / "other.tflite"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=r"other\.tflite.*Expected.*Received"):
+        read(path)
+
+
+STRANGERS = {
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "Git LFS pointer", "git lfs pull"),
+    "web page": (b"\n<!DOCTYPE html>\n<html><head></head></html>", "web page", "raw"),
+    "program": (b"\x7fELF\1\1\1" + bytes(60), "a program", "built from"),
+    "uf2": (b"UF2\nWQ]\x9e" + bytes(60), "firmware image", "built from"),
+    "intel hex": (b":020000040800F2\r\n:10000000000002206D1000080910000811100008CC\r\n", "Intel HEX", "built from"),
+    "vector table": (np.array([0x20020000, 0x08000141, 0x08000155, 0x08000159], "<u4").tobytes() * 9, "firmware", "built from"),
+    "zip": (b"PK\3\4" + b"x" * 500, "zip archive", "Unpack"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "HDF5", "Convert"),
+    "c array": (b"#include <stdint.h>\nconst unsigned char g_model[] = {0x1c, 0x00};", "C source", "bytes into a file"),
+    "json": (b'{"type": "micro", "model": "okay_nabu.tflite"}', "JSON", "the .tflite that it names"),
+    "text": (b"404: Not Found", "text", "the model itself"),
+    "empty": (b"", "an empty file", "again"),
+    "no identifier": (b"\x1c\0\0\0" + bytes(4) + b"\x14\0\0\0" * 10, "identifier", "export the model again"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_it_is_instead_is_named_with_what_to_do(tmp_path, name):
+    content, what, hint = STRANGERS[name]
+    path = tmp_path / "stranger.tflite"
+    path.write_bytes(content)
+    with pytest.raises(
+        ModelFileError, match=rf"stranger\.tflite is not a \.tflite file: Expected .*Received: .*{what}"
+    ) as caught:
+        read(path)
+    assert hint in str(caught.value.hint)
+    assert "download is complete" not in str(caught.value)
+
+
+def test_a_firmware_image_says_where_a_model_begins(small_tflite, tmp_path):
+    path = tmp_path / "firmware.bin"
+    path.write_bytes(b"\x7fELF" + bytes(1020) + small_tflite.read_bytes())
+    with pytest.raises(ModelFileError) as caught:
+        read(path)
+    assert "at byte 1024" in str(caught.value.hint)
+
+
+def test_a_tail_changes_nothing(small_tflite, tmp_path):
+    """Metadata of TensorFlow Lite's task library are a zip archive behind the model."""
+    path = tmp_path / "tail.tflite"
+    path.write_bytes(small_tflite.read_bytes() + b"PK\3\4labels.txt" + bytes(100))
+    assert [one.name for one in read(path).operators] == [one.name for one in read(small_tflite).operators]
+
+
+def test_a_bias_with_the_axis_of_its_weights_is_read(small_tflite, tmp_path, changed):
+    path = changed(small_tflite, tmp_path / "stray.tflite", _set(lambda m: _tensor(m, 0, 2).quantization, quantizedDimension=3))
+    bias = read(path).tensors[read(path).operators[0].inputs[2]]
+    assert (bias.shape, bias.scales.size, bias.quantized_dimension) == ((4,), 4, 0)
+
+
+def test_what_no_runtime_takes_is_no_broken_download(small_tflite, tmp_path, changed):
+    path = changed(small_tflite, tmp_path / "strings.tflite", _set(lambda m: _tensor(m, 0, 1), type=schema.TensorType.STRING))
+    with pytest.raises(ModelFileError) as caught:
+        read(path)
+    assert "TensorFlow Lite Micro does not run" in str(caught.value.hint)
+
+
+def _called(model: Any, number: int, *, loop: bool = False) -> None:
+    """An operator that calls a subgraph, before all others: CALL_ONCE, or WHILE whose condition is its body."""
+    code = schema.OperatorCodeT()
+    code.builtinCode = schema.BuiltinOperator.WHILE if loop else schema.BuiltinOperator.CALL_ONCE
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes)
+    operator.inputs = operator.outputs = _int32([])
+    if loop:
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.WhileOptions, schema.WhileOptionsT()
+        operator.builtinOptions.condSubgraphIndex = operator.builtinOptions.bodySubgraphIndex = number
+    else:
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.CallOnceOptions, schema.CallOnceOptionsT()
+        operator.builtinOptions.initSubgraphIndex = number
+    model.operatorCodes.append(code)
+    model.subgraphs[0].operators.insert(0, operator)
+
+
+@pytest.mark.parametrize(
+    ("number", "loop", "message"),
+    [(0, False, "calls itself"), (7, False, "subgraphs from 0 to 0"), (-1, False, "subgraphs from"), (0, True, "an output")],
+)
+def test_calls_without_end_or_target_are_refused(small_tflite, tmp_path, changed, number, loop, message):
+    path = changed(small_tflite, tmp_path / "calls.tflite", lambda m: _called(m, number, loop=loop))
+    with pytest.raises(ModelFileError, match=message):
+        read(path)
+
+
+def test_calls_that_double_at_every_level_are_bounded(small_tflite, tmp_path, changed, within):
+    def change(model: Any) -> None:
+        once = model.subgraphs[0]
+        for level in range(20):
+            _called(model, level + 1)
+            _called(model, level + 1)
+            model.subgraphs[0].operators, calls = once.operators[2:], once.operators[:2]
+            graph = schema.SubGraphT()
+            graph.tensors, graph.inputs, graph.outputs, graph.operators = [], _int32([]), _int32([]), []
+            model.subgraphs.append(graph)
+            (once if level == 0 else model.subgraphs[level]).operators = calls + (once.operators if level == 0 else [])
+
+    path = changed(small_tflite, tmp_path / "doubling.tflite", change)
+    with within(4), pytest.raises(ModelFileError, match="operators in one inference"):
         read(path)
 
 

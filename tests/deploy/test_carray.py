@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from tinyrobust.deploy import artefact
+from tinyrobust.deploy import artefact, micro
 from tinyrobust.deploy.c_literals import identifier
-from tinyrobust.deploy.carray import Arena, allowance, write_c_array
+from tinyrobust.deploy.carray import Arena, write_c_array
 from tinyrobust.errors import ModelFileError
 from tinyrobust.footprint.measure import arena_head
 
@@ -54,7 +54,7 @@ def test_the_compiled_array_is_the_file(ternary, tmp_path) -> None:
     assert (int(size), float(scale), int(zero), int(classes)) == (8, pytest.approx(1 / 255), -128, 10)
     assert (float(out_scale), int(out_zero)) == (pytest.approx(float(sink.scales[0]), rel=1e-8), sink.zero_points[0])
     assert int(arena) % 16 == 0
-    assert 0 <= int(arena) - 2304 - allowance(file) < 16
+    assert 0 <= int(arena) - 2304 - micro.beside(file, 2304) < 16
     assert tuple(names) == CLASSES
 
 
@@ -70,7 +70,8 @@ def test_the_header_lists_the_operators_for_the_resolver(ternary, tmp_path) -> N
 def test_the_recommended_arena_is_enough_for_tensorflow_lite_micro(ternary, small_tflite) -> None:
     pytest.importorskip("tflite_micro", reason="the extra tinyrobust[mcu] is not installed")
     for path in (ternary.tflite, small_tflite):
-        arena = arena_head(path) + allowance(artefact.read(path))
+        arena = arena_head(path)
+        arena += micro.beside(artefact.read(path), arena)
         # In a process of its own: near its limit the interpreter crashes.
         result = subprocess.run([sys.executable, "-c", RUN, path, str(arena)], capture_output=True, timeout=120)
         assert result.returncode == 0, result.stderr.decode()[-500:]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyrobust.deploy import device, firmware, tflm
+from tinyrobust.deploy import device, firmware, probing, tflm
 from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.errors import MissingToolError
@@ -26,7 +26,7 @@ def _tools() -> None:
 @pytest.mark.parametrize("optimisation", ["-Os", "-O2"])
 @pytest.mark.parametrize("board", ["mps2-an385", "mps2-an386", "mps2-an500", "mps3-an547"])
 def test_every_board_answers_like_tensorflow_lite_micro(small_tflite: Path, board: str, optimisation: str) -> None:
-    record = device.measure(small_tflite, device.probes(read(small_tflite), 16), board=board, optimisation=optimisation)
+    record = device.measure(small_tflite, probing.probes(read(small_tflite), 16), board=board, optimisation=optimisation)
     assert (record.equal, record.n, record.right) == (16, 16, None)
     assert record.golden.startswith("tflite-micro 0.dev")
 
@@ -35,7 +35,7 @@ def test_every_board_answers_like_tensorflow_lite_micro(small_tflite: Path, boar
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_answer_like_tensorflow_lite_micro_on_the_board(shared: Path, name: str, board: str) -> None:
     path = shared / "peers" / f"{name}.tflite"
-    record = device.measure(path, device.probes(read(path), 16), board=board, optimisation="-O2")
+    record = device.measure(path, probing.probes(read(path), 16), board=board, optimisation="-O2")
     assert (record.equal, record.n) == (16, 16)
 
 
@@ -71,18 +71,18 @@ def test_the_figures_belong_together(small_tflite: Path, tmp_path: Path) -> None
 
 
 def test_right_answers_are_counted_where_labels_are_known(small_tflite: Path) -> None:
-    probes = device.probes(read(small_tflite), 5)
+    probes = probing.probes(read(small_tflite), 5)
     best = tflm.outputs(small_tflite, probes.raw).argmax(axis=1)
     labels = np.where(np.arange(5) < 2, best, (best + 1) % 3)
-    assert device.measure(small_tflite, device.Inputs(probes.raw, "probes", labels)).right == 2
+    assert device.measure(small_tflite, probing.Inputs(probes.raw, "probes", labels)).right == 2
 
 
 def test_probes_start_with_the_extremes(small_tflite: Path) -> None:
     artefact = read(small_tflite)
-    raw = device.probes(artefact, 4).raw
+    raw = probing.probes(artefact, 4).raw
     assert raw.shape == (4, 64)
     assert (raw[0] == 127).all()
     assert (raw[1] == -128).all()
     assert len(np.unique(raw[2])) > 10
-    np.testing.assert_array_equal(raw, device.probes(artefact, 4).raw)
-    assert device.probes(artefact, 1).raw.shape == (1, 64)
+    np.testing.assert_array_equal(raw, probing.probes(artefact, 4).raw)
+    assert probing.probes(artefact, 1).raw.shape == (1, 64)

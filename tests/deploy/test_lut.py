@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyrobust.deploy import device, lut, tflm
+from tinyrobust.deploy import lut, probing, tflm
 from tinyrobust.deploy.artefact import read
 from tinyrobust.errors import MissingToolError
 from tinyrobust.pipeline.generate import look_up
@@ -19,7 +19,7 @@ def _wheel() -> None:
 @pytest.mark.usefixtures("_wheel")
 def test_a_ternary_network_gets_smaller_and_answers_the_same(shared: Path, tmp_path: Path) -> None:
     artefact = read(shared / "peers" / "ds-cnn-ternary.tflite")
-    raw = device.probes(artefact, 6).raw
+    raw = probing.probes(artefact, 6).raw
     written = look_up(artefact.path, tmp_path, images=6)
     found = written.compressed
     assert written.path == tmp_path / "ds-cnn-ternary.lut.tflite"
@@ -34,7 +34,7 @@ def test_a_ternary_network_gets_smaller_and_answers_the_same(shared: Path, tmp_p
 @pytest.mark.usefixtures("_wheel")
 def test_weights_of_many_values_do_not_pay(shared: Path) -> None:
     artefact = read(shared / "peers" / "mlperf-tiny-kws.tflite")
-    found = lut.compress(artefact, device.probes(artefact, 2).raw)
+    found = lut.compress(artefact, probing.probes(artefact, 2).raw)
     assert not found.pays
     assert (found.content, found.saved, found.added) == (b"", 0, 0)
 
@@ -58,4 +58,4 @@ def test_without_the_wheel_the_extra_is_named(small_tflite: Path, monkeypatch: p
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     artefact = read(small_tflite)
     with pytest.raises(MissingToolError, match=r"tinyrobust\[mcu\]"):
-        lut.compress(artefact, device.probes(artefact, 1).raw)
+        lut.compress(artefact, probing.probes(artefact, 1).raw)

@@ -1,5 +1,6 @@
 """The arena plan: no two live buffers overlap, and it is the one that TensorFlow Lite Micro makes."""
 
+import copy
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from tinyrobust.deploy import micro, tflm
 from tinyrobust.deploy.artefact import read
+from tinyrobust.errors import ModelFileError
 from tinyrobust.footprint import planner
 from tinyrobust.footprint.measure import arena_head
 from tinyrobust.footprint.planner import Buffer
@@ -146,3 +149,124 @@ def test_int4_weights_take_a_scratch_buffer_as_in_tflm(shared, tmp_path, recorde
         bias.quantization.scale = bias.quantization.scale * 127
     path = _written(model, tmp_path / "int4.tflite")
     assert arena_head(path) == recorded_head(path) == 16_000 + 4_096
+
+
+def _two_functions(model: Any) -> None:
+    """A second function, which nothing calls, with tensors of its own."""
+    model.subgraphs.append(copy.deepcopy(model.subgraphs[0]))
+    _unused(model, 1)
+
+
+def _unused(model: Any, number: int = 0) -> None:
+    graph = model.subgraphs[number]
+    for _ in range(3):
+        tensor = copy.deepcopy(graph.tensors[graph.inputs[0]])
+        tensor.shape, tensor.buffer = np.array([1, 1000], np.int32), 0
+        graph.tensors.append(tensor)
+
+
+def _placed(model: Any) -> None:
+    """A plan in the file for two tensors; the others are planned around them."""
+    graph = model.subgraphs[0]
+    offsets = np.full(len(graph.tensors), -1, np.int32)
+    offsets[graph.operators[0].outputs[0]], offsets[graph.operators[3].outputs[0]] = 1600, 64
+    buffer, metadata = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.concatenate([np.array([0, 0, len(graph.tensors)], np.int32), offsets]).view(np.uint8)
+    metadata.name, metadata.buffer = "OfflineMemoryAllocation", len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), metadata]
+
+
+@pytest.mark.parametrize("change", [_two_functions, _unused, _placed])
+def test_more_than_one_graph_of_used_tensors_is_planned_as_tflm_does(small_tflite, tmp_path, changed, recorded_head, change):
+    path = changed(small_tflite, tmp_path / "more.tflite", change)
+    assert arena_head(path) == recorded_head(path) > arena_head(small_tflite)
+
+
+def test_a_plan_for_other_tensors_is_refused(small_tflite, tmp_path, changed):
+    def change(model: Any) -> None:
+        _placed(model)
+        model.subgraphs[0].tensors.append(copy.deepcopy(model.subgraphs[0].tensors[0]))
+
+    with pytest.raises(ModelFileError, match="OfflineMemoryAllocation"):
+        read(changed(small_tflite, tmp_path / "plan.tflite", change))
+
+
+def _function(path: Path, body: Any, *shapes: tuple[int, ...], variable: bool = False) -> Path:
+    """A `.tflite` of a TensorFlow function, float."""
+    import tensorflow as tf
+
+    holder = tf.Module()
+    if variable:
+        holder.state = tf.Variable(np.zeros(shapes[0], np.float32))
+    specs = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    holder.call = tf.function(lambda *inputs: body(tf, holder, *inputs), input_signature=specs)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([holder.call.get_concrete_function()], holder)
+    converter.experimental_enable_resource_variables = variable
+    path.write_bytes(converter.convert())
+    return path
+
+
+def _choice(tf: Any, _: Any, x: Any, y: Any) -> Any:
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: tf.tanh(x) @ y, lambda: (x - 1.0) @ tf.concat([y, y], 0)[:8])
+
+
+def _loop(tf: Any, _: Any, x: Any, y: Any) -> Any:
+    step = lambda i, value: (i + 1.0, tf.tanh(value @ y))  # noqa: E731
+    return tf.while_loop(lambda i, _: i < 3.0, step, [tf.constant(0.0), x])[1]
+
+
+def _stream(tf: Any, holder: Any, x: Any) -> Any:
+    whole = tf.concat([holder.state, x], 1)
+    holder.state.assign(whole[:, 4:])
+    return tf.tanh(whole)
+
+
+@pytest.mark.parametrize(
+    ("body", "shapes", "operator"),
+    [
+        (_choice, ((4, 8), (8, 8)), "IF"),
+        (_loop, ((4, 8), (8, 8)), "WHILE"),
+        (_stream, ((4, 4),), "READ_VARIABLE"),
+        (lambda tf, _, x, y: tf.matmul(x, y, transpose_a=True), ((2, 8, 4), (2, 8, 6)), "BATCH_MATMUL"),
+    ],
+    ids=["if", "while", "state", "matmul"],
+)
+def test_what_operators_call_is_planned_as_tflm_does(tmp_path, recorded_head, body, shapes, operator):
+    path = _function(tmp_path / "function.tflite", body, *shapes, variable=operator == "READ_VARIABLE")
+    file = read(path)
+    assert operator in {one.name for graph in file.graphs for one in graph.operators}
+    assert file.stateful is (operator == "READ_VARIABLE")
+    assert arena_head(path) == recorded_head(path)
+    assert tflm.arena(path) <= arena_head(path) + micro.beside(file, arena_head(path))
+
+
+def test_a_file_with_state_is_run_in_order(tmp_path):
+    """Its golden is that of one interpreter which sees all inputs, however many there are."""
+    pytest.importorskip("tflite_micro", reason="the extra `mcu` is not installed (Linux x86-64 only)")
+    path = _function(tmp_path / "state.tflite", _stream, (1, 4), variable=True)
+    x = np.random.default_rng(0).uniform(-1, 1, (250, 4)).astype(np.float32)
+    answers = tflm.outputs(path, x.view(np.int8)).view(np.float32)
+    np.testing.assert_allclose(answers[1:, :4], np.tanh(x[:-1]), atol=1e-6)
+    np.testing.assert_allclose(answers[:, 4:], np.tanh(x), atol=1e-6)
+
+
+def test_files_from_the_field_are_planned_as_tflm_does(shared, recorded_head):
+    """SVDF, several subgraphs and functions, state, several inputs and outputs, a plan in the file, a stray bias axis."""
+    for name in ("009", "012", "015", "018", "032", "064", "071", "084"):
+        (path,) = (shared / "field" / "models").glob(f"{name}_*.tflite")
+        assert arena_head(path) == recorded_head(path), path.name
+
+
+def test_what_the_runtime_keeps_is_bounded(shared, small_tflite):
+    pytest.importorskip("tflite_micro", reason="the extra `mcu` is not installed (Linux x86-64 only)")
+    field = [
+        next((shared / "field" / "models").glob(f"{name}_*.tflite")) for name in ("001", "011", "015", "032", "071", "084")
+    ]
+    for path in (small_tflite, *field):
+        file = read(path)
+        plan = planner.schedule(file)
+        head = planner.head(plan.buffers, planner.place(plan.buffers))
+        need, real = head + micro.beside(file, head, len(plan.buffers)), tflm.arena(path)
+        assert real <= need <= 1.5 * real, path.name
+        assert need <= head + micro.beside(file, head)

@@ -22,7 +22,7 @@ def footprint(
     ] = True,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="LIMITS", help="Such as flash=256K,ram=64K: exit status 3 when the file or its arena is larger."),
+        typer.Option(metavar="LIMITS", help="Such as flash=256K,ram=64K: exit status 3 when file and runtime need more."),
     ] = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
@@ -38,7 +38,8 @@ def footprint(
         tinyrobust footprint model.tflite --budget flash=256K,ram=64K --no-device
 
     **Exit status**, for CI: 0 when it keeps to the budget (or none is given), 3 when it does not, 1 for an error, 2 for
-    arguments that do not exist. The budget counts what `boards` counts: the file and the planned arena, not the runtime.
+    arguments that do not exist. The budget counts what `boards` counts: TensorFlow Lite Micro with the file, its arena, its own
+    data and the stack.
     """
     from tinyrobust.footprint import budget as budgets
     from tinyrobust.footprint.measure import footprint as measure
@@ -73,6 +74,9 @@ def _show(record: "FootprintRecord") -> None:
         )
         for layer in record.layers
     ]
+    console.OUT.print(f"Input: {'; '.join(record.inputs)}. Output: {'; '.join(record.outputs)}.", markup=False, highlight=False)
+    for sentence in (f"It computes in {record.kind}.", *record.remarks):
+        console.OUT.print(sentence, markup=False, highlight=False)
     header = ("Operator", "Output", "MACs", "Weights", "Stored", "Packed", "Other", "Arena")
     console.OUT.print(table(f"{record.model}: bytes by layer (other: biases, scales, zero points)", "lrrlrrrr", rows, header))
     totals = [
@@ -85,12 +89,19 @@ def _show(record: "FootprintRecord") -> None:
     ]
     if record.tflm_arena:
         totals.append(("TensorFlow Lite Micro: arena", record.tflm_arena))
+    if record.tflm_own and record.tflm_ram and not record.tflm_refused:
+        totals.append(("TensorFlow Lite Micro: its own data", record.tflm_own))
+        totals.append(("TensorFlow Lite Micro: RAM", record.tflm_ram))
     console.OUT.print(table("In total", "lrt", [_quantity(name, quantity) for name, quantity in totals]))
     if record.device:
         _show_device(record.device)
     elif record.device_missing:
         console.OUT.print(f"The generated C was not measured: {record.device_missing}", style="yellow", markup=False)
-    console.OUT.print(table("Boards, with TensorFlow Lite Micro", "tlrr", map(_fit, record.boards), _BOARD_HEADER))
+    if record.tflm_refused:
+        sentence = f"TensorFlow Lite Micro does not run this file: {record.tflm_refused}. So it fits no board with it."
+        console.OUT.print(sentence, style="yellow", markup=False, highlight=False)
+    else:
+        console.OUT.print(table("Boards, with TensorFlow Lite Micro", "tlrr", map(_fit, record.boards), _BOARD_HEADER))
     console.OUT.print(record.fit_counts, style="dim", highlight=False)
 
 
@@ -122,7 +133,13 @@ def _quantity(name: str, quantity: "Quantity") -> tuple[str, str, str]:
 def _fit(fit: "BoardFit") -> tuple[str, str, str, str]:
     return (
         fit.title,
-        "fits" if fit.fits else f"too large: {fit.binds}",
+        _verdict(fit),
         f"{kib(fit.flash_needed)} of {kib(fit.flash)}",
         f"{kib(fit.ram_needed)} of {kib(fit.ram)}",
     )
+
+
+def _verdict(fit: "BoardFit") -> str:
+    if fit.binds == "runtime":
+        return "not run by it"
+    return "fits" if fit.fits else f"too large: {fit.binds}"

@@ -135,7 +135,7 @@ def _content(path: Path) -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise ModelFileError(f"Cannot read {str(path)!r}: {reason}.", hint="Expected the path of a .tflite file.") from error
     if content[4:8] != b"TFL3":
-        found = strangers.named(content) or strangers.Stranger(content[:8].hex(" "), _HINT)
+        found = strangers.named(content) or strangers.Stranger(f"{content[:8].hex(' ')} of {len(content)} bytes", _HINT)
         raise ModelFileError(
             f"{path} is not a .tflite file: Expected 'TFL3' as bytes 4 to 7. Received: {found.what}.", hint=found.hint
         )

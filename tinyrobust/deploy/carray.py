@@ -6,21 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyrobust.deploy import c_literals as c
-from tinyrobust.deploy import tflm
+from tinyrobust.deploy import micro, tflm
 from tinyrobust.deploy.artefact import Artefact, Tensor
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import write_atomic
 from tinyrobust.progress import Progress, silent
 
 SOURCE, HEADER = "model_data.cc", "model_data.h"
-
-# What TensorFlow Lite Micro keeps in the arena besides activations, as its recording allocator counts on a 64-bit machine
-# (pinned wheel): an upper bound for 32-bit microcontrollers, where pointers are half as long.
-_TENSOR_BYTES = 24
-_OPERATOR_BYTES = 160
-_CHANNEL_BYTES = 8  # multiplier and shift
-_FIXED_BYTES = 2048
-_WITH_CHANNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +76,6 @@ def write_c_array(
     return source, header
 
 
-def allowance(artefact: Artefact) -> int:
-    """Bytes that TensorFlow Lite Micro keeps in the arena besides activations: a bound, not a measurement.
-
-    24 for a tensor, 160 for an operator, 8 for an output channel of a layer with weights, and 2048.
-    """
-    channels = sum(artefact.tensors[o.outputs[0]].shape[-1] for o in artefact.operators if o.name in _WITH_CHANNELS)
-    parts = _TENSOR_BYTES * len(artefact.tensors), _OPERATOR_BYTES * len(artefact.operators), _CHANNEL_BYTES * channels
-    return sum(parts) + _FIXED_BYTES
-
-
 def _recommended(artefact: Artefact, arena: Arena) -> tuple[int, str]:
     """The size of the arena, and the comment that says where it comes from."""
     if arena.measured is not None:
@@ -103,12 +85,11 @@ def _recommended(artefact: Artefact, arena: Arena) -> tuple[int, str]:
             "activations."
         )
     else:
-        extra = allowance(artefact)
+        extra = micro.beside(artefact, arena.head)
         size = -(-(arena.head + extra) // 16) * 16
         how = (
             f"{arena.head} for activations (computed by a planner that places them as TensorFlow Lite Micro does) and {extra} "
-            "for its own data (a bound, from what a 64-bit build records: 24 a tensor, 160 an operator, 8 an output channel, "
-            "and 2048)."
+            "for its own data (a bound, from what a 64-bit build records for tensors, operators, scales and variables)."
         )
         how += f" TensorFlow Lite Micro was not asked: {arena.not_measured}." if arena.not_measured else ""
     comment = (

@@ -1,7 +1,7 @@
 """From a `.tflite` to what its generated C does and costs on an emulated board, in one call."""
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
@@ -15,36 +15,8 @@ from tinyrobust.deploy.cgen.generate import LayerNote, generate
 from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceObject, DeviceRecord
 from tinyrobust.deploy.emulator import Emulation, emulate
 from tinyrobust.deploy.firmware import Optimisation
+from tinyrobust.deploy.probing import Inputs, dequantized, inner, probes, quantized
 from tinyrobust.progress import Progress, silent
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Inputs:
-    """What is run.
-
-    Attributes:
-        raw: As the model takes it, int8 [n, bytes].
-        source: Where it comes from, in words.
-        labels: The right classes [n], where they are known.
-    """
-
-    raw: npt.NDArray[np.int8]
-    source: str
-    labels: npt.NDArray[np.int64] | None = None
-
-
-def probes(artefact: Artefact, n: int, seed: int = 0) -> Inputs:
-    """Inputs for a model whose data are not at hand: the two extremes first, then random bytes.
-
-    Args:
-        artefact: The model.
-        n: How many, at least 1.
-        seed: Fixes the random ones.
-    """
-    raw = np.random.default_rng(seed).integers(-128, 128, (n, artefact.tensors[artefact.inputs[0]].nbytes), dtype=np.int8)
-    for index, extreme in enumerate((127, -128)[:n]):
-        raw[index] = extreme
-    return Inputs(raw, "all 127, all -128, then random bytes")
 
 
 def measure(
@@ -59,7 +31,8 @@ def measure(
     """Generates the C of a model, runs it on an emulated board, and compares its outputs with TensorFlow Lite Micro's.
 
     Args:
-        tflite: Any int8 `.tflite` whose operators the generator supports.
+        tflite: Any int8 `.tflite` whose operators the generator supports; float ends around it are the C's caller's, and done
+            here as TensorFlow Lite Micro does them.
         inputs: What is run; three `probes` when absent.
         board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
         optimisation: The compiler's optimisation.
@@ -79,7 +52,7 @@ def measure(
         emulation = emulate(
             work,
             generated.name,
-            inputs.raw,
+            quantized(artefact, inputs.raw),
             board=board,
             optimisation=optimisation,
             timeout=timeout,
@@ -131,7 +104,7 @@ def _against_golden(artefact: Artefact, inputs: Inputs, emulation: Emulation, pr
     if reason := tflm.missing():
         return f"not asked: {reason}", None
     golden = tflm.outputs(artefact.path, inputs.raw, progress)
-    equal = int((emulation.outputs == golden).all(axis=1).sum())
+    equal = int((dequantized(artefact, emulation.outputs) == golden).all(axis=1).sum())
     return f"tflite-micro {metadata.version('tflite-micro')}", equal
 
 
@@ -152,5 +125,5 @@ def _layer(note: LayerNote, instructions: int) -> DeviceLayer:
 
 
 def _right(artefact: Artefact, emulation: Emulation, labels: npt.NDArray[np.int64]) -> int:
-    dtype = artefact.tensors[artefact.outputs[0]].dtype
+    dtype = inner(artefact, artefact.outputs[0], "DEQUANTIZE").dtype
     return int((emulation.outputs.view(dtype).argmax(axis=1) == labels).sum())

@@ -69,6 +69,7 @@ class Sandbox:
         content: The bytes of the file.
         limits: Of the process.
         arena: Bytes of the tensor arena of TensorFlow Lite Micro; LiteRT has none.
+        ends: How many inputs and outputs of the file TensorFlow Lite Micro is given and asked for.
 
     Attributes:
         inputs: What the runtime says of the file's inputs; nothing for TensorFlow Lite Micro.
@@ -79,7 +80,9 @@ class Sandbox:
         MissingToolError: The runtime cannot be imported.
     """
 
-    def __init__(self, runtime: Runtime, content: bytes, limits: Limits, *, arena: int = 0) -> None:
+    def __init__(
+        self, runtime: Runtime, content: bytes, limits: Limits, *, arena: int = 0, ends: tuple[int, int] = (1, 1)
+    ) -> None:
         self._limits = limits
         self._lock = threading.Lock()
         try:
@@ -89,7 +92,7 @@ class Sandbox:
         weakref.finalize(self, self._line.close)
         self._answered = select.poll()
         self._answered.register(self._line, select.POLLIN)
-        request = Request(seconds=limits.seconds, memory=limits.memory, arena=arena)
+        request = Request(seconds=limits.seconds, memory=limits.memory, arena=arena, inputs=ends[0], outputs=ends[1])
         answer, _ = self._ask(request, content, 1)
         self.inputs: list[Detail] = answer.get("inputs", [])
         self.outputs: list[Detail] = answer.get("outputs", [])
@@ -165,23 +168,13 @@ class Sandboxes:
 
     An answer depends on its input only, so it does not matter which of them gives it.
 
-    Args:
-        runtime: As for `Sandbox`.
-        content: Likewise.
-        limits: Of each process.
-        arena: As for `Sandbox`.
-
-    Attributes:
-        inputs: What the runtime says of the file's inputs; nothing for TensorFlow Lite Micro.
-        outputs: Likewise of its outputs.
-
-    Raises:
-        Refused: The runtime does not take the file, or does not survive it.
-        MissingToolError: The runtime cannot be imported.
+    Arguments, attributes and errors are those of a `Sandbox`; `limits` are those of each process.
     """
 
-    def __init__(self, runtime: Runtime, content: bytes, limits: Limits, *, arena: int = 0) -> None:
-        self._another = functools.partial(Sandbox, runtime, content, limits, arena=arena)
+    def __init__(
+        self, runtime: Runtime, content: bytes, limits: Limits, *, arena: int = 0, ends: tuple[int, int] = (1, 1)
+    ) -> None:
+        self._another = functools.partial(Sandbox, runtime, content, limits, arena=arena, ends=ends)
         self._sandboxes = [self._another()]
         self.inputs, self.outputs = self._sandboxes[0].inputs, self._sandboxes[0].outputs
         self._pace = 0.0  # seconds an input took last time

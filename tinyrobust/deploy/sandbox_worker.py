@@ -17,11 +17,10 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypedDict, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
@@ -38,6 +37,8 @@ class Request(TypedDict, total=False):
     seconds: float  # of processor time, for opening the file and for each input
     memory: int  # bytes beyond those that the process has
     arena: int  # bytes of TensorFlow Lite Micro's
+    inputs: int  # how many of them one row of its raw inputs holds, one after the other
+    outputs: int
     n: int  # inputs
     tensors: list[int]  # indices of those that are answered, one after the other for each input
     inner: bool  # whether they are not all outputs
@@ -81,12 +82,7 @@ def send(line: socket.socket, header: Mapping[str, object], body: Body = b"") ->
 
 
 def receive(line: socket.socket, most: int) -> tuple[dict[str, object], bytearray]:
-    """The next message, with a body of at most `most` bytes.
-
-    Raises:
-        EOFError: The other end is closed.
-        ValueError: It is no message, or longer.
-    """
+    """The next message, with a body of at most `most` bytes; EOFError where there is none, ValueError where it is longer."""
     header_size, size = _HEAD.unpack(_exactly(line, _HEAD.size))
     if header_size > _MOST_HEADER or size > most:
         raise ValueError(f"Expected at most {most} bytes. Received: {size}")
@@ -120,10 +116,9 @@ class _LiteRT:
     def open(self, request: Request, content: bytes) -> Answer:  # noqa: ARG002 - another runtime wants it
         self._content = content
         interpreter = self._interpreter(False)
-        return {
-            "inputs": [_described(one) for one in interpreter.get_input_details()],
-            "outputs": [_described(one) for one in interpreter.get_output_details()],
-        }
+        details = interpreter.get_input_details(), interpreter.get_output_details()
+        inputs, outputs = ([_described(one) for one in ends] for ends in details)
+        return {"inputs": inputs, "outputs": outputs}
 
     def run(self, request: Request, inputs: bytearray, arm: Callable[[], None]) -> bytes:
         arm()
@@ -153,7 +148,7 @@ class _LiteRT:
 
 
 class _Tflm:
-    """TensorFlow Lite Micro's interpreter, in an arena of the requested size."""
+    """TensorFlow Lite Micro's interpreter, in an arena of the requested size. What it prints tells why it gives up."""
 
     def __init__(self) -> None:
         from tflite_micro import runtime
@@ -161,38 +156,43 @@ class _Tflm:
         self._make = runtime.Interpreter.from_bytes
 
     def open(self, request: Request, content: bytes) -> Answer:
-        self._interpreter = self._make(content, arena_size=request["arena"])
+        self._printed, ours = os.pipe2(os.O_NONBLOCK)
+        os.dup2(ours, 2)
+        with self._explained():
+            self._interpreter = self._make(content, arena_size=request["arena"])
+            found = [self._interpreter.get_input_details(place) for place in range(request["inputs"])]
+        self._types = [np.dtype((detail["dtype"], tuple(detail["shape"]))) for detail in found]
+        self._outputs = range(request["outputs"])
         return {}
 
     def run(self, request: Request, inputs: bytearray, arm: Callable[[], None]) -> bytes:
-        details, answers = self._interpreter.get_input_details(0), []
+        ends, answers = np.cumsum([kind.itemsize for kind in self._types]), []
         for row in np.frombuffer(inputs, np.int8).reshape(request["n"], -1):
             arm()
-            self._interpreter.set_input(row.view(details["dtype"]).reshape(details["shape"]), 0)
-            self._interpreter.invoke()
-            answers.append(self._interpreter.get_output(0).tobytes())
+            with self._explained():
+                for place, (part, kind) in enumerate(zip(np.split(row, ends[:-1]), self._types, strict=True)):
+                    self._interpreter.set_input(part.view(kind.base).reshape(kind.shape), place)
+                self._interpreter.invoke()
+            answers += [self._interpreter.get_output(place).tobytes() for place in self._outputs]
         return b"".join(answers)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            with contextlib.suppress(OSError):  # nothing was printed
+                raise RuntimeError(f"{os.read(self._printed, 1000).decode(errors='replace')} ({error})") from error
+            raise
 
 
 _RUNTIMES: dict[str, Callable[[], Runtime]] = {"litert": _LiteRT, "tflm": _Tflm}
 
 
-class _LiteRTDetail(TypedDict):
-    index: int
-    shape: npt.NDArray[np.int32]
-    dtype: type[np.generic]
-    quantization: tuple[float, int]
-
-
-def _described(detail: _LiteRTDetail) -> Detail:
+def _described(detail: Mapping[str, Any]) -> Detail:
     scale, zero = detail["quantization"]
-    return {
-        "index": int(detail["index"]),
-        "shape": [int(size) for size in detail["shape"]],
-        "dtype": np.dtype(detail["dtype"]).name,
-        "scale": float(scale),
-        "zero_point": int(zero),
-    }
+    shape, kind = [int(size) for size in detail["shape"]], np.dtype(detail["dtype"]).name
+    return Detail(index=int(detail["index"]), shape=shape, dtype=kind, scale=float(scale), zero_point=int(zero))
 
 
 def _limit(memory: int) -> None:

@@ -99,7 +99,7 @@ def _binary(content: bytes) -> Stranger | None:
 
 
 def _vectors(content: bytes) -> bool:
-    """Whether it starts as a Cortex-M's program does: the stack's top in RAM, and odd addresses of handlers in one piece of flash."""
+    """Whether it starts as a Cortex-M's program does: the stack's top in RAM, and handlers' odd addresses close together."""
     stack, *handlers = struct.unpack_from("<4I", content)
     near = max(handlers) - min(handlers) < 2**22
     return 0x1000_0000 <= stack < 0x4000_0000 and not stack % 4 and all(one % 2 for one in handlers) and near

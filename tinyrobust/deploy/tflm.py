@@ -4,6 +4,7 @@ Every call runs in a process of its own (`sandbox.py`): with too small an arena 
 nothing else can go wrong with ours.
 """
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.deploy.artefact import Artefact, read
+from tinyrobust.deploy.probing import probes
 from tinyrobust.deploy.sandbox import Limits, Refused, Sandbox, Sandboxes, import_failure, refusal
-from tinyrobust.errors import MissingToolError, ModelFileError
+from tinyrobust.errors import MissingToolError
 from tinyrobust.progress import Progress, silent
 
 Raw = npt.NDArray[np.int8]
@@ -42,29 +44,40 @@ def outputs(model: str | Path, inputs: Raw, progress: Progress = silent) -> Raw:
     """The golden: raw outputs of TensorFlow Lite Micro's reference kernels.
 
     Args:
-        model: A `.tflite` file with one input and one output.
-        inputs: Raw inputs, int8 [n, bytes].
+        model: A `.tflite` file. One that keeps state is run on all inputs in their order, by one interpreter.
+        inputs: Raw inputs, int8 [n, bytes]: those of one inference one after the other.
         progress: Called every hundred inputs.
 
     Returns:
-        Raw outputs, int8 [n, bytes].
+        Raw outputs, int8 [n, bytes], likewise.
 
     Raises:
         MissingToolError: The extra `mcu` is not installed, or its import fails.
         ModelFileError: The file is corrupt, or TensorFlow Lite Micro cannot run it.
     """
-    artefact = _single(model)
-    return outputs_of(artefact.content, str(artefact.path), inputs, progress)
+    artefact = _readable(model)
+    run = functools.partial(outputs_of, ends=_ends(artefact), stateful=artefact.stateful)
+    return run(artefact.content, str(artefact.path), inputs, progress)
 
 
-def outputs_of(content: bytes, name: str, inputs: Raw, progress: Progress = silent) -> Raw:
+def outputs_of(
+    content: bytes,
+    name: str,
+    inputs: Raw,
+    progress: Progress = silent,
+    *,
+    ends: tuple[int, int] = (1, 1),
+    stateful: bool = False,
+) -> Raw:
     """The golden of a file that is at hand, and that need not be one that `artefact.read` understands.
 
     Args:
-        content: The bytes of a `.tflite` with one input and one output.
+        content: The bytes of a `.tflite`.
         name: What errors call it.
         inputs: Raw inputs, int8 [n, bytes].
         progress: Called every hundred inputs.
+        ends: How many inputs and outputs it has.
+        stateful: An answer depends on the inputs before: all are run in their order, by one interpreter.
 
     Raises:
         MissingToolError: The extra `mcu` cannot be imported.
@@ -72,7 +85,7 @@ def outputs_of(content: bytes, name: str, inputs: Raw, progress: Progress = sile
     """
     parts = []
     try:
-        sandboxes = Sandboxes("tflm", content, _LIMITS, arena=_AMPLE)
+        sandboxes = (Sandbox if stateful else Sandboxes)("tflm", content, _LIMITS, arena=_AMPLE, ends=ends)
         for start in range(0, len(inputs), _CHUNK):
             progress("TensorFlow Lite Micro", start, len(inputs))
             parts.append(_answers(sandboxes, inputs[start : start + _CHUNK]))
@@ -89,37 +102,37 @@ def arena(model: str | Path, progress: Progress = silent) -> int:
     microcontroller: what runs here fits there. What the interpreter itself reports as used can be too small to run.
 
     Args:
-        model: A `.tflite` file with one input and one output.
+        model: A `.tflite` file.
         progress: Called for every size tried.
 
     Raises:
         MissingToolError: The extra `mcu` is not installed, or its import fails.
         ModelFileError: The file is corrupt, or TensorFlow Lite Micro cannot run it.
     """
-    artefact = _single(model)
-    size = artefact.tensors[artefact.inputs[0]].nbytes
-    probes = np.random.default_rng(0).integers(-128, 128, (_PROBES, size), dtype=np.int8)
-    return arena_of(artefact.content, str(artefact.path), probes, progress)
+    artefact = _readable(model)
+    return arena_of(artefact.content, str(artefact.path), probes(artefact, _PROBES).raw, progress, ends=_ends(artefact))
 
 
-def arena_of(content: bytes, name: str, probes: Raw, progress: Progress = silent) -> int:
+def arena_of(content: bytes, name: str, inputs: Raw, progress: Progress = silent, *, ends: tuple[int, int] = (1, 1)) -> int:
     """The smallest arena, as `arena` finds it, of a file that is at hand.
 
     Args:
-        content: The bytes of a `.tflite` with one input and one output.
+        content: The bytes of a `.tflite`.
         name: What errors call it.
-        probes: The raw inputs on which it has to answer as in an ample arena, int8 [n, bytes].
+        inputs: The raw inputs on which it has to answer as in an ample arena, int8 [n, bytes].
         progress: Called for every size tried.
+        ends: How many inputs and outputs it has.
 
     Raises:
         MissingToolError: The extra `mcu` cannot be imported.
         ModelFileError: TensorFlow Lite Micro cannot run it.
     """
-    expected = outputs_of(content, name, probes)
+    expected = outputs_of(content, name, inputs, ends=ends, stateful=True)
 
     def runs(steps: int) -> bool:
         try:
-            return np.array_equal(_answers(Sandbox("tflm", content, _LIMITS, arena=steps * ARENA_STEP), probes), expected)
+            sandbox = Sandbox("tflm", content, _LIMITS, arena=steps * ARENA_STEP, ends=ends)
+            return np.array_equal(_answers(sandbox, inputs), expected)
         except (Refused, ValueError):
             return False
 
@@ -142,19 +155,31 @@ def arena_of(content: bytes, name: str, probes: Raw, progress: Progress = silent
     return high * ARENA_STEP
 
 
-def _single(model: str | Path) -> Artefact:
+def refuses(artefact: Artefact) -> str:
+    """Why TensorFlow Lite Micro does not run a file, as it says itself; empty where it does.
+
+    Raises:
+        MissingToolError: The extra `mcu` is not installed, or its import fails.
+    """
+    try:
+        sandbox = Sandbox("tflm", artefact.content, _LIMITS, arena=_AMPLE, ends=_ends(artefact))
+        _answers(sandbox, probes(artefact, 1).raw)
+    except (Refused, ValueError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def _ends(artefact: Artefact) -> tuple[int, int]:
+    return len(artefact.inputs), len(artefact.outputs)
+
+
+def _readable(model: str | Path) -> Artefact:
     if not available():
         raise MissingToolError(
             f"Expected the package tflite-micro, which holds TensorFlow Lite Micro. Received: {missing()}",
             hint="pip install --force-reinstall 'tinyrobust[mcu]' (Linux on x86-64).",
         )
-    artefact = read(model)
-    if len(artefact.inputs) != 1 or len(artefact.outputs) != 1:
-        raise ModelFileError(
-            f"{artefact.path}: Expected one input and one output. "
-            f"Received: {len(artefact.inputs)} inputs and {len(artefact.outputs)} outputs"
-        )
-    return artefact
+    return read(model)
 
 
 def _answers(sandbox: Sandbox | Sandboxes, inputs: Raw) -> Raw:

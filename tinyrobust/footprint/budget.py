@@ -39,9 +39,9 @@ def parse(text: str) -> Budget:
 def check(record: FootprintRecord, budget: Budget) -> BoardFit:
     """Whether a model keeps to a budget in TensorFlow Lite Micro: counted as for boards, see `boards.FIT_COUNTS`.
 
-    Both figures are computed from the file alone, so the verdict is the same on every machine. What is not limited is given
-    as what is needed.
+    What is not limited is given as what is needed.
     """
-    needed = (record.file.value, record.arena.value)
+    ram = record.tflm_ram or record.tflm_arena or record.arena
+    needed = (record.tflm_flash.value, ram.value)
     has = (needed[0] if budget.flash is None else budget.flash, needed[1] if budget.ram is None else budget.ram)
-    return room("budget", "Budget", has, needed)
+    return room("budget", "Budget", has, needed, runs=not record.tflm_refused)

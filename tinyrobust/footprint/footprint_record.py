@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.formats import FormatName
 from tinyrobust.records import Part, Record
@@ -79,7 +81,7 @@ class TensorLifetime(Part):
 
 
 class BoardFit(Part):
-    """Whether the artefact fits a board, and what binds when it does not. Bytes."""
+    """Whether the artefact fits a board, and what binds when it does not: "runtime" where that does not run it. Bytes."""
 
     board: str
     title: str
@@ -88,7 +90,7 @@ class BoardFit(Part):
     flash_needed: int
     ram_needed: int
     fits: bool
-    binds: Literal["nothing", "flash", "ram", "flash and ram"]
+    binds: Literal["nothing", "flash", "ram", "flash and ram", "runtime"]
 
 
 class BoardTime(Part):
@@ -127,8 +129,13 @@ class FootprintRecord(Record):
     `file` is `weights_stored` + `bias` + `quantization` + `structure`. Weights that several operators share count once in
     these totals, and in every one of `layers` that reads them. `fit_counts` says what `boards` count and what not.
 
-    `arena` to `boards` are those of TensorFlow Lite Micro. `tflm_arena` is there where it was measured; `device` where the C
-    was generated and emulated, else `device_missing` says why not (empty: it was not tried).
+    `arena` to `boards` are those of TensorFlow Lite Micro: `arena` is its head, `tflm_own` what it keeps beside that,
+    `tflm_ram` all of its RAM, which `boards` count. `tflm_arena` is there where it was measured. `tflm_refused` says why it
+    does not run the file (empty: it does, or nothing is known against it). `device` is there where the C was generated and
+    emulated, else `device_missing` says why not (empty: it was not tried).
+
+    `layers` are the operators of the first subgraph. `kind` says what the file computes in; `remarks`, what else there is to
+    know: state, other subgraphs, custom operators, a plan of memory in the file.
     """
 
     SCHEMA: ClassVar[str] = "tinyrobust.footprint/2"
@@ -153,3 +160,10 @@ class FootprintRecord(Record):
     fit_counts: str
     device: DeviceFootprint | None
     device_missing: str
+    inputs: list[str] = Field(default_factory=list)
+    outputs: list[str] = Field(default_factory=list)
+    kind: str = ""
+    remarks: list[str] = Field(default_factory=list)
+    tflm_own: Quantity | None = None
+    tflm_ram: Quantity | None = None
+    tflm_refused: str = ""

@@ -4,19 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tinyrobust.deploy import tflm
+from tinyrobust.deploy import micro, tflm
 from tinyrobust.deploy.artefact import Artefact, read
 from tinyrobust.errors import MissingToolError, ModelFileError
-from tinyrobust.footprint import planner
+from tinyrobust.footprint import planner, remarks
 from tinyrobust.footprint.boards import FIT_COUNTS, fit
 from tinyrobust.footprint.boards import boards as named_boards
 from tinyrobust.footprint.device import on_device
 from tinyrobust.footprint.footprint_record import FootprintRecord, Provenance, Quantity, TensorLifetime
 from tinyrobust.footprint.layers import Constants, constants, layer
 from tinyrobust.progress import Progress, silent
-
-# The most that TensorFlow Lite Micro's code and constants took on the three files in benchmarks/peers.toml; a test says so.
-_TFLM_CODE = 40_448
 
 
 def footprint(
@@ -49,6 +46,10 @@ def footprint(
         layer(artefact, op, own, max(alive[start : end + 1]))
         for op, own, (start, end) in zip(artefact.operators, learned, plan.spans, strict=True)
     ]
+    refused = _refused(artefact, ask=device)
+    flash, own = _tflm_flash(artefact), _tflm_own(artefact)
+    measured = _tflm_arena(artefact, progress) if device and not refused else None
+    ram = _tflm_ram(measured, arena, own.value, micro.planning(artefact, len(buffers)))
     generated, missing = (None, "")
     if device:
         weight_count = sum({w.tensor.buffer: w.tensor.count for own in learned for w in own.weights}.values())
@@ -56,19 +57,17 @@ def footprint(
     return FootprintRecord(
         model=artefact.path.name,
         sha256=artefact.sha256,
-        operators=sorted({operator.name for operator in artefact.operators}),
+        operators=sorted({operator.name for graph in artefact.graphs for operator in graph.operators}),
         input_shape=list(artefact.tensors[artefact.inputs[0]].shape),
         output_shape=list(artefact.tensors[artefact.outputs[0]].shape),
         **_flash(artefact, learned),
         macs=_quantity(sum(one.macs for one in layers), "MAC", "computed", "from shapes; padding included, one inference"),
         arena=_quantity(arena, "B", "computed", _arena_how(artefact, tflm.missing() if device else "")),
-        tflm_flash=_quantity(
-            artefact.size + _TFLM_CODE,
-            "B",
-            "computed",
-            f"the file and {_TFLM_CODE} of code: the most of three networks (Cortex-M4F, gcc 12.2 -Os, reference kernels)",
-        ),
-        tflm_arena=_tflm_arena(artefact, progress) if device else None,
+        tflm_flash=flash,
+        tflm_arena=measured,
+        tflm_own=own,
+        tflm_ram=ram,
+        tflm_refused=refused,
         layers=layers,
         lifetimes=[
             TensorLifetime(
@@ -80,10 +79,14 @@ def footprint(
             )
             for buffer, offset in zip(buffers, offsets, strict=True)
         ],
-        boards=[fit(board, artefact.size, arena) for board in chosen],
+        boards=[fit(board, flash.value, ram.value, runs=not refused) for board in chosen],
         fit_counts=FIT_COUNTS,
         device=generated,
         device_missing=missing,
+        inputs=[remarks.described(artefact.tensors[index]) for index in artefact.inputs],
+        outputs=[remarks.described(artefact.tensors[index]) for index in artefact.outputs],
+        kind=micro.kind(artefact),
+        remarks=remarks.remarks(artefact),
     )
 
 
@@ -116,6 +119,15 @@ def _flash(artefact: Artefact, learned: Sequence[Constants]) -> dict[str, Quanti
     }
 
 
+def _refused(artefact: Artefact, *, ask: bool) -> str:
+    """Why TensorFlow Lite Micro does not run a file: asked itself where it can be, else told from the file."""
+    known = micro.refused(artefact)
+    if ask and tflm.available():
+        said = tflm.refuses(artefact)
+        return (known or said) if said else ""
+    return known
+
+
 def _tflm_arena(artefact: Artefact, progress: Progress) -> Quantity | None:
     """The arena that TensorFlow Lite Micro really needs; None where it is not installed or does not run the file."""
     try:
@@ -125,6 +137,30 @@ def _tflm_arena(artefact: Artefact, progress: Progress) -> Quantity | None:
     return _quantity(
         size, "B", "measured", "the smallest in which TensorFlow Lite Micro runs, its own data included; 64-bit build"
     )
+
+
+def _tflm_flash(artefact: Artefact) -> Quantity:
+    code = micro.code(artefact)
+    how = f"the file and {code} of code: {micro.CODE} and {micro.CODE_OF_A_KIND} for each kind of operator (Cortex-M4F, -Os)"
+    return _quantity(artefact.size + code, "B", "estimated", how)
+
+
+def _tflm_own(artefact: Artefact) -> Quantity:
+    how = (
+        "a bound on what a 64-bit build keeps beside activations: tensors, operators, scales, variables; 32 bits: a fifth less"
+    )
+    return _quantity(micro.persistent(artefact), "B", "computed", how)
+
+
+def _tflm_ram(measured: Quantity | None, head: int, own: int, planning: int) -> Quantity:
+    """All of its RAM; while it plans, it has the arena's head for lists of tensors and buffers (`planning` bytes)."""
+    stack = f"stack and static data {micro.STACK} (assumed)"
+    if measured is not None:
+        how = f"arena {measured.value} (measured, its own data included), {stack}"
+        return _quantity(measured.value + micro.STACK, "B", "estimated", how)
+    first = f"head {head}" if head >= planning else f"head {head}, while planning {planning}"
+    how = f"{first}, its own data {own} (a bound), {stack}"
+    return _quantity(max(head, planning) + own + micro.STACK, "B", "estimated", how)
 
 
 def _arena_how(artefact: Artefact, not_asked: str) -> str:

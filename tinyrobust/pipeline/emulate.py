@@ -6,11 +6,11 @@ import numpy as np
 
 from tinyrobust.data.arrays import scale, stratified
 from tinyrobust.data.sources import load
-from tinyrobust.deploy import artefact, device, firmware
+from tinyrobust.deploy import artefact, device, firmware, probing
 from tinyrobust.deploy.deploy_records import DeviceRecord
-from tinyrobust.deploy.device import Inputs
 from tinyrobust.deploy.firmware import Optimisation
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.probing import Inputs
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.data import Data
@@ -67,7 +67,7 @@ def inputs_for(
     """
     recipe, flashed = locate(model)
     if recipe is None and data is None:
-        return device.probes(artefact.read(flashed), images)
+        return probing.probes(artefact.read(flashed), images)
     source = recipe.data if recipe and data is None else data_for(flashed, data)
     return _test_images(flashed, source, images, data_dir, input_range, progress)
 

@@ -129,7 +129,9 @@ def scheme(weights: WeightFormat) -> str:
 
 
 def verdict(fit: BoardFit) -> str:
-    """What binds on a board: `fits`, `flash too small`, `RAM too small`, `flash and RAM too small`."""
+    """What binds on a board: `fits`, `flash too small`, `RAM too small`, `flash and RAM too small`, `not run`."""
+    if fit.binds == "runtime":
+        return "not run by TensorFlow Lite Micro"
     return "fits" if fit.fits else f"{fit.binds.replace('ram', 'RAM')} too small"
 
 

@@ -11,8 +11,8 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.data.sources import load
 from tinyrobust.deploy import device, firmware
 from tinyrobust.deploy.artefact import read
-from tinyrobust.deploy.device import Inputs
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.probing import Inputs
 from tinyrobust.errors import MissingToolError
 from tinyrobust.recipe.data import Data
 
