@@ -158,7 +158,7 @@ def _digits_network(activation: str) -> Any:
     return keras.Sequential([keras.Input((8, 8, 1)), *layers])
 
 
-Scheme = Literal["int8", "uint8", "per tensor", "int16 activations", "float16", "dynamic range"]
+Scheme = Literal["int8", "uint8", "float ends", "per tensor", "int16 activations", "float16", "dynamic range"]
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +187,9 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images.astype(np.float32))
         if scheme is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if scheme in ("int8", "uint8", "per tensor"):
+        if scheme == "float ends":
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        elif scheme in ("int8", "uint8", "per tensor"):
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.uint8 if scheme == "uint8" else tf.int8
             converter._experimental_disable_per_channel = scheme == "per tensor"

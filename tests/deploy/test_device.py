@@ -77,6 +77,14 @@ def test_right_answers_are_counted_where_labels_are_known(small_tflite: Path) ->
     assert device.measure(small_tflite, probing.Inputs(probes.raw, "probes", labels)).right == 2
 
 
+def test_float_ends_are_fed_and_compared(converted, digits_net) -> None:
+    """As most files from the field have them: the C takes integers, TensorFlow Lite Micro the file's floats."""
+    path = converted(digits_net.model, digits_net.x[:50].astype(np.float32) / 255, scheme="float ends")
+    assert read(path).tensors[read(path).inputs[0]].dtype == "float32"
+    record = device.measure(path, probing.probes(read(path), 8))
+    assert (record.equal, record.n) == (8, 8)
+
+
 def test_probes_start_with_the_extremes(small_tflite: Path) -> None:
     artefact = read(small_tflite)
     raw = probing.probes(artefact, 4).raw

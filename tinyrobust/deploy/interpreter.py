@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.deploy import artefact
+from tinyrobust.deploy.repair import mended
 from tinyrobust.deploy.sandbox import Limits, Refused, Sandboxes, refusal
 from tinyrobust.errors import DataError, ModelFileError
 
@@ -48,6 +49,11 @@ class Int8Model:
         file = artefact.read(path)
         self.sha256 = file.sha256
         self._file = file
+        if file.stateful:
+            raise ModelFileError(
+                f"{path}: expected a file that answers each input by itself. Received: one that keeps state between inferences",
+                hint="`footprint` sizes it; what it answers depends on all inputs before, so no single input can be judged.",
+            )
         last = file.last_operator
         self.ends_in_softmax = last is not None and last.name == "SOFTMAX"
         source, sink = _only(file, file.inputs, "input"), _only(file, file.outputs, "output")
@@ -61,7 +67,7 @@ class Int8Model:
         self.classes = sink.shape[-1]
         self.input_range = self._range()
         try:
-            self._sandboxes = Sandboxes("litert", file.content, limits)
+            self._sandboxes = Sandboxes("litert", mended(file), limits)
         except Refused as error:
             raise refusal(path, "the interpreter", error) from error
         self._check_details()

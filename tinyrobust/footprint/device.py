@@ -1,10 +1,11 @@
 """What the generated C of a model costs, and which boards have room for it: compiled and emulated, not computed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from tinyrobust.deploy import device
+from tinyrobust.deploy.artefact import Artefact
 from tinyrobust.deploy.deploy_records import DeviceRecord
+from tinyrobust.deploy.probing import probes
 from tinyrobust.errors import MissingToolError, ModelFileError
 from tinyrobust.footprint.boards import Board, fit
 from tinyrobust.footprint.footprint_record import BoardTime, DeviceFootprint, Quantity
@@ -14,20 +15,23 @@ from tinyrobust.progress import Progress
 _SAME_INSTRUCTIONS = ("Cortex-M4", "Cortex-M7", "Cortex-M33", "Cortex-M55", "Cortex-M85")
 
 
-def on_device(path: Path, weight_count: int, boards: Sequence[Board], progress: Progress) -> tuple[DeviceFootprint | None, str]:
+def on_device(
+    artefact: Artefact, weight_count: int, boards: Sequence[Board], inputs: int, progress: Progress
+) -> tuple[DeviceFootprint | None, str]:
     """The footprint of the C that is generated from a model; None and the reason where that cannot be had here.
 
     Args:
-        path: A `.tflite` file.
+        artefact: A `.tflite` file.
         weight_count: Weights of the file.
         boards: What to compare with.
+        inputs: How many inputs it is run on.
         progress: Called at every step.
 
     Raises:
         TinyRobustError: The generated program fails: that is a fault of ours.
     """
     try:
-        record = device.measure(path, progress=progress)
+        record = device.measure(artefact.path, probes(artefact, inputs), progress=progress)
     except (MissingToolError, ModelFileError) as error:
         return None, str(error)
     where = f"on {record.board}, {record.compiler.partition(' ')[0]} {record.optimisation}"

@@ -17,7 +17,12 @@ from tinyrobust.progress import Progress, silent
 
 
 def footprint(
-    path: str | Path, boards: Sequence[str] = (), *, device: bool = False, progress: Progress = silent
+    path: str | Path,
+    boards: Sequence[str] = (),
+    *,
+    device: bool = False,
+    inputs: int = 3,
+    progress: Progress = silent,
 ) -> FootprintRecord:
     """What a model costs on a microcontroller.
 
@@ -29,6 +34,7 @@ def footprint(
         boards: Boards of `export/boards/`, by name, to compare with; all of them when empty.
         device: Also generate the C, compile and emulate it, and find the arena that TensorFlow Lite Micro really needs. Takes
             seconds, and what the machine has no tools for is left out and said.
+        inputs: How many inputs the C is then run on.
         progress: Called for these.
 
     Raises:
@@ -53,7 +59,7 @@ def footprint(
     generated, missing = (None, "")
     if device:
         weight_count = sum({w.tensor.buffer: w.tensor.count for own in learned for w in own.weights}.values())
-        generated, missing = on_device(artefact.path, weight_count, chosen, progress)
+        generated, missing = on_device(artefact, weight_count, chosen, inputs, progress)
     return FootprintRecord(
         model=artefact.path.name,
         sha256=artefact.sha256,
