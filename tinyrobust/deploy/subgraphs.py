@@ -92,12 +92,12 @@ def read_graphs(model: schema.Model, budget: Budget) -> tuple[Graph, ...]:
     Raises:
         MalformedError: One contradicts itself or another part of the file, or they call each other without end.
     """
+    subgraphs = _limited(model.SubgraphsLength(), _MAX_SUBGRAPHS, "subgraphs")
     buffers = [model.Buffers(i) for i in range(_limited(model.BuffersLength(), _MAX_BUFFERS, "buffers"))]
     count = _limited(model.OperatorCodesLength(), _MAX_OPERATORS, "operator codes")
     codes = [_code(model.OperatorCodes(i), budget) for i in range(count)]
-    count = _limited(model.SubgraphsLength(), _MAX_SUBGRAPHS, "subgraphs")
     graphs: list[Graph] = []
-    for i in range(count):
+    for i in range(subgraphs):
         left = _MAX_TENSORS - sum(len(graph.tensors) for graph in graphs)
         graphs.append(_graph(model.Subgraphs(i), buffers, codes, budget, left, least=0 if graphs else 1))
         _check_order(graphs[i], main=i == 0)
