@@ -54,6 +54,12 @@ def test_the_later_of_equal_buffers_is_placed_first_and_small_ones_fill_gaps():
     assert planner.place(buffers) == [128, 0, 0, 64]
 
 
+def test_thousands_that_are_all_alive_take_no_minute(within):
+    wanted = [Buffer("", 16 * (1 + i % 50), 0, 1) for i in range(8192)]
+    with within(5):
+        assert planner.head(wanted, planner.place(wanted)) == sum(buffer.size for buffer in wanted)
+
+
 def test_nothing_takes_nothing():
     assert planner.place([]) == []
     assert planner.head([], []) == 0

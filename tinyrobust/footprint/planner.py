@@ -9,6 +9,9 @@ import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tinyrobust.deploy.artefact import Artefact, Graph, Operator, Tensor
 from tinyrobust.deploy.subgraphs import called
 
@@ -129,22 +132,24 @@ def place(wanted: Sequence[Buffer]) -> list[int]:
     placed earlier, as TensorFlow Lite Micro does.
     """
     offsets = [0] * len(wanted)
-    placed: list[int] = []  # by rising offset
-    starts: list[int] = []
-    for index in sorted(range(len(wanted)), key=lambda i: (wanted[i].offset is None, -wanted[i].size, -i)):
-        buffer = wanted[index]
-        offset = buffer.offset or 0
-        for other in placed if buffer.offset is None else ():
-            if wanted[other].first > buffer.last or buffer.first > wanted[other].last:
-                continue
-            if offsets[other] - offset >= buffer.size:
-                break
-            offset = max(offset, offsets[other] + wanted[other].size)
+    # Of those placed, by rising offset: where they start and end, and the first and last step at which they are alive.
+    placed = np.empty((4, len(wanted)), np.int64)
+    for count, index in enumerate(sorted(range(len(wanted)), key=lambda i: (wanted[i].offset is None, -wanted[i].size, -i))):
+        buffer, known = wanted[index], placed[:, :count]
+        offset = _gap(buffer, known) if buffer.offset is None else buffer.offset
         offsets[index] = offset
-        position = bisect.bisect_right(starts, offset)
-        placed.insert(position, index)
-        starts.insert(position, offset)
+        position = int(np.searchsorted(known[0], offset, side="right"))
+        placed[:, position + 1 : count + 1] = placed[:, position:count].copy()
+        placed[:, position] = offset, offset + buffer.size, buffer.first, buffer.last
     return offsets
+
+
+def _gap(buffer: Buffer, placed: NDArray[np.int64]) -> int:
+    """The first place that is large enough for a buffer, between those placed that are alive with it or after them."""
+    starts, ends = placed[:2, (placed[2] <= buffer.last) & (buffer.first <= placed[3])]
+    free = np.concatenate([[0], np.maximum.accumulate(ends)])
+    fitting = np.flatnonzero(starts - free[:-1] >= buffer.size)
+    return int(free[fitting[0] if fitting.size else -1])
 
 
 def head(wanted: Sequence[Buffer], offsets: Sequence[int]) -> int:
