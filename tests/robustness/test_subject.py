@@ -177,9 +177,11 @@ def test_white_box_attacks_on_a_file_without_a_twin_are_refused(digits_net, eval
     with pytest.raises(
         RecipeError, match=r"Expected an attack on int8 in protocol 'test'. Received: attacks on keras"
     ) as caught:
-        evaluated(net, tmp_path / "white", attacks=[_PGD], settings=_SETTINGS, networks=())
+        evaluated(net, tmp_path / "white", attacks=[_PGD], settings=_SETTINGS, networks=(), input_range=(0.0, 1.0))
     assert "no twin can be rebuilt" in str(caught.value.hint)
-    record = evaluated(net, tmp_path / "black", attacks=[_PGD, _SQUARE_INT8], settings=_SETTINGS, networks=())
+    record = evaluated(
+        net, tmp_path / "black", attacks=[_PGD, _SQUARE_INT8], settings=_SETTINGS, networks=(), input_range=(0.0, 1.0)
+    )
     assert _check(record, "black-box-only").raised
     assert any("no twin could be rebuilt" in note for note in record.notes)
     assert any(note.startswith("Left out: pgd") for note in record.notes)

@@ -23,7 +23,10 @@ _Domain = Annotated[
     Literal["features", "waveform"],
     typer.Option(help="What enters the network, or the sound before a spotter's front end."),
 ]
-_Data = Annotated[str | None, typer.Option("--data", help="A data set or a .npz, for a file that is not of a run.")]
+_Data = Annotated[
+    str | None,
+    typer.Option("--data", help="A data set, or a .npz with x_test and y_test of any shape, for a file that is not of a run."),
+]
 _Protocol = Annotated[str | None, typer.Option(help="A protocol from `list attacks`.")]
 _Epsilons = Annotated[
     list[float],
@@ -61,6 +64,10 @@ _Normalised = Annotated[
     tuple[str, str] | None,
     typer.Option(metavar="MEAN STD", help="The same for inputs (x - mean) / std, x from 0 to 1, like 0.5,0.4,0.4 0.2,0.2,0.2."),
 ]
+_Scale = Annotated[
+    Literal["feature", "all", "std"] | None,
+    typer.Option(help="Of inputs that are no pixels: an epsilon is a share of each feature's range, of all, or in deviations."),
+]
 _FrontEnd = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Of sound: frontend.json, where it is not beside the model.")
 ]
@@ -85,6 +92,7 @@ def attack(
     members: _Members = [],  # noqa: B006
     input_range: _InputRange = None,
     normalised: _Normalised = None,
+    scale: _Scale = None,
     frontend: _FrontEnd = None,
     jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
@@ -107,17 +115,23 @@ def attack(
 
         tinyrobust attack somebodys.tflite --data cifar10 --input-range -128 127
 
+        tinyrobust attack wand.tflite --data windows.npz --scale std --epsilon 0.1
+
         tinyrobust attack runs/kws-stq-1a2b3c4d --domain waveform --snr 20 --snr 30
     """
     chosen_range = _range(input_range, normalised)
+    if domain == "features":
+        from tinyrobust.pipeline import inputs
+
+        inputs.check(model, data)  # before TensorFlow is loaded
     with console.quiet_imports():
         from tinyrobust.pipeline import attack as existing
     with console.progress(not as_json) as progress:
         record = existing.attack(
             model, domain=domain, data=data, protocol=protocol, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db,
             samples=samples, seed=seed, data_dir=data_dir, frontend=frontend, output=output, input_range=chosen_range,
-            temperature=temperature, surrogate=surrogate, members=members, grid=grid or None, fresh=fresh, jobs=jobs,
-            progress=progress,
+            temperature=temperature, surrogate=surrogate, members=members, grid=grid or None, scale=scale, fresh=fresh,
+            jobs=jobs, progress=progress,
         )  # fmt: skip
     _print(record, as_json)
 
@@ -127,16 +141,21 @@ def _print(record: "RobustnessRecord", as_json: bool) -> None:
         console.print_json(record.to_json())
         return
     console.OUT.print(table(record.model, "ltrl", list(_rows(record)), _HEADER))
+    if record.units:
+        console.OUT.print(Text(f"Units: {record.units}"))
     trust = "" if record.reliable else " [red]unreliable[/]"
-    at = radius(record.headline_norm, record.headline_epsilon)
+    at = _radius(record, record.headline_norm, record.headline_epsilon)
     at = f"epsilon {at}" if record.headline_norm == "linf" else at
-    headline = f"Worst case over all attacks and targets at {at}: {percent(record.headline)}"
-    console.OUT.print(f"[bold]{headline}[/]{trust}", highlight=False)
+    if record.headline is None:
+        console.OUT.print("[bold]No headline[/]: what the file answers without attack says that something is wrong.")
+    else:
+        headline = f"Worst case over all attacks and targets at {at}: {percent(record.headline)}"
+        console.OUT.print(f"[bold]{headline}[/]{trust}", highlight=False)
     for note in record.notes:
         console.OUT.print(Text(note))
     for row in record.convergence:
         if not row.converged:
-            at, run = radius(row.norm, row.epsilon), row.runs[-1]
+            at, run = _radius(record, row.norm, row.epsilon), row.runs[-1]
             console.OUT.print(
                 Text(f"At {at} {row.attack} with {run.steps} times its steps still broke {run.broken} of {run.standing}.")
             )
@@ -157,8 +176,8 @@ def _range(input_range: tuple[str, str] | None, normalised: tuple[str, str] | No
         first, second = ([float(number) for number in text.split(",")] for text in texts)
     except ValueError:
         raise RecipeError(f"Expected two numbers, or two lists like 0.5,0.4,0.4. Received: {' '.join(texts)}") from None
-    with console.quiet_imports():
-        from tinyrobust.robustness.targets import ranges
+    from tinyrobust.robustness import ranges
+
     return ranges.normalised(first, second) if normalised else ranges.checked(first, second)
 
 
@@ -168,7 +187,14 @@ def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
     for row in record.attacks:
         name = row.attack if row.crafted_on == row.target else f"{row.attack} on {row.crafted_on}"
         grid = f", {row.on_grid.value:.1%} of the examples survive 8 bits" if row.on_grid else ""
-        yield row.target, name, radius(row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
+        yield row.target, name, _radius(record, row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
     for worst in record.worst:
         trust = "" if record.reliable else ", unreliable"
-        yield worst.target, f"worst case{trust}", radius(worst.norm, worst.epsilon), percent(worst.robust)
+        yield worst.target, f"worst case{trust}", _radius(record, worst.norm, worst.epsilon), percent(worst.robust)
+
+
+def _radius(record: "RobustnessRecord", norm: str, epsilon: float) -> str:
+    """A radius, in standard deviations where the record's are."""
+    if record.per_unit == 1 or norm == "l0":
+        return radius(norm, epsilon)
+    return f"{radius(norm, epsilon / record.per_unit)} std"

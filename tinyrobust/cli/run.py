@@ -46,7 +46,10 @@ def show_everything(done: "Run", as_json: bool) -> None:
     robustness, footprint = done.robustness, done.footprint
     clean = next(accuracy.test for accuracy in robustness.clean if accuracy.target == "int8")
     if as_json:
-        headline = {"robust_accuracy": robustness.headline.model_dump(), "epsilon": robustness.headline_epsilon}
+        headline = {
+            "robust_accuracy": robustness.headline and robustness.headline.model_dump(),
+            "epsilon": robustness.headline_epsilon,
+        }
         console.print_json(
             paths(done)
             | headline

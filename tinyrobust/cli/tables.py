@@ -9,8 +9,10 @@ from rich.text import Text
 from tinyrobust.robustness.robustness_record import Proportion, decibels
 
 
-def percent(share: Proportion) -> str:
-    """A proportion with n and its 95 % interval: `96.7 % (n = 360, 94.3 to 98.1)`."""
+def percent(share: Proportion | None) -> str:
+    """A proportion with n and its 95 % interval: `96.7 % (n = 360, 94.3 to 98.1)`; `none` where checks withhold it."""
+    if share is None:
+        return "none"
     return f"{100 * share.value:.1f} % (n = {share.n}, {100 * share.low:.1f} to {100 * share.high:.1f})"
 
 

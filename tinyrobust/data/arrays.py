@@ -13,8 +13,8 @@ from tinyrobust.progress import Progress
 
 Images = NDArray[np.uint8] | Rows
 """Images in memory, or on disk: both have shape and length, and give arrays when they are indexed."""
-Samples = Images | NDArray[np.int16]
-"""What is attacked: images or features, or the sound of clips."""
+Samples = Images | NDArray[np.int16] | NDArray[np.float32]
+"""What is attacked: images or features, or the sound of clips; numbers that are no pixels as shares of their range."""
 
 # Bytes of images that are hashed at once: of those on disk, no more than these are in memory.
 _CHUNK = 16 * 2**20

@@ -18,7 +18,7 @@ _CHUNK = 5000
 def prepare(
     x: _Images,
     color: Literal["gray", "rgb"],
-    size: int | None,
+    size: int | tuple[int, int] | None,
     progress: Progress | None = None,
 ) -> _Images:
     """Images in the colour and size that a recipe asks for: colour first, then size.
@@ -30,14 +30,14 @@ def prepare(
     Args:
         x: Images of shape [n, height, width, 1 or 3]; those on disk are left there when they are as wanted.
         color: What the network sees.
-        size: Height and width in pixels; None keeps them.
+        size: Height and width in pixels, one number where they are the same; None keeps them.
         progress: Called with the number of images done.
 
     Returns:
         Images of shape [n, height, width, 1 (gray) or 3 (rgb)].
     """
     channels = 1 if color == "gray" else 3
-    height, width = (size, size) if size else x.shape[1:3]
+    height, width = (size, size) if isinstance(size, int) else size or x.shape[1:3]
     if x.shape[1:] == (height, width, channels):
         return x
     out = np.empty((len(x), height, width, channels), np.uint8)

@@ -11,16 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.deploy import artefact
+from tinyrobust.deploy import artefact, input_units
 from tinyrobust.deploy.repair import mended
 from tinyrobust.deploy.sandbox import Limits, Refused, Sandboxes, refusal
 from tinyrobust.errors import DataError, ModelFileError
 
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
-
-# What [0, 1] pixels become in the units of a file: as they are, 0..255, -1..1, or pixel - 128.
-_KNOWN_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-128.0, 127.0))
 
 
 class Int8Model:
@@ -35,10 +32,13 @@ class Int8Model:
 
     Attributes:
         input_shape: Of one image, without the batch dimension.
-        classes: Length of the output.
+        classes: Length of the output; 2 of a file with one score, a sigmoid: its scores are one minus that, and that.
         sha256: Of the file, in hex.
+        channels: Of its images; 1 where the input is none.
+        grid: The inputs that it can tell apart, also of a float input that is quantized first; None where nothing says so.
         input_range: The smallest and largest input that the file can represent, in its own units; None for float inputs.
         ends_in_softmax: Whether its outputs are probabilities.
+        sigmoids: Whether each of several outputs is a sigmoid's: labels that may hold at once.
 
     Raises:
         ModelFileError: The file is missing, corrupt, cannot be run, or does not map one image to one row of scores.
@@ -64,7 +64,13 @@ class Int8Model:
         self._source_scale, self._source_zero = _grid(source)
         self._sink_scale, self._sink_zero = _grid(sink)
         self.input_shape = source.shape[1:]
-        self.classes = sink.shape[-1]
+        self._scores = sink.shape[-1]
+        self.classes = max(2, self._scores)
+        self.sigmoids = self._scores > 1 and last is not None and last.name == "LOGISTIC"
+        self.grid = input_units.grid_of(file)
+        self.channels = (
+            next((n for n in (self.input_shape[-1], self.input_shape[0]) if n == 3), 1) if len(source.shape) == 4 else 1
+        )
         self.input_range = self._range()
         try:
             self._sandboxes = Sandboxes("litert", mended(file), limits)
@@ -106,29 +112,40 @@ class Int8Model:
         limits = np.iinfo(self._source_type.name)
         return np.asarray(np.clip(rounded, limits.min, limits.max), dtype=self._source_type)
 
-    def quantized_pixels(self, x: FloatArray, pixel_range: tuple[float, float]) -> Array:
+    def quantized_pixels(self, x: FloatArray, pixel_range: input_units.Range) -> Array:
         """What the file sees for images in [0, 1] [n, h, w, c], whose 0 and 1 are `pixel_range` in its input units."""
-        low, high = pixel_range
-        return self.quantized(np.float32(low) + x * np.float32(high - low))
+        low, high = (np.asarray(bound, np.float32) for bound in pixel_range)
+        return self.quantized(low + x * (high - low))
 
-    def pixel_range(self) -> tuple[float, float]:
-        """What pixels 0 and 1 become in the file's input units, recognised from its input quantization.
+    def pixel_ranges(self) -> list[input_units.Range]:
+        """What pixels 0 and 255 may become in the file's input units: the usual ranges that fit what it says, likeliest first.
+
+        Raises:
+            ModelFileError: There is none.
+        """
+        if found := input_units.candidates(self.grid, self.channels):
+            return found
+        assert self.grid is not None, "every range fits a file that says nothing"
+        low, high = f"{self.grid.low:.4g}", f"{self.grid.high:.4g}"
+        known = "; ".join(map(input_units.name_of, input_units.KNOWN))
+        raise ModelFileError(
+            f"{self.path}: expected an input range like one of these: {known}. Received: {low} to {high} ({self.grid.where})",
+            hint="Say what 0 and 255 of the data become in the units of the file: --input-range LOW HIGH, such as "
+            f"--input-range {low} {high}, or --normalised MEAN STD.",
+        )
+
+    def pixel_range(self) -> input_units.Range:
+        """What pixels 0 and 255 become in the file's input units, where that is known without data: the likeliest.
 
         Raises:
             ModelFileError: It is none of the usual ones.
         """
-        if self.input_range is None:
-            return _KNOWN_RANGES[0]
-        low, high = self.input_range
-        tolerance = 0.1 * (high - low)
-        for known in _KNOWN_RANGES:
-            # A range calibrated on images without full white ends a little below 1; a wider one wastes some steps.
-            if abs(low - known[0]) <= tolerance and abs(high - known[1]) <= tolerance:
-                return known
-        raise ModelFileError(
-            f"{self.path}: expected an input range like one of {_KNOWN_RANGES}. Received: ({low:g}, {high:g})",
-            hint="Say what the pixel values 0 and 255 become in the units of the file (input_range).",
-        )
+        return self.pixel_ranges()[0]
+
+    @property
+    def input_dtype(self) -> np.dtype[np.generic]:
+        """The type of raw inputs."""
+        return self._source_type
 
     @property
     def output_dtype(self) -> np.dtype[np.generic]:
@@ -136,25 +153,25 @@ class Int8Model:
         return self._sink_type
 
     def dequantized(self, outputs: Array) -> FloatArray:
-        """Raw outputs [n, classes] as real numbers: (integer - zero point) * scale; those of a float file as they are.
+        """Raw outputs [n, scores] as real numbers [n, classes]: (integer - zero point) * scale; of a float file as they are.
 
         Raises:
             ModelFileError: They are not all numbers: no class can be named.
         """
-        if self._sink_type.kind == "f":
-            if np.isnan(outputs).any():
-                raise ModelFileError(f"{self.path}: expected numbers as outputs. Received: NaN")
-            return outputs.astype(np.float32)
-        real: FloatArray = (outputs.astype(np.float32) - np.float32(self._sink_zero)) * np.float32(self._sink_scale)
-        return real
+        real: FloatArray = outputs.astype(np.float32).reshape(len(outputs), self._scores)
+        if self._sink_type.kind != "f":
+            real = (real - np.float32(self._sink_zero)) * np.float32(self._sink_scale)
+        elif np.isnan(real).any():
+            raise ModelFileError(f"{self.path}: expected numbers as outputs. Received: NaN")
+        return np.concatenate([1 - real, real], axis=1) if self._scores == 1 else real
 
     def run(self, quantized: Array) -> Array:
-        """The file's raw outputs [n, classes], in its own output type, for inputs in its own input type.
+        """The file's raw outputs [n, scores], in its own output type, for inputs in its own input type.
 
         Raises:
             ModelFileError: The inputs have another shape or type.
         """
-        return self.tensors(quantized, [self._sink])[0].reshape(len(quantized), self.classes)
+        return self.tensors(quantized, [self._sink])[0].reshape(len(quantized), self._scores)
 
     def tensors(self, quantized: Array, indices: Sequence[int]) -> list[Array]:
         """What the file puts into some of its tensors, raw, for inputs in its own input type: each [n, ...].
@@ -184,19 +201,23 @@ class Int8Model:
     def logits(self, quantized: Array) -> FloatArray:
         """What goes into the file's final softmax, [n, classes] real numbers; the outputs themselves where it has none.
 
+        Of one score it is 0 and what goes into its sigmoid: the softmax of both is the score and one minus it.
+
         A white-box attacker reads them: probabilities in steps of 1/256 saturate long before the logits do.
 
         Raises:
             ModelFileError: The inputs have another shape or type.
         """
         last = self._file.last_operator
-        if last is None or not self.ends_in_softmax:
+        if last is None or not (self.ends_in_softmax or self._scores == 1):
             return self.dequantized(self.run(quantized))
         tensor, beta = self._file.tensors[last.inputs[0]], np.float32(last.options.get("beta", 1.0))
         (values,) = self.tensors(quantized, [tensor.index])
         real: FloatArray = values.reshape(len(quantized), -1).astype(np.float32)
         if tensor.quantized:
             real = (real - np.float32(tensor.zero_points[0])) * tensor.scales[0]
+        if self._scores == 1:
+            return np.concatenate([np.zeros_like(real), real], axis=1)
         return real * beta
 
     def _expect_shape(self, x: Array) -> None:
@@ -211,8 +232,7 @@ class Int8Model:
             )
         if len(source.shape) < 2 or not source.count:
             raise ModelFileError(f"{self.path}: expected inputs of at least one value. Received: input shape {source.shape}")
-        if not sink.shape or sink.count != sink.shape[-1] or sink.count < 2:
-            raise ModelFileError(f"{self.path}: expected one row of at least two scores. Received: output shape {sink.shape}")
+        self._check_scores(sink)
         for name, tensor in (("input", source), ("output", sink)):
             integer = tensor.dtype in ("int8", "uint8", "int16") and len(tensor.scales) == 1 and tensor.scales[0] > 0
             if tensor.dtype != "float32" and not integer:
@@ -220,6 +240,24 @@ class Int8Model:
                 raise ModelFileError(
                     f"{self.path}: expected a float32 or quantized {name}. Received: {tensor.dtype} with scale {scale}"
                 )
+
+    def _check_scores(self, sink: artefact.Tensor) -> None:
+        last = self._file.last_operator
+        sigmoid = last is not None and last.name == "LOGISTIC"
+        if len(sink.shape) > 2 and sink.count != sink.shape[-1]:
+            raise ModelFileError(
+                f"{self.path}: expected one row of at least two scores. Received: output shape {sink.shape}, a map of them, as "
+                "networks for segmentation and detection have it",
+                hint="Only classifiers can be attacked; footprint and export take this file.",
+            )
+        if not sink.shape or sink.count != sink.shape[-1] or not sink.count:
+            raise ModelFileError(f"{self.path}: expected one row of at least two scores. Received: output shape {sink.shape}")
+        if sink.count == 1 and not sigmoid:
+            raise ModelFileError(
+                f"{self.path}: expected one row of at least two scores, or one that is a sigmoid's. Received: one number that "
+                "is no probability, as of a regression",
+                hint="Of a classifier with two classes: leave the sigmoid at the end of the file.",
+            )
 
     def _check_details(self) -> None:
         """What the interpreter makes of the file is what it says: a device goes by that."""

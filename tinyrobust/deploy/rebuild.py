@@ -96,6 +96,8 @@ class _Graph(Operands):
             logits = keras.layers.Rescaling(last.options["beta"], name="beta")(logits)
         if len(logits.shape) != 2:
             logits = keras.layers.Flatten(name="row")(logits)
+        if logits.shape[-1] == 1:  # a sigmoid: the softmax of zero and its logit is one minus it, and it
+            logits = keras.layers.Concatenate(name="both")([keras.layers.Rescaling(0.0, name="zero")(logits), logits])
         model = keras.Model(source, logits, name="rebuilt")
         model.trainable = False
         return model

@@ -1,6 +1,7 @@
 """Attacks an existing model: a run of ours, or anybody's `.tflite`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -9,9 +10,10 @@ from tinyrobust import toml
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.sources import load
 from tinyrobust.data.speech.frontend_record import FrontendRecord
+from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.graphs.freeze import freeze
-from tinyrobust.pipeline.evaluation_data import features_of, sound_for
+from tinyrobust.pipeline.evaluation_data import features_from, features_of, sound_for
 from tinyrobust.pipeline.folder import locked, read
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
@@ -21,6 +23,8 @@ from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject, members_of
 from tinyrobust.robustness.robustness_record import Domain, RobustnessRecord
+from tinyrobust.robustness.units import Units
+from tinyrobust.robustness.values import Scale
 from tinyrobust.training.fit import seed_everything
 
 
@@ -45,6 +49,7 @@ def attack(
     surrogate: str | Path | None = None,
     members: Sequence[str | Path] = (),
     grid: bool | None = None,
+    scale: Scale | None = None,
     fresh: bool = False,
     jobs: int = 1,
     progress: Progress = silent,
@@ -54,7 +59,8 @@ def attack(
     Args:
         model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images or of sound.
         domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
-        data: A data set's name or a `.npz`, for a file that is not of a run; images are made to fit the file.
+        data: A data set's name or a `.npz`, for a file that is not of a run. A `.npz` needs x_test and y_test, of any shape and
+            number type; images are made to fit the file.
         protocol: A name from models/protocols/, or a file; the recipe's, or "quick", of sound "waveform".
         epsilons: L-inf radii in input units, [0, 1], of sound shares of the 16-bit range; the recipe's or its defaults.
         l2: L2 radii in input units, for attacks in that norm, likewise.
@@ -66,11 +72,14 @@ def attack(
         data_dir: Where data sets are stored.
         frontend: Of sound: the `frontend.json` of a file that does not stand beside it.
         output: Folder for the record and the pieces that an interrupted evaluation goes on from; `attack-<model>` when absent.
-        input_range: What pixel values 0 and 255 become in the file's input units (see `normalised`); recognised when absent.
+        input_range: What pixel values 0 and 255 become in the file's input units (see `normalised`); decided from the file and
+            the data when absent.
         temperature: That the network was distilled at; the recipe's, or estimated from its logits.
         surrogate: The folder of a run, or a `.keras` network, trained apart: its adversarial examples are transferred.
         members: Other networks, likewise, that answer together with the one of the run; none of their files is attacked.
         grid: Try every example rounded to the sensor's 8 bits too; as the recipe says when absent.
+        scale: Of inputs that are no pixels, what an epsilon is a share of: the range of each "feature" in the data (as when
+            absent), of "all" together, or "std": epsilons are standard deviations of each feature.
         fresh: Throw away what another evaluation left in `output`; it is refused otherwise.
         jobs: Processes that attack at the same time; the figures do not depend on it.
         progress: Called with a label, what is done and how much there is.
@@ -80,8 +89,19 @@ def attack(
     """
     recipe, tflite = locate(model)
     plan = _plan(recipe, domain, protocol, seed, samples, headline, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
-    attacked, front_end = _data(recipe, tflite, plan, data, frontend, data_dir, progress)
-    subject = _subject(recipe, tflite, front_end, input_range, temperature, surrogate, members)
+    units: Units | None = None
+    front_end: FrontendRecord | None = None
+    if domain == "features" and data is not None and data.endswith(".npz"):
+        attacked, units = features_from(tflite, Path(data).expanduser(), input_range, scale)
+        input_range = units.input_range
+        plan = _in_deviations(plan, attacked.per_unit, given=bool(epsilons))
+    else:
+        if scale is not None:
+            raise RecipeError(
+                f"Expected no scale ({scale}) but for the inputs of a .npz. Received: {data or 'the data of a run'}"
+            )
+        attacked, front_end = _data(recipe, tflite, plan, data, frontend, data_dir, progress)
+    subject = replace(_subject(recipe, tflite, front_end, input_range, temperature, surrogate, members), units=units)
     folder = Path(output or f"attack-{recipe.run_name if recipe else tflite.stem}")
     return _evaluated(EvaluationJob(subject, attacked, plan, Execution(folder, fresh, jobs, progress)))
 
@@ -171,7 +191,26 @@ def _data(
         path = None if frontend is None else Path(frontend)
         return sound_for(recipe, tflite, data=data, frontend=path, seed=plan.seed, data_dir=place, progress=progress)
     source = recipe.data if recipe and data is None else data_for(tflite, data)
-    return features_of(load(source, plan.seed, place, progress)), None
+    shape = None if recipe and data is None else tuple(Int8Model(tflite).input_shape)
+    return features_of(load(source, plan.seed, place, progress), shape), None
+
+
+def _in_deviations(plan: AttackPlan, per_unit: float, *, given: bool) -> AttackPlan:
+    """Epsilons that are standard deviations as shares of the range that an attack may use.
+
+    Raises:
+        RecipeError: None was chosen: those of pixels mean nothing there.
+    """
+    if per_unit == 1:
+        return plan
+    if not given:
+        raise RecipeError("Expected epsilons in standard deviations, with --scale std. Received: none", hint="--epsilon 0.1")
+    values = plan.settings.model_dump()
+    for norm in ("epsilons", "l2", "l1"):
+        values[norm] = tuple(epsilon * per_unit for epsilon in values[norm])
+    values["headline"] *= per_unit
+    settings = toml.validated(Robustness, values, "Epsilons in standard deviations", RecipeError)
+    return plan.model_copy(update={"settings": settings})
 
 
 def _subject(

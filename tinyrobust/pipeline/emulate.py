@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyrobust.data.arrays import scale, stratified
+from tinyrobust.data.samples import fitted
 from tinyrobust.data.sources import load
 from tinyrobust.deploy import artefact, device, firmware, probing
 from tinyrobust.deploy.deploy_records import DeviceRecord
@@ -83,6 +84,7 @@ def _test_images(
     interpreter = Int8Model(tflite)
     dataset = load(source, 0, None if data_dir is None else Path(data_dir), progress)
     chosen = stratified(dataset.test.y, min(count, len(dataset.test.y)), 0)
-    quantized = interpreter.quantized_pixels(scale(dataset.test.x[chosen]), input_range or interpreter.pixel_range())
+    images, _ = fitted(dataset.test.x[chosen], tuple(interpreter.input_shape), dataset.name)
+    quantized = interpreter.quantized_pixels(scale(images.astype(np.uint8)), input_range or interpreter.pixel_range())
     raw = np.ascontiguousarray(quantized).reshape(len(chosen), -1).view(np.int8)
     return Inputs(raw, f"test images of {dataset.name}", dataset.test.y[chosen])

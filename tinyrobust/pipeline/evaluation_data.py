@@ -4,24 +4,77 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyrobust.data.arrays import Dataset
+from tinyrobust.attacks.target import InputRange
+from tinyrobust.data.arrays import Dataset, stratified
+from tinyrobust.data.samples import fitted
 from tinyrobust.data.sources import load
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
 from tinyrobust.errors import DataError, ModelFileError
+from tinyrobust.pipeline.inputs import read_inputs
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.data import Data
 from tinyrobust.recipe.speech import SILENCE, UNKNOWN, Speech
 from tinyrobust.robustness.job import EvaluationData
+from tinyrobust.robustness.units import Units
+from tinyrobust.robustness.values import Scale
 
 # Samples that a universal perturbation learns on: more of them make it better slowly, and longer at once.
 TRAINING_SAMPLES = 1000
 
 
-def features_of(dataset: Dataset) -> EvaluationData:
-    """The features, or images, of a data set."""
+def features_of(dataset: Dataset, shape: tuple[int, ...] | None = None) -> EvaluationData:
+    """The features, or images, of a data set; in the shape that a file takes, where it is given.
+
+    Raises:
+        DataError: They cannot be made so.
+    """
     few = dataset.validation.take(np.arange(min(TRAINING_SAMPLES, len(dataset.validation))))
-    return EvaluationData(dataset.name, dataset.fingerprint, dataset.test.x, dataset.test.y, (few.x, few.y))
+    if shape is None or dataset.test.x.shape[1:] == shape:
+        name, classes = dataset.name, len(dataset.classes)
+        return EvaluationData(name, dataset.fingerprint, dataset.test.x, dataset.test.y, (few.x, few.y), classes=classes)
+    x, note = fitted(dataset.test.x[:], shape, dataset.name)
+    learned, _ = fitted(few.x[:], shape, dataset.name)
+    return EvaluationData(
+        dataset.name,
+        dataset.fingerprint,
+        x,
+        dataset.test.y,
+        (learned, few.y),
+        classes=len(dataset.classes),
+        notes=(note,) if note else (),
+    )
+
+
+def features_from(tflite: Path, path: Path, stated: InputRange | None, scale: Scale | None) -> tuple[EvaluationData, Units]:
+    """The inputs of a .npz, of any shape and number type, for an existing file, and their units.
+
+    Args:
+        tflite: The file.
+        path: The .npz.
+        stated: What the user says of the units.
+        scale: Of what an epsilon is a share, where the samples are no pixels.
+
+    Raises:
+        TinyRobustError: They cannot be read, do not fit, or their units cannot be decided.
+    """
+    read = read_inputs(tflite, path, stated, scale)
+    samples, found, learned = read.samples, read.attacked, None
+    if samples.train is not None:
+        few = stratified(samples.train[1], min(TRAINING_SAMPLES, len(samples.train[1])), 0)
+        learned = (found.more(samples.train[0][few]), samples.train[1][few])
+    data = EvaluationData(
+        samples.name,
+        samples.fingerprint,
+        found.stored,
+        samples.y,
+        learned,
+        classes=samples.classes,
+        unit=found.unit,
+        per_unit=found.per_unit,
+        notes=read.notes,
+    )
+    return data, found.units
 
 
 def sound_of(dataset: Dataset, front_end: FrontendRecord | None = None) -> tuple[EvaluationData, FrontendRecord]:

@@ -35,15 +35,15 @@ def locate(model: str | Path) -> tuple[Recipe | None, Path]:
 
 
 def data_for(tflite: Path, data: str | None) -> Data:
-    """A data set as a file of no run wants it: its size in pixels, gray or colour.
+    """A data set as a file of no run wants it: its size in pixels, gray or colour. Of other shapes than squares as it is.
 
     Args:
-        tflite: A `.tflite` classifier of square images.
+        tflite: A `.tflite` classifier of images.
         data: A data set's name, or a `.npz`.
 
     Raises:
         DataError: `data` is None.
-        ModelFileError: The file does not take square images, gray or in colour.
+        ModelFileError: The file takes no images, gray or in colour.
     """
     shape = Int8Model(tflite).input_shape
     if data is None:
@@ -51,9 +51,14 @@ def data_for(tflite: Path, data: str | None) -> Data:
             f"{tflite} is not the file of a run, so its data set is not known.",
             hint=f"Name one with images for an input of {shape}: --data cifar10, or --data my_images.npz.",
         )
-    if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
+    plain = [size for size in shape if size > 1]
+    colours = len(plain) == 3 and 3 in (plain[0], plain[-1])
+    if not colours and not (len(plain) == 2 and plain[0] == plain[1]) and len(plain) != 1:
         raise ModelFileError(
-            f"{tflite}: expected an input of square images, [n, n, 1] or [n, n, 3]. Received: {shape}",
-            hint="Here epsilon is a change of pixels. The sound before a keyword spotter is attacked with --domain waveform.",
+            f"{tflite}: expected an input of images, gray and square, or in colour. Received: {shape}",
+            hint="Inputs of any shape are attacked from a .npz: --data my_inputs.npz, with x_test and y_test. "
+            "The sound before a keyword spotter is attacked with --domain waveform.",
         )
-    return Data(name=data, color="gray" if shape[2] == 1 else "rgb", size=shape[0])
+    sides = [size for size in plain if size != 3] if colours else plain
+    square = len(sides) == 2 and sides[0] == sides[1]
+    return Data(name=data, color="rgb" if colours else "gray", size=sides[0] if square else None)

@@ -2,6 +2,26 @@
 
 # By the check's name.
 ADVICE = {
+    "at-chance": (
+        "Look at the units first: the line Units of the output, and --input-range. Then at the labels, and at how inputs were "
+        "prepared for training. There is no headline until clean accuracy is what it was in training."
+    ),
+    "one-class": (
+        "Look at the units first: an input in other units saturates, or is all zeros to the file. Give --input-range, or "
+        "export the file again."
+    ),
+    "permuted-classes": (
+        "Give the labels the file's order: for classes sorted by name y_test is the place in that order. The check names the "
+        "order that fits best; do not take it without looking."
+    ),
+    "fewer-classes": (
+        "Name all classes of the file in the array `classes` of the .npz, in the order of its outputs, and number the labels by "
+        "it."
+    ),
+    "no-classifier": (
+        "Attack the classifier that is built on it, not the embedding; an autoencoder is judged by its reconstruction error, "
+        "not by classes."
+    ),
     "black-box-only": (
         "Give the network that the file was made from, or a file whose operators have a differentiable twin. "
         "Otherwise call the figures what they are: robust accuracy against black boxes."

@@ -35,8 +35,10 @@ def interval(share: Proportion) -> str:
     return f"{number(share.low)} to {number(share.high)}"
 
 
-def proportion(share: Proportion) -> str:
-    """A share with all that belongs to it: `83.5 % (n = 200, 77.7 to 88.0)`."""
+def proportion(share: Proportion | None) -> str:
+    """A share with all that belongs to it: `83.5 % (n = 200, 77.7 to 88.0)`; in words where checks withhold it."""
+    if share is None:
+        return "no figure"
     return f"{percent(share.value)} (n = {count(share.n)}, {interval(share)})"
 
 

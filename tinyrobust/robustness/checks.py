@@ -14,6 +14,11 @@ from tinyrobust.robustness.robustness_record import Check
 from tinyrobust.robustness.statistics import wilson
 
 TITLES = {
+    "at-chance": "Clean accuracy is above chance",
+    "one-class": "More than one class is named",
+    "permuted-classes": "Classes are in the order of the file",
+    "fewer-classes": "The data have as many classes as the file",
+    "no-classifier": "The outputs are scores of classes",
     "black-box-only": "Attacks on the gradient were possible",
     "zero-gradients": "Input gradients that are exactly zero",
     "softmax": "Softmax where logits belong",

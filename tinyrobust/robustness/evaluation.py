@@ -10,13 +10,14 @@ import numpy as np
 from tinyrobust.attacks.specs import AttackSpec
 from tinyrobust.attacks.target import Target
 from tinyrobust.data.arrays import Samples, stratified
-from tinyrobust.errors import DataError, RecipeError
+from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.progress import Progress
-from tinyrobust.robustness import job_files, probes
+from tinyrobust.robustness import clean_checks, job_files, probes
 from tinyrobust.robustness.convergence import run_on
 from tinyrobust.robustness.crafting import Crafter
 from tinyrobust.robustness.distance import Ints
-from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution
+from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject
 from tinyrobust.robustness.outcomes import Tally, save
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.robustness.runner import Runner
@@ -24,7 +25,8 @@ from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.subject import EvaluationTargets
 from tinyrobust.robustness.subset import Stored, Subset, inputs
 from tinyrobust.robustness.summary import Clean, pictures, summary
-from tinyrobust.robustness.targets.flashed import unconfirmed
+from tinyrobust.robustness.targets.flashed import attack_shape, unconfirmed
+from tinyrobust.robustness.units import decide
 
 # Bytes of float samples that clean accuracy is measured on at once, in whole batches of the targets.
 _AT_ONCE, _BATCH = 64 * 2**20, 256
@@ -49,13 +51,15 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
         RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
     plan, data = job.plan, job.data
-    targets = EvaluationTargets(job.subject, plan.seed)
-    _check_data(targets, data)
+    model = Int8Model(job.subject.tflite)
+    _check_data(model, data, sound=job.subject.front_end is not None)
+    job = replace(job, subject=_in_units(job.subject, model, data))
+    targets = EvaluationTargets(job.subject, plan.seed, model)
     index = stratified(data.labels, min(plan.samples, len(data.labels)), plan.seed)
     image = data.samples[index]
     targets.fit(plan, image, data.labels[index])
     attacks = _runnable(job, targets)
-    targets.notes += [*job.subject.remarks, *unconfirmed(), *_left_out(job, targets, attacks)]
+    targets.notes += [*job.subject.remarks, *data.notes, *unconfirmed(), *_left_out(job, targets, attacks)]
     subset, clean = _clean(targets, data, index, image, job.execution.progress)
     if subset.sound:
         targets.notes += _of_sound(subset)
@@ -63,7 +67,10 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
     with _shards(runner) as runner.shards:
         outcomes = list(runner.outcomes(attacks))
         converged = run_on(runner, attacks, outcomes)
-        checks = probes.all_checks(runner, attacks, outcomes, converged)
+        checks = [
+            *clean_checks.all_clean(np.asarray(clean.confusion), data.classes, model),
+            *probes.all_checks(runner, attacks, outcomes, converged),
+        ]
     outcomes += converged.outcomes
     record = summary(runner, attacks, outcomes, converged.rows, clean, checks)
     output, suffix = job.execution.output, plan.suffix
@@ -160,18 +167,37 @@ def _of_sound(subset: Subset) -> list[str]:
     return notes
 
 
-def _check_data(targets: EvaluationTargets, data: EvaluationData) -> None:
-    shape, samples, labels = tuple(targets.flashed.input_shape), data.samples, data.labels
-    dtype, what = (np.int16, "int16 clips") if len(shape) == 1 else (np.uint8, "uint8 images")
-    if samples.dtype != dtype or samples.shape[1:] != shape:
+def _in_units(subject: Subject, model: Int8Model, data: EvaluationData) -> Subject:
+    """The subject with the units of its input decided. Features behind a front end are of the range that the file says."""
+    if subject.units is not None or subject.front_end is not None:
+        return subject
+    units = decide(model, data.samples, data.labels, subject.input_range, network=bool(subject.networks))
+    return replace(subject, units=units, input_range=units.input_range)
+
+
+def _check_data(model: Int8Model, data: EvaluationData, *, sound: bool) -> None:
+    shape, samples, labels = tuple(model.input_shape), data.samples, data.labels
+    if sound:
+        fits, what = samples.dtype == np.int16 and samples.ndim == 2, "int16 clips [n, samples]"
+    else:
+        shapes = (shape, attack_shape(shape))
+        fits = samples.dtype in (np.uint8, np.float32) and tuple(samples.shape[1:]) in shapes
+        what = f"uint8 images of shape {shape}"
+    if not fits:
         raise DataError(
-            f"Expected {what} of shape {shape}: that is what the file takes. Received: {samples.dtype} {samples.shape[1:]}",
+            f"Expected {what}: that is what the file takes. Received: {samples.dtype} {samples.shape[1:]}",
             hint="Color and size of the data must be those that the model was trained with.",
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(f"Expected labels as integers [n]. Received: {labels.dtype} {labels.shape}")
-    if len(labels) != len(samples) or not len(labels) or labels.min() < 0 or labels.max() >= targets.classes:
+    if len(labels) != len(samples) or not len(labels) or labels.min() < 0 or labels.max() >= model.classes:
         raise DataError(
-            f"Expected {len(samples)} labels (at least one) from 0 to {targets.classes - 1}, the classes of the file. "
+            f"Expected {len(samples)} labels (at least one) from 0 to {model.classes - 1}, the classes of the file. "
             f"Received: {len(labels)} labels" + (f" from {labels.min()} to {labels.max()}" if len(labels) else "")
+        )
+    if model.sigmoids:
+        raise ModelFileError(
+            f"{model.path}: expected scores of which one is meant. Received: {model.classes} sigmoids, labels of which several "
+            "or none may hold (multi-label); what is robust is then a figure for each label, which is not measured here",
+            hint="Of a network with one label for each input: end it with a softmax, or with logits.",
         )

@@ -12,6 +12,7 @@ from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.progress import Progress, silent
 from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.distance import Ints
+from tinyrobust.robustness.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ class Subject:
             the file of the first member alone is attacked.
         surrogate: A network trained apart, for attacks on "surrogate"; it takes images in [0, 1].
         front_end: Of a spotter whose sound is attacked, before its front end.
-        input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
+        input_range: What pixel values 0 and 255 become in the file's input units; decided from file and data when absent.
+        units: What was decided of them with the data, where they are no pixels.
         temperature: That the network was distilled at; estimated from its logits when absent.
         remarks: What a reader of the figures must know besides, for the record's notes.
     """
@@ -51,6 +53,7 @@ class Subject:
     surrogate: keras.Model | None = None
     front_end: FrontendRecord | None = None
     input_range: InputRange | None = None
+    units: Units | None = None
     temperature: float | None = None
     remarks: tuple[str, ...] = ()
 
@@ -83,11 +86,15 @@ class EvaluationData:
     Attributes:
         name: Of the data set, for the record.
         fingerprint: Of the data set, for the record.
-        samples: The test part: images or features, uint8 [n, h, w, c], in memory or on disk; with a front end, clips,
-            int16 [n, samples].
+        samples: The test part: images or features, uint8, or float32 in [0, 1], [n, h, w, c], in memory or on disk; with a
+            front end, clips, int16 [n, samples].
         labels: Its classes, int64 [n], as the model counts them.
         training_samples: Samples of another part and their classes, likewise, for attacks that learn; these are left out when
             absent.
+        classes: How many classes the data have; not known when absent.
+        unit: Of what an epsilon is a share, in words, where the samples are no pixels.
+        per_unit: So much of [0, 1] is an L-inf radius of one in that unit: 1, but for standard deviations.
+        notes: What a reader of the figures must know of them, for the record.
     """
 
     name: str
@@ -95,6 +102,10 @@ class EvaluationData:
     samples: Samples
     labels: Ints
     training_samples: tuple[Samples, Ints] | None = None
+    classes: int | None = None
+    unit: str = ""
+    per_unit: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -175,9 +175,14 @@ class RobustnessRecord(Record):
             L-inf epsilon is half of what it is in amplitude from -1 to 1.
         cascade: Whether every attack got only what those before it left standing.
         input_range: What black (0) and white (1) are in the file's own input units; a pair of lists where channels differ.
+        units: The same in words, and who says so.
+        units_from: Who: the user, the file, the data (tried on clean samples, or their own range), or the network.
+        epsilon_unit: Of what an epsilon is a share, in words; empty for pixels, whose epsilons are shares of black to white.
+        per_unit: So much of `epsilons` is one of that unit: 1, but for standard deviations.
         epsilons: Radii by norm, rising, in input units from 0 (black) to 1 (white).
         headline_norm: Of `headline_epsilon`.
-        headline: Worst case for all targets at `headline_epsilon`.
+        headline: Worst case for all targets at `headline_epsilon`; None where a check says that there is no such figure: the
+            labels are not those of the file, it names one class for everything, or it is no classifier.
         confusion: Counts [true class][named class] of the flashed file on the whole test set, without attack; None in records
             from before it was kept.
         convergence: How far attacks were run on beyond what the protocol lists; empty where it has no rule for that.
@@ -197,6 +202,10 @@ class RobustnessRecord(Record):
     cascade: bool = False
     seed: int
     input_range: tuple[float, float] | tuple[list[float], list[float]] = (0.0, 1.0)
+    units: str = ""
+    units_from: str = ""
+    epsilon_unit: str = ""
+    per_unit: float = 1.0
     epsilons: dict[Norm, list[float]]
     headline_epsilon: float
     headline_norm: Norm = "linf"
@@ -205,7 +214,7 @@ class RobustnessRecord(Record):
     attacks: list[AttackResult]
     worst: list[WorstCase]
     minimal: list[MinimalDistance]
-    headline: Proportion
+    headline: Proportion | None
     golden: Golden
     confusion: list[list[int]] | None = None
     convergence: list[ConvergenceRow] = Field(default_factory=list)

@@ -21,6 +21,7 @@ from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.distance import Floats, Ints
 from tinyrobust.robustness.expectation import is_random, passes_needed
 from tinyrobust.robustness.job import Subject
+from tinyrobust.robustness.ranges import UNIT
 from tinyrobust.robustness.subset import Stored, inputs
 from tinyrobust.robustness.targets import (
     BpdaTarget,
@@ -30,7 +31,7 @@ from tinyrobust.robustness.targets import (
     SoundFrontEnd,
     StochasticTarget,
 )
-from tinyrobust.robustness.targets.ranges import UNIT
+from tinyrobust.robustness.targets.flashed import attack_shape
 
 # Between the two highest logits: the cross-entropy of a float32 network saturates not far above.
 _MARGIN = 5.0
@@ -64,6 +65,7 @@ class EvaluationTargets:
     Args:
         subject: What is attacked.
         seed: Of the passes of a network that is random at inference.
+        model: The file of the first member, where it is open already.
 
     Attributes:
         subject: The same, without networks where the front end has no gradients.
@@ -80,9 +82,9 @@ class EvaluationTargets:
         ModelFileError: The file cannot be used, or the network and the file do not fit together.
     """
 
-    def __init__(self, subject: Subject, seed: int) -> None:
+    def __init__(self, subject: Subject, seed: int, model: Int8Model | None = None) -> None:
         self._front_end = None if subject.front_end is None else SoundFrontEnd(subject.front_end)
-        self.flashed = Int8Target(Int8Model(subject.tflite), subject.input_range, self._front_end)
+        self.flashed = Int8Target(model or Int8Model(subject.tflite), subject.input_range, self._front_end)
         self.notes: list[str] = []
         black_box = self._front_end is not None and not self._front_end.differentiable
         if black_box:
@@ -230,9 +232,18 @@ class EvaluationTargets:
 
     def _rebuild(self) -> None:
         try:
-            self._models = (rebuild(self.subject.tflite),)
+            self._models = (_of_images(rebuild(self.subject.tflite)),)
             self.white = "twin"
             self.notes.append("No network was given: gradients are those of a twin rebuilt from the file itself.")
         except ModelFileError as error:
             self.white = None
             self.notes.append(f"No network was given, and no twin could be rebuilt from the file: {error.message}")
+
+
+def _of_images(model: keras.Model) -> keras.Model:
+    """The same network for inputs of three axes, as attacks see them."""
+    own = tuple(model.input_shape[1:])
+    if attack_shape(own) == own:
+        return model
+    image = keras.Input(attack_shape(own))
+    return keras.Model(image, model(keras.layers.Reshape(own)(image)))

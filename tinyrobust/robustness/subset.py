@@ -11,8 +11,8 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.units import unit
 from tinyrobust.robustness.distance import NORMS, SOUND_NORMS, Bools, Floats, Ints
 
-Stored = npt.NDArray[np.uint8] | npt.NDArray[np.int16]
-"""Images or features, uint8 [n, h, w, c], or clips, int16 [n, samples]."""
+Stored = npt.NDArray[np.uint8] | npt.NDArray[np.int16] | npt.NDArray[np.float32]
+"""Images or features, uint8 or float32 in [0, 1], [n, h, w, c], or clips, int16 [n, samples]."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Subset:
 
     Attributes:
         index: Positions [n] in the test set.
-        image: Originals, uint8 [n, h, w, c], or clips, int16 [n, samples].
+        image: Originals, uint8 or float32 in [0, 1], [n, h, w, c], or clips, int16 [n, samples].
         label: True classes [n].
         clean: Per target, the class [n] that it names without attack.
     """
@@ -53,4 +53,6 @@ class Subset:
 
 def inputs(stored: Stored) -> Floats:
     """Images, or clips, as attacks see them, in [0, 1]."""
+    if stored.dtype == np.float32:
+        return stored.astype(np.float32)
     return unit(stored.astype(np.int16)) if stored.dtype == np.int16 else scale(stored.astype(np.uint8))

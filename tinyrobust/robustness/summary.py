@@ -7,6 +7,7 @@ import numpy as np
 
 from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.data.speech.units import samples
+from tinyrobust.robustness.clean_checks import WITHHOLDING
 from tinyrobust.robustness.distance import Array, Bools, within
 from tinyrobust.robustness.outcomes import Minimal, Outcome, Tally, strongest
 from tinyrobust.robustness.robustness_record import (
@@ -71,6 +72,10 @@ def summary(
         cascade=plan.protocol.cascade,
         seed=plan.seed,
         input_range=targets.flashed.input_range,
+        units=job.subject.units.words if job.subject.units else "",
+        units_from=job.subject.units.source if job.subject.units else "",
+        epsilon_unit=job.data.unit,
+        per_unit=job.data.per_unit,
         epsilons=epsilons,
         headline_epsilon=plan.headline_epsilon,
         headline_norm=plan.headline_norm,
@@ -82,7 +87,9 @@ def summary(
         attacks=[result(outcome) for outcome in outcomes],
         worst=worst_cases(runner.minimal, epsilons),
         minimal=minimal_distances(runner.minimal, epsilons),
-        headline=share(runner.minimal.survives(ALL, plan.headline_norm, plan.headline_epsilon)),
+        headline=None
+        if any(check.raised and check.name in WITHHOLDING for check in checks)
+        else share(runner.minimal.survives(ALL, plan.headline_norm, plan.headline_epsilon)),
         golden=Golden(
             checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
         ),

@@ -98,9 +98,9 @@ def _share(share: Proportion) -> Value:
     return Value(share.value, share.count, share.n)
 
 
-def _headline(record: RobustnessRecord) -> Value:
+def _headline(record: RobustnessRecord) -> Value | None:
     share, note = record.headline, f"epsilon {formats.epsilon(record.headline_epsilon)}, {record.protocol}"
-    return Value(share.value, share.count, share.n, record.reliable, note)
+    return Value(share.value, share.count, share.n, record.reliable, note) if share else None
 
 
 def _worst_at(record: RobustnessRecord, epsilon: float) -> Value | None:

@@ -13,12 +13,12 @@ same everywhere.
 """
 
 from tinyrobust.attacks.target import InputRange
+from tinyrobust.robustness.ranges import normalised
 from tinyrobust.robustness.targets.bpda import BpdaTarget
 from tinyrobust.robustness.targets.ensemble import EnsembleTarget
 from tinyrobust.robustness.targets.flashed import Int8Target, Recheck, int8
 from tinyrobust.robustness.targets.front_end import SoundFrontEnd
 from tinyrobust.robustness.targets.network import KerasTarget
-from tinyrobust.robustness.targets.ranges import normalised
 from tinyrobust.robustness.targets.stochastic import Passes, StochasticTarget, doubled
 
 __all__ = [

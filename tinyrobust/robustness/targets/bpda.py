@@ -8,8 +8,8 @@ from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logit
 from tinyrobust.attacks.repair import with_value
 from tinyrobust.attacks.target import FloatArray, InputRange
 from tinyrobust.errors import ModelFileError
+from tinyrobust.robustness.ranges import UNIT, in_units
 from tinyrobust.robustness.targets.flashed import Int8Target
-from tinyrobust.robustness.targets.ranges import UNIT, in_units
 from tinyrobust.robustness.targets.stochastic import rewind, seed_generators
 
 

@@ -1,5 +1,6 @@
 """The flashed file as a black box, and the golden that confirms what was found on it."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from tinyrobust.attacks.target import FloatArray, InputRange, IntArray
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import MissingToolError, ModelFileError
+from tinyrobust.robustness.ranges import check_channels, in_units
 from tinyrobust.robustness.targets.front_end import SoundFrontEnd
 from tinyrobust.robustness.targets.memo import Memo
-from tinyrobust.robustness.targets.ranges import check_channels, in_units
 
 # What a file reads, as its input type says.
 Quantized = npt.NDArray[np.generic]  # int8, uint8 or float32: what the file reads
@@ -36,6 +37,8 @@ class Recheck:
 
 class Int8Target(BlackBoxClassifierNeuralNetwork):
     """A `.tflite` file as a black box. Images in [0, 1] are mapped to the file's input units, then quantized as it says.
+
+    Attacks see inputs of three axes [h, w, c], whatever the file takes: missing ones are 1, more of them are the last one.
 
     Its scores are the file's outputs: in a file that ends in a softmax they are probabilities in steps of 1/256, which
     saturate and leave score-based attacks without a slope. `logits` are what a white-box attacker reads instead.
@@ -60,11 +63,11 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
     def __init__(self, model: Int8Model, input_range: InputRange | None = None, front_end: SoundFrontEnd | None = None) -> None:
         self.model_file = model
         self.input_range = input_range or model.pixel_range()
-        check_channels(self.input_range, int(model.input_shape[-1]))
         self._front_end = front_end
         if front_end:
             front_end.check(tuple(model.input_shape))
-        shape = front_end.input_shape if front_end else model.input_shape
+        shape = front_end.input_shape if front_end else attack_shape(model.input_shape)
+        check_channels(self.input_range, attack_shape(model.input_shape))
         self.queries = 0
         self._memo = Memo(self._ask)
         super().__init__(self._scores, shape, model.classes, channels_first=False, clip_values=(0.0, 1.0), preprocessing=None)
@@ -80,8 +83,9 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
 
     def quantized(self, x: FloatArray) -> Quantized:
         """Images, or clips, [n, ...] in [0, 1] as the integers that the file reads."""
-        x = self._front_end.features(x) if self._front_end else x
-        return self.model_file.quantized(in_units(np.asarray(x, dtype=np.float32), self.input_range))
+        x = np.asarray(self._front_end.features(x) if self._front_end else x, dtype=np.float32)
+        values = np.asarray(in_units(x, self.input_range), dtype=np.float32)
+        return self.model_file.quantized(values.reshape(-1, *self.model_file.input_shape))
 
     def logits(self, x: FloatArray) -> FloatArray:
         """What goes into the file's final softmax, [n, classes]; its outputs where it has none."""
@@ -98,7 +102,8 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
             outputs = tflm.outputs(self.model_file.path, inputs)
         except (MissingToolError, ModelFileError):
             return unchecked
-        golden = np.argmax(outputs.view(self.model_file.output_dtype), axis=1).astype(np.int64)
+        scores = self.model_file.dequantized(outputs.view(self.model_file.output_dtype))
+        golden = np.argmax(scores, axis=1).astype(np.int64)
         return Recheck(golden, len(x), int(np.sum(golden != predicted)))
 
     def _scores(self, x: FloatArray) -> FloatArray:
@@ -108,6 +113,11 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
     def _ask(self, quantized: Quantized) -> FloatArray:
         self.queries += len(quantized)
         return self.model_file.dequantized(self.model_file.run(quantized))
+
+
+def attack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape [h, w, c] in which attacks see inputs of a shape, in the same order of values."""
+    return (*shape, 1, 1)[:3] if len(shape) < 4 else (*shape[:2], math.prod(shape[2:]))
 
 
 def unconfirmed() -> list[str]:

@@ -11,7 +11,7 @@ from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.data.speech.units import samples
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.frontend import with_gradients
-from tinyrobust.robustness.targets.ranges import in_units
+from tinyrobust.robustness.ranges import in_units
 
 
 class SoundFrontEnd:

@@ -6,8 +6,8 @@ import numpy.typing as npt
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
 from tinyrobust.attacks.target import FloatArray, InputRange
+from tinyrobust.robustness.ranges import UNIT, in_units
 from tinyrobust.robustness.targets.memo import Memo
-from tinyrobust.robustness.targets.ranges import UNIT, in_units
 
 
 class KerasTarget(GraphClassifier):

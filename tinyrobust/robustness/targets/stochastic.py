@@ -10,7 +10,7 @@ import tensorflow as tf
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.errors import ModelFileError
-from tinyrobust.robustness.targets.ranges import UNIT, in_units
+from tinyrobust.robustness.ranges import UNIT, in_units
 
 
 class StochasticTarget(GraphClassifier):

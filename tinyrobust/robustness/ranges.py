@@ -1,5 +1,6 @@
-"""Input ranges: what pixels of 0 and 1 become in a network's own units. Stated, not guessed, wherever it can be."""
+"""Input ranges: what pixels of 0 and 1 become in a network's own units. `units.py` decides which."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -37,20 +38,40 @@ def checked(low: Sequence[float], high: Sequence[float]) -> InputRange:
     return (low[0], high[0]) if len(low) == 1 else (tuple(low), tuple(high))
 
 
-def check_channels(input_range: InputRange, channels: int) -> None:
-    """Refuses a range of another number of channels.
+def check_channels(input_range: InputRange, shape: tuple[int, ...]) -> None:
+    """Refuses a range of another number of channels than inputs of a shape have.
 
     Raises:
-        ModelFileError: It has neither one nor `channels`.
+        ModelFileError: It has neither one bound, nor one for each value along the last axes (along the first one of [c, h, w]).
     """
-    lengths = {1 if isinstance(bound, int | float) else len(bound) for bound in input_range}
-    if not lengths <= {1, channels}:
-        raise ModelFileError(f"Expected an input range of 1 or {channels} channels. Received: {input_range}")
+    for bound in input_range:
+        along(bound, shape)
+
+
+def along(bound: float | Sequence[float], shape: tuple[int, ...]) -> FloatArray:
+    """A bound such that it broadcasts over inputs [n, *shape].
+
+    One number is that of all values. Several are one for each value along the last axis, or along the last axes together, ones
+    aside; of inputs [channels, height, width] one for each channel.
+
+    Raises:
+        ModelFileError: There is another number of them.
+    """
+    values = np.asarray(bound, dtype=np.float32)
+    if values.size == 1:
+        return values.reshape(())
+    for first in reversed(range(len(shape))):
+        if values.size == math.prod(shape[first:]):
+            return values.reshape(shape[first:])
+    if len(shape) == 3 and values.size == shape[0]:
+        return values.reshape(-1, 1, 1)
+    channels = next((size for size in reversed(shape) if size > 1), 1)
+    raise ModelFileError(f"Expected an input range of 1 or {channels} channels. Received: {values.size} in {bound}")
 
 
 def in_units(x: "FloatArray | tf.Tensor", input_range: InputRange) -> "FloatArray | tf.Tensor":
     """Inputs in [0, 1], an array or a tensor of float32 [n, ..., channels], in the network's units."""
     if input_range == UNIT:
         return x
-    low, high = (np.asarray(bound, dtype=np.float32) for bound in input_range)
+    low, high = (along(bound, tuple(x.shape[1:])) for bound in input_range)
     return low + x * (high - low)
