@@ -74,7 +74,9 @@ def test_train_and_test_folders_are_kept_and_validation_is_for_training(photos: 
                     path.rename(split / part / kind / path.name)
     done = added(split)
     assert done.counts == {"bolt": (6, 4), "nut": (6, 4), "pin": (6, 4)}
-    assert done.card.splits == "As the folders or the list say."
+    (remark,) = done.remarks
+    assert "Validation images join the training images" in remark
+    assert done.card.splits == f"As the folders or the list say. {remark}"
 
 
 @pytest.mark.parametrize("with_split", [False, True])
@@ -87,6 +89,107 @@ def test_a_list_names_paths_beside_it(photos: Path, with_split: bool) -> None:
     done = added(source)
     assert (done.card.train_images, done.card.test_images) == (24, 6)
     assert loaded(done).classes == ("bolt", "nut", "pin")
+
+
+def _moved(photos: Path, parts: dict[str, str]) -> Path:
+    """The photos in `split/<part>/<class>/`, by the digits of their names."""
+    for part, kinds in parts.items():
+        for kind in ("bolt", "nut", "pin"):
+            (photos.parent / "split" / part / kind).mkdir(parents=True)
+            for path in (photos / kind).iterdir():
+                if path.stem in kinds:
+                    path.rename(photos.parent / "split" / part / kind / path.name)
+    return photos.parent / "split"
+
+
+def test_validation_is_the_test_where_there_is_no_other(photos: Path) -> None:
+    done = added(_moved(photos, {"train": "01234567", "val": "89"}))
+    assert done.counts == {"bolt": (8, 2), "nut": (8, 2), "pin": (8, 2)}
+    assert done.remarks == ("Validation images are the test: there are no others for it.",)
+
+
+def test_nothing_beside_the_splits_vanishes_unnamed(photos: Path) -> None:
+    split = _moved(photos, {"train": "01234567", "test": "89"})
+    (split / "washer").mkdir()
+    picture(1).save(split / "washer" / "1.png")
+    (split / "train" / "screw").mkdir()
+    done = added(split)
+    assert done.counts == {"bolt": (8, 2), "nut": (8, 2), "pin": (8, 2)}
+    assert any("left out: washer" in remark for remark in done.remarks)
+    assert any("without images is left out: screw in train" in remark for remark in done.remarks)
+    assert all(remark in done.card.splits for remark in done.remarks)
+    (split / "train").rename(split / "other")
+    with pytest.raises(DataError, match="Expected train/ beside test/"):
+        added(split)
+
+
+def test_a_class_may_be_called_train(photos: Path) -> None:
+    (photos / "bolt").rename(photos / "train")
+    done = added(photos)
+    assert (set(done.counts), done.remarks) == ({"train", "nut", "pin"}, ())
+
+
+def test_hidden_folders_count_nowhere(photos: Path) -> None:
+    for folder in (".ipynb_checkpoints", "__MACOSX", "bolt/.thumbnails"):
+        (photos / folder).mkdir()
+        picture(1).save(photos / folder / "1.png")
+    done = added(photos)
+    assert done.counts == {"bolt": (8, 2), "nut": (8, 2), "pin": (8, 2)}
+    assert done.remarks == ("Hidden folders are left out: .ipynb_checkpoints, __MACOSX, bolt/.thumbnails.",)
+
+
+def test_names_that_look_the_same_are_one_class_and_capitals_are_remarked(photos: Path) -> None:
+    (photos / "bolt").rename(photos / "St\u00fcck")
+    (photos / "nut").rename(photos / "Stu\u0308ck")
+    (photos / "pin").rename(photos / "Pin")
+    (photos / "pin").mkdir()
+    for index in range(5):
+        picture(index).save(photos / "pin" / f"{index}.png")
+    done = added(photos)
+    assert {name: sum(count) for name, count in done.counts.items()} == {"Pin": 10, "St\u00fcck": 20, "pin": 5}
+    assert any("made one class: St\u00fcck" in remark for remark in done.remarks)
+    assert any("capitals only are kept apart: Pin, pin" in remark for remark in done.remarks)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_pixels_of_a_sensor_with_few_bits_are_not_black(bits: int, tmp_path: Path) -> None:
+    white = 2**bits - 1
+    for kind in "ab":
+        (tmp_path / "deep" / kind).mkdir(parents=True)
+        for index in range(4):
+            Image.fromarray(np.array([[0, white], [white // 2, index]], np.uint16)).save(
+                tmp_path / "deep" / kind / f"{index}.png"
+            )
+    done = added(tmp_path / "deep", test=0.5)
+    assert all(image[0, 1, 0] == 255 and 126 <= image[1, 0, 0] <= 128 for image in loaded(done, validation=0.5).test.x)
+    expected = [] if bits == 16 else [f"8 images of 16 bits hold no value above {white:,}: {bits} bits"]
+    assert [remark.split(", so")[0] for remark in done.remarks] == expected
+
+
+@pytest.mark.parametrize(
+    ("encoding", "separator", "header"),
+    [
+        ("utf-8-sig", ";", "path;label;split"),
+        ("utf-16", "\t", "Path\tLabel\tSplit"),
+        ("utf-8", "|", "split|LABEL|filename"),
+    ],
+)
+def test_lists_as_programs_write_them(photos: Path, encoding: str, separator: str, header: str) -> None:
+    rows = []
+    for index, path in enumerate(sorted(photos.rglob("*.*"))):
+        row = [str(path.relative_to(photos.parent)), path.parent.name, "Test" if index % 5 == 0 else "val"]
+        rows.append(separator.join(row if header.lower().split(separator)[-1] == "split" else reversed(row)))
+    (photos.parent / "list.csv").write_text("\r\n".join([header, *rows]), encoding=encoding)
+    done = added(photos.parent / "list.csv")
+    assert done.counts == {"bolt": (8, 2), "nut": (8, 2), "pin": (8, 2)}
+    assert any("Validation images join" in remark for remark in done.remarks)
+
+
+def test_a_list_that_is_not_utf8_says_how_to_save_it(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes("path,label\n1.png,St\u00fcck\n".encode("latin1"))
+    with pytest.raises(DataError, match="cannot be read as CSV") as caught:
+        added(tmp_path / "list.csv")
+    assert "Save it as UTF-8" in str(caught.value.hint)
 
 
 def test_a_npz_stays_where_it_is(tmp_path: Path) -> None:

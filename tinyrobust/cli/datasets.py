@@ -48,9 +48,9 @@ def add(
 ) -> None:
     """Read images, check them, and write a card with splits, class names and fingerprint, and the images beside it.
 
-    A folder has a folder for every class, or train/ and test/ with these in them. A CSV file has the columns path and label,
-    and split (train or test) if wanted. A .npz has x_train, y_train, x_test, y_test. Files that cannot be read are named
-    and left out.
+    A folder has a folder for every class, or train/ and test/ (or val/) with these in them. A CSV file has the columns path
+    and label, and split (train or test) if wanted; commas, semicolons or tabs separate. A .npz has x_train, y_train, x_test,
+    y_test. Files that cannot be read are named and left out.
 
     **Examples**
 
@@ -79,7 +79,7 @@ def add(
             progress=progress,
         )
     if as_json:
-        facts = {"card": str(done.path), **done.card.model_dump(mode="json"), "leaked": done.leaked}
+        facts = {"card": str(done.path), **done.card.model_dump(mode="json"), "leaked": done.leaked, "remarks": done.remarks}
         console.print_json(facts | {"skipped": [{"path": one.path, "reason": one.reason} for one in done.skipped]})
     else:
         _show(done)
@@ -96,6 +96,8 @@ def _show(done: "Added") -> None:
             console.OUT.print(f"  {one.path}: {one.reason}", markup=False, soft_wrap=True)
         if len(done.skipped) > _NAMED:
             console.OUT.print(f"  and {len(done.skipped) - _NAMED:,} more; --json names all")
+    for remark in done.remarks:
+        console.OUT.print(remark, style="yellow", markup=False)
     if done.leaked:
         leak = f"{done.leaked:,} test images are training images too, pixel for pixel: accuracy on them is no evidence."
         console.OUT.print(leak, style="yellow")

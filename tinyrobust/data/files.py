@@ -36,11 +36,13 @@ class Pictures:
         x: uint8, of shape [n, height, width, 1 or 3].
         kept: For each of them, the index of its file.
         skipped: The files that could not be read.
+        remarks: What was done to all of them, a sentence each.
     """
 
     x: NDArray[np.uint8]
     kept: NDArray[np.int64]
     skipped: tuple[Skipped, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def read_files(
@@ -52,7 +54,8 @@ def read_files(
 ) -> Pictures:
     """Reads image files of any format that Pillow knows; of several frames the first.
 
-    Turned as their EXIF data say; what is transparent becomes black; 16-bit gray is scaled to 8 bits. Colour and size are
+    Turned as their EXIF data say; what is transparent becomes black; 16-bit gray is scaled to 8 bits, and where all of it would
+    fit in 12, 10 or 8 bits, as sensors write it, from these: it would be black else, and a remark says so. Colour and size are
     changed as for every data set (`tinyrobust.data.images.prepare`).
 
     Args:
@@ -66,9 +69,10 @@ def read_files(
     """
     images: list[NDArray[np.uint8]] = []
     kept, skipped = [], []
+    white, remarks = _white(paths)
     for index, path in enumerate(paths):
         try:
-            image = _read(path)
+            image = _read(path, white)
         except _DAMAGED as error:
             skipped.append(Skipped(str(path), _reason(path, error)))
         else:
@@ -80,17 +84,35 @@ def read_files(
         first = f" The first: {skipped[0].path}: {skipped[0].reason}." if skipped else ""
         raise DataError(f"Expected images. Received: {len(paths):,} files, none of which can be read.{first}")
     _one_shape(images, [paths[index] for index in kept])
-    return Pictures(np.stack(images), np.array(kept, np.int64), tuple(skipped))
+    return Pictures(np.stack(images), np.array(kept, np.int64), tuple(skipped), remarks)
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def _white(paths: Sequence[Path]) -> tuple[int, tuple[str, ...]]:
+    """What white is in 16-bit images, of all of them together, and what is to be said of it."""
+    highest, count = 0, 0
+    for path in paths:
+        try:
+            with Image.open(path) as opened:  # the header alone, of all but 16-bit images
+                if opened.mode.startswith("I"):
+                    count += 1
+                    highest = max(highest, int(np.asarray(opened).max(initial=0)))
+        except _DAMAGED:
+            continue  # named when it is read
+    white = next((level for level in (255, 1023, 4095) if 0 < highest <= level), 65535)
+    if white == 65535:
+        return white, ()
+    bits = white.bit_length()
+    return white, (f"{count:,} images of 16 bits hold no value above {highest:,}: {bits} bits, so {white:,} is white.",)
+
+
+def _read(path: Path, white: int) -> NDArray[np.uint8]:
     """One image, uint8, of shape [height, width, 1 or 3]."""
     with Image.open(path) as opened:
         opened.load()
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I"):  # 16 bits, which Pillow would clip: 65535 becomes 255
-            deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-            return ((deep + 128) // 257).astype(np.uint8)[..., np.newaxis]
+            deep = np.clip(np.asarray(image).astype(np.int64), 0, white)
+            return ((2 * 255 * deep + white) // (2 * white)).astype(np.uint8)[..., np.newaxis]
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers")
         if image.has_transparency_data:

@@ -4,7 +4,6 @@ The images are packed into one .npz beside the card, so that a run next year see
 their fingerprint.
 """
 
-import csv
 import os
 import re
 from dataclasses import dataclass
@@ -19,26 +18,11 @@ from tinyrobust import toml
 from tinyrobust.data.arrays import Source, Split, fingerprint, stratified
 from tinyrobust.data.cards import Card
 from tinyrobust.data.files import Skipped, read_files
+from tinyrobust.data.listing import LAYOUT, Listing, list_folder, list_table, with_one_name_each
 from tinyrobust.data.npz import read_npz
 from tinyrobust.errors import DataError
 from tinyrobust.files import atomic_path, write_atomic
 from tinyrobust.progress import Progress
-
-_LAYOUT = (
-    "Expected a folder for every class (bolts/0001.png, nuts/0001.png), or these in train/ and test/; a CSV file with the "
-    "columns path and label, and split (train or test) if wanted; or a .npz with x_train, y_train, x_test, y_test."
-)
-# Validation images join the training images: a recipe draws its own from them.
-_TRAINING, _TESTING = ("train", "training", "val", "valid", "validation"), ("test", "testing")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Image files and what is known of them; `tested` is None where the source does not say which are for the test."""
-
-    paths: list[Path]
-    labels: list[str]
-    tested: list[bool] | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +35,7 @@ class Added:
         counts: For each class its training and test images.
         skipped: Files that could not be read.
         leaked: Test images that are, pixel for pixel, training images too.
+        remarks: What was left out, merged or taken for something else, a sentence each.
     """
 
     card: Card
@@ -58,6 +43,7 @@ class Added:
     counts: dict[str, tuple[int, int]]
     skipped: tuple[Skipped, ...]
     leaked: int
+    remarks: tuple[str, ...] = ()
 
 
 def add(
@@ -97,7 +83,7 @@ def add(
         raise DataError(
             f"Expected a name of letters, digits, '.', '_' and '-'. Received: {name!r}", hint="Give one with --name."
         )
-    data, splits, skipped = _images(source, test, seed, color, size, progress)
+    data, splits, skipped, remarks = _images(source, test, seed, color, size, progress)
     path = source if source.suffix == ".npz" else folder / f"{name}.npz"
     leaked = _leaked(data)
     splits += f" {leaked:,} test images are training images too, pixel for pixel." if leaked else ""
@@ -118,7 +104,7 @@ def add(
     if path != source:
         _pack(path, data)
     write_atomic(folder / f"{name}.toml", tomli_w.dumps(values))
-    return Added(card, folder / f"{name}.toml", _counts(data), skipped, leaked)
+    return Added(card, folder / f"{name}.toml", _counts(data), skipped, leaked, remarks)
 
 
 def _images(
@@ -128,16 +114,18 @@ def _images(
     color: Literal["gray", "rgb"] | None,
     size: int | None,
     progress: Progress | None,
-) -> tuple[Source, str, tuple[Skipped, ...]]:
-    """The images, which are for the test, in words, and the files that could not be read."""
+) -> tuple[Source, str, tuple[Skipped, ...], tuple[str, ...]]:
+    """The images, which are for the test, in words, the files that could not be read, and remarks."""
     if source.suffix == ".npz":
         if color or size:
             raise DataError("Expected neither --color nor --size for a .npz: data.color and data.size of a recipe do that.")
-        return read_npz(source), "As the file says.", ()
+        return read_npz(source), "As the file says.", (), ()
     listing = _listing(source)
     drawn = f"Stratified, drawn once with seed {seed}: {100 * test:g} % for the test."
-    data, skipped = _read(listing, test, seed, color, size, progress)
-    return data, drawn if listing.tested is None else "As the folders or the list say.", skipped
+    data, skipped, deep = _read(listing, test, seed, color, size, progress)
+    remarks = (*listing.remarks, *deep)
+    splits = " ".join((drawn if listing.tested is None else "As the folders or the list say.", *remarks))
+    return data, splits, skipped, remarks
 
 
 def _loader(path: Path, folder: Path, data: Source) -> dict[str, str]:
@@ -148,48 +136,10 @@ def _loader(path: Path, folder: Path, data: Source) -> dict[str, str]:
 
 def _listing(source: Path) -> Listing:
     if source.is_dir():
-        return _folder(source)
-    if source.suffix.lower() == ".csv":
-        return _table(source)
-    raise DataError(f"Expected a folder, a .csv or a .npz. Received: {source}", hint=_LAYOUT)
-
-
-def _folder(source: Path) -> Listing:
-    """Files of `source/<class>/`, or of `source/train/<class>/` and `source/test/<class>/`, in the order of their names."""
-    inside = [path for path in sorted(source.iterdir()) if path.is_dir()]
-    train, test = ([path for path in inside if path.name.lower() in names] for names in (_TRAINING, _TESTING))
-    split = bool(train and test)
-    parts = [(path, False) for path in train] + [(path, True) for path in test] if split else [(source, False)]
-    paths, labels, tested = [], [], []
-    for part, is_test in parts:
-        for kind in sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            files = [path for path in sorted(kind.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-            paths += files
-            labels += [kind.name] * len(files)
-            tested += [is_test] * len(files)
-    return Listing(paths, labels, tested if split else None)
-
-
-def _table(source: Path) -> Listing:
-    """The rows of a CSV file; its paths are relative to it."""
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or []
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source} cannot be read as CSV: {error}.", hint=_LAYOUT) from error
-    if not {"path", "label"} <= set(columns):
-        raise DataError(
-            f"{source}: Expected the columns path and label. Received: {', '.join(columns) or 'none'}", hint=_LAYOUT
-        )
-    for line, row in enumerate(rows, 2):
-        if not row["path"] or not row["label"] or ("split" in columns and row["split"] not in ("train", "test")):
-            raise DataError(
-                f"{source}, row {line}: Expected a path, a label, and a split that is train or test. Received: {row}"
-            )
-    tested = [row["split"] == "test" for row in rows] if "split" in columns else None
-    return Listing([source.parent / row["path"] for row in rows], [row["label"].strip() for row in rows], tested)
+        return with_one_name_each(list_folder(source))
+    if source.suffix.lower() in (".csv", ".tsv"):
+        return with_one_name_each(list_table(source))
+    raise DataError(f"Expected a folder, a .csv or a .npz. Received: {source}", hint=LAYOUT)
 
 
 def _read(
@@ -199,10 +149,10 @@ def _read(
     color: Literal["gray", "rgb"] | None,
     size: int | None,
     progress: Progress | None,
-) -> tuple[Source, tuple[Skipped, ...]]:
+) -> tuple[Source, tuple[Skipped, ...], tuple[str, ...]]:
     classes = _in_order(set(listing.labels))
     if len(classes) < 2:
-        raise DataError(f"Expected images of two or more classes. Received: {', '.join(classes) or 'none'}", hint=_LAYOUT)
+        raise DataError(f"Expected images of two or more classes. Received: {', '.join(classes) or 'none'}", hint=LAYOUT)
     pictures = read_files(listing.paths, color=color, size=size, progress=progress)
     y = np.array([classes.index(label) for label in listing.labels], np.int64)[pictures.kept]
     is_test = np.zeros(len(y), bool)
@@ -218,7 +168,11 @@ def _read(
                 hint="Add images that can be read, leave the class out, or change --test.",
             )
     x = pictures.x
-    return Source(Split(x[~is_test], y[~is_test]), Split(x[is_test], y[is_test]), tuple(classes)), pictures.skipped
+    return (
+        Source(Split(x[~is_test], y[~is_test]), Split(x[is_test], y[is_test]), tuple(classes)),
+        pictures.skipped,
+        pictures.remarks,
+    )
 
 
 def _in_order(names: set[str]) -> list[str]:

@@ -15,8 +15,8 @@ ADVICE = {
         "order that fits best; do not take it without looking."
     ),
     "fewer-classes": (
-        "Name all classes of the file in the array `classes` of the .npz, in the order of its outputs, and number the labels by "
-        "it."
+        "Name all classes of the file in the array `classes` of the .npz, in the order of its outputs, and number the labels "
+        "by it."
     ),
     "no-classifier": (
         "Attack the classifier that is built on it, not the embedding; an autoencoder is judged by its reconstruction error, "
