@@ -80,6 +80,7 @@ class _Graph(Operands):
 
     def __init__(self, file: Artefact) -> None:
         super().__init__(file, {tensor.index: dequantized(tensor) for tensor in file.tensors if tensor.data is not None})
+        self._inputs = set(file.inputs)  # tensors that hold the input itself
 
     def model(self) -> keras.Model:
         """The whole graph, up to the logits."""
@@ -107,6 +108,8 @@ class _Graph(Operands):
             self.constants[operator.outputs[0]] = self.constants[operator.inputs[0]]
             return
         output = LAYERS[operator.name](self, operator)
+        if operator.name in ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "TRANSPOSE") and operator.inputs[0] in self._inputs:
+            self._inputs.update(operator.outputs)
         tensor = self.file.tensors[operator.outputs[0]]
         if math.prod(output.shape[1:]) != tensor.count:  # an operator that lies could ask for any amount of memory
             raise ValueError(f"Expected {operator.name} to make {tensor.shape}, as the file says. Received: {output.shape}")
@@ -124,7 +127,8 @@ class _Graph(Operands):
             scale, zero, limits = float(tensor.scales[0]), int(tensor.zero_points[0]), np.iinfo(tensor.dtype)
             lowest = max(limits.min, low if np.isinf(low) else zero + round(low / scale))
             highest = min(limits.max, high if np.isinf(high) else zero + round(high / scale))
-            return OnGrid(scale, (lowest - zero) * scale, (highest - zero) * scale, name=f"grid{tensor.index}")(value)
+            bounds_of = ((lowest - zero) * scale, (highest - zero) * scale)
+            return OnGrid(scale, *bounds_of, open=tensor.index in self._inputs, name=f"grid{tensor.index}")(value)
         if bounds == "NONE":
             return value
         clip = keras.layers.ReLU(None if np.isinf(high) else high - low, name=f"relu{tensor.index}")

@@ -222,16 +222,19 @@ class Pact(FreelyBounded):
 class OnGrid(keras.layers.Layer):
     """`clip(x, low, high)`, rounded to multiples of `scale`: what a tensor of a quantized file can hold.
 
-    Rounding passes gradients straight through; beyond the bounds they are zero.
+    Rounding passes gradients straight through; beyond the bounds they are zero, unless it is `open`.
 
     Args:
         scale: The distance of two levels.
         low: The lowest level, a multiple of `scale`.
         high: The highest level, a multiple of `scale`.
+        open: Pass gradients straight through beyond the bounds too. For an input: black that lies a hair below the lowest level
+            can be made brighter, and an attack must see that.
     """
 
-    def __init__(self, scale: float, low: float, high: float, **kwargs: object) -> None:
+    def __init__(self, scale: float, low: float, high: float, *, open: bool = False, **kwargs: object) -> None:  # noqa: A002
         super().__init__(**kwargs)
+        self.open = open
         if not (scale > 0 and low < high):
             raise ValueError(f"Expected scale > 0 and low < high. Received: scale={scale}, low={low}, high={high}")
         self.scale, self.low, self.high = scale, low, high
@@ -239,7 +242,7 @@ class OnGrid(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         """Shape in, shape out."""
         clipped = ops.clip(inputs, self.low, self.high)
-        return straight_through(clipped, self.scale * ops.round(clipped / self.scale))
+        return straight_through(inputs if self.open else clipped, self.scale * ops.round(clipped / self.scale))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape in, shape out."""
@@ -247,4 +250,4 @@ class OnGrid(keras.layers.Layer):
 
     def get_config(self) -> dict[str, object]:
         """The constructor's arguments."""
-        return {**super().get_config(), "scale": self.scale, "low": self.low, "high": self.high}
+        return {**super().get_config(), "scale": self.scale, "low": self.low, "high": self.high, "open": self.open}

@@ -10,6 +10,7 @@ import numpy as np
 from tinyrobust.attacks.specs import AttackSpec
 from tinyrobust.attacks.target import Target
 from tinyrobust.data.arrays import Samples, stratified
+from tinyrobust.data.rows import Rows
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.progress import Progress
@@ -53,7 +54,8 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
     plan, data = job.plan, job.data
     model = Int8Model(job.subject.tflite)
     _check_data(model, data, sound=job.subject.front_end is not None)
-    job = replace(job, subject=_in_units(job.subject, model, data))
+    job = replace(job, subject=_in_units(job.subject, model, data), data=_as_attacked(data))
+    data = job.data
     targets = EvaluationTargets(job.subject, plan.seed, model)
     index = stratified(data.labels, min(plan.samples, len(data.labels)), plan.seed)
     image = data.samples[index]
@@ -173,6 +175,16 @@ def _in_units(subject: Subject, model: Int8Model, data: EvaluationData) -> Subje
         return subject
     units = decide(model, data.samples, data.labels, subject.input_range, network=bool(subject.networks))
     return replace(subject, units=units, input_range=units.input_range)
+
+
+def _as_attacked(data: EvaluationData) -> EvaluationData:
+    """The data in the shape in which attacks see them."""
+    shape = tuple(data.samples.shape[1:])
+    if isinstance(data.samples, Rows) or data.samples.dtype == np.int16 or attack_shape(shape) == shape:
+        return data
+    few = data.training_samples
+    learned = few and (few[0][:].reshape(-1, *attack_shape(shape)), few[1])
+    return replace(data, samples=data.samples.reshape(-1, *attack_shape(shape)), training_samples=learned)
 
 
 def _check_data(model: Int8Model, data: EvaluationData, *, sound: bool) -> None:
