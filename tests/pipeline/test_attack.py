@@ -79,9 +79,9 @@ def test_members_join_a_run_only(tiny_run: Any, other_run: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "recorded"),
     [
-        (["--input-range", "-128", "127"], (-128.0, 127.0)),
+        (["--input-range", "0", "250"], (0.0, 250.0)),
         (["--input-range", "0,0,0", "255,255,255"], ([0.0, 0.0, 0.0], [255.0, 255.0, 255.0])),
-        (["--normalised", "0.5,0.5,0.5", "0.25,0.25,0.25"], ([-2.0, -2.0, -2.0], [2.0, 2.0, 2.0])),
+        (["--normalised", "0,0,0", "0.004,0.004,0.004"], ([0.0, 0.0, 0.0], [250.0, 250.0, 250.0])),
     ],
 )
 def test_the_input_range_is_an_option_and_recorded(words: list[str], recorded: Any, shared: Path, tmp_path: Path) -> None:
@@ -92,7 +92,10 @@ def test_the_input_range_is_an_option_and_recorded(words: list[str], recorded: A
     data = ["--data", str(_colours(tmp_path)), "--protocol", str(protocol), "--samples", "4", "--epsilon", "0.1"]
     answer = CliRunner().invoke(app, ["attack", str(model), *data, *words, "--output", str(tmp_path / "out")])
     assert answer.exit_code == 0, answer.output
-    assert RobustnessRecord.load(tmp_path / "out" / "robustness.json").input_range == recorded
+    record = RobustnessRecord.load(tmp_path / "out" / "robustness.json")
+    assert record.input_range == recorded
+    assert record.units_from == "user"
+    assert f"Units: {record.units}" in " ".join(answer.output.split())
 
 
 @pytest.mark.parametrize(

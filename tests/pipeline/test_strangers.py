@@ -105,7 +105,7 @@ def test_mlperf_image_classification_adaptive(shared: Path, tmp_path: Path) -> N
 
 
 def test_a_file_that_takes_no_images_is_refused(shared: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"expected an input of square images.*Received: \(49, 10, 1\)"):
+    with pytest.raises(ModelFileError, match=r"expected an input of images, gray and square.*Received: \(49, 10, 1\)"):
         tinyrobust.attack(shared / "peers" / "mlperf-tiny-kws.tflite", data="digits", output=tmp_path)
 
 
@@ -115,7 +115,8 @@ def test_a_file_without_a_twin_is_attacked_as_a_black_box(converted: Callable[..
     bent = keras.layers.Conv2D(4, 3, activation="exponential")(image)
     scores = keras.layers.Dense(10)(keras.layers.Flatten()(bent))
     path = converted(keras.Model(image, scores))
-    record = tinyrobust.attack(path, data="digits", protocol="quick", samples=10, epsilons=[0.1], output=tmp_path / "out")
+    settings = {"protocol": "quick", "samples": 10, "epsilons": [0.1], "input_range": (0.0, 1.0)}
+    record = tinyrobust.attack(path, data="digits", output=tmp_path / "out", **settings)
     assert set(_left(record)) == {"square-int8"}
     assert any("EXP" in note for note in record.notes)
     assert not record.reliable

@@ -26,6 +26,7 @@ from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.subject import EvaluationTargets
 from tinyrobust.robustness.subset import Stored, Subset, inputs
 from tinyrobust.robustness.summary import Clean, pictures, summary
+from tinyrobust.robustness.targets import SoundFrontEnd
 from tinyrobust.robustness.targets.flashed import attack_shape, unconfirmed
 from tinyrobust.robustness.units import decide
 
@@ -53,7 +54,7 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
     """
     plan, data = job.plan, job.data
     model = Int8Model(job.subject.tflite)
-    _check_data(model, data, sound=job.subject.front_end is not None)
+    _check_data(model, data, job.subject)
     job = replace(job, subject=_in_units(job.subject, model, data), data=_as_attacked(data))
     data = job.data
     targets = EvaluationTargets(job.subject, plan.seed, model)
@@ -187,13 +188,15 @@ def _as_attacked(data: EvaluationData) -> EvaluationData:
     return replace(data, samples=data.samples.reshape(-1, *attack_shape(shape)), training_samples=learned)
 
 
-def _check_data(model: Int8Model, data: EvaluationData, *, sound: bool) -> None:
+def _check_data(model: Int8Model, data: EvaluationData, subject: Subject) -> None:
     shape, samples, labels = tuple(model.input_shape), data.samples, data.labels
-    if sound:
-        fits, what = samples.dtype == np.int16 and samples.ndim == 2, "int16 clips [n, samples]"
+    if subject.front_end is not None:
+        clip = SoundFrontEnd(subject.front_end).input_shape
+        fits, what = samples.dtype == np.int16 and samples.shape[1:] == clip, f"int16 clips of shape {clip}"
     else:
-        shapes = (shape, attack_shape(shape))
-        fits = samples.dtype in (np.uint8, np.float32) and tuple(samples.shape[1:]) in shapes
+        # Real numbers are shares of a range: of which must have been decided with them.
+        kinds = (np.uint8,) if subject.units is None else (np.uint8, np.float32)
+        fits = samples.dtype in kinds and tuple(samples.shape[1:]) in (shape, attack_shape(shape))
         what = f"uint8 images of shape {shape}"
     if not fits:
         raise DataError(

@@ -65,8 +65,11 @@ def along(bound: float | Sequence[float], shape: tuple[int, ...]) -> FloatArray:
             return values.reshape(shape[first:])
     if len(shape) == 3 and values.size == shape[0]:
         return values.reshape(-1, 1, 1)
-    channels = next((size for size in reversed(shape) if size > 1), 1)
-    raise ModelFileError(f"Expected an input range of 1 or {channels} channels. Received: {values.size} in {bound}")
+    channels = shape[-1] if len(shape) < 3 or shape[1] > 1 else shape[0]
+    raise ModelFileError(
+        f"Expected an input range of 1 or {channels} channels. Received: {values.size} in {bound}",
+        hint=f"One number for all of {shape}, or one for each value along its last axes.",
+    )
 
 
 def in_units(x: "FloatArray | tf.Tensor", input_range: InputRange) -> "FloatArray | tf.Tensor":
