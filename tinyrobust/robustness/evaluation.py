@@ -54,7 +54,7 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
     """
     plan, data = job.plan, job.data
     model = Int8Model(job.subject.tflite)
-    _check_data(model, data, job.subject)
+    _check_data(model, data, job.subject, grid=plan.grid)
     job = replace(job, subject=_in_units(job.subject, model, data), data=_as_attacked(data))
     data = job.data
     targets = EvaluationTargets(job.subject, plan.seed, model)
@@ -188,7 +188,7 @@ def _as_attacked(data: EvaluationData) -> EvaluationData:
     return replace(data, samples=data.samples.reshape(-1, *attack_shape(shape)), training_samples=learned)
 
 
-def _check_data(model: Int8Model, data: EvaluationData, subject: Subject) -> None:
+def _check_data(model: Int8Model, data: EvaluationData, subject: Subject, *, grid: bool) -> None:
     shape, samples, labels = tuple(model.input_shape), data.samples, data.labels
     if subject.front_end is not None:
         clip = SoundFrontEnd(subject.front_end).input_shape
@@ -202,6 +202,11 @@ def _check_data(model: Int8Model, data: EvaluationData, subject: Subject) -> Non
         raise DataError(
             f"Expected {what}: that is what the file takes. Received: {samples.dtype} {samples.shape[1:]}",
             hint="Color and size of the data must be those that the model was trained with.",
+        )
+    if grid and samples.dtype == np.float32:
+        raise DataError(
+            "Expected pixels of 8 bits, for examples that are rounded to a sensor's. Received: real numbers",
+            hint="Leave --grid out.",
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(f"Expected labels as integers [n]. Received: {labels.dtype} {labels.shape}")

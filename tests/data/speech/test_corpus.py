@@ -97,6 +97,12 @@ def test_validation_speakers_can_be_learned_from(shared: Path) -> None:
     assert "80% of the validation part's speakers are of the training part" in found[2].notes
 
 
+def test_validation_speakers_are_named_where_they_are_the_cause(tones: Path) -> None:
+    with pytest.raises(DataError, match=r"none of .*, with data\.speech\.validation_speakers = 1e-06") as caught:
+        corpus(tones, OWN.model_copy(update={"validation_speakers": 1e-6}))
+    assert "raise it" in str(caught.value.hint)
+
+
 def test_unknown_and_silence_are_multiples_of_an_average_word(tones: Path) -> None:
     found = corpus(tones, OWN.model_copy(update={"unknown": 0.5, "silence": 2.0}))
     for part in PARTS:

@@ -103,7 +103,7 @@ def find(folder: Path, speech: Speech, background: Background, seed: int) -> Cor
             clips += _silence(recorded, cuts, classes.index(SILENCE))
         if part == "train":
             clips = with_made_clips(clips, classes, speech, average, seed)
-        every_class(folder, part, classes, clips)
+        every_class(folder, part, classes, clips, speech.validation_speakers)
         parts[part] = tuple(clips)
     partition = "lists" if listed else "SHA-1 rule"
     return Corpus(classes, parts, partition, sum(map(len, files.values())), tuple(notes))
@@ -182,13 +182,26 @@ def _silence(recorded: list[Path], cuts: list[tuple[Path, int]], label: int) -> 
     return clips + [Clip(path, f"{BACKGROUND}/{path.name}@{start}", label, start) for path, start in cuts]
 
 
-def every_class(folder: Path, part: str, classes: tuple[str, ...], clips: Sequence[Clip]) -> None:
+def every_class(folder: Path, part: str, classes: tuple[str, ...], clips: Sequence[Clip], staying: float = 1.0) -> None:
     """Checks that a part has clips of every class.
+
+    Args:
+        folder: Of the clips.
+        part: Which.
+        classes: Their names.
+        clips: Those of the part.
+        staying: Share of the validation speakers who stay in that part, as the recipe has it.
 
     Raises:
         DataError: It has not; the message names the first that are missing.
     """
     absent = [name for label, name in enumerate(classes) if not any(clip.label == label for clip in clips)]
+    if absent and part == "validation" and staying < 1:
+        raise DataError(
+            f"{folder}: Expected validation clips of every class. Received: none of {', '.join(absent[:10])}, with "
+            f"data.speech.validation_speakers = {staying:g}",
+            hint="It leaves too few speakers there: raise it, up to 1, or leave it out.",
+        )
     if absent:
         raise DataError(
             f"{folder}: Expected {part} clips of every class. Received: none of {', '.join(absent[:10])}",
