@@ -111,9 +111,7 @@ def attack(
 
         tinyrobust attack runs/digits-stq-1a2b3c4d --protocol adaptive
 
-        tinyrobust attack somebodys.tflite --data cifar10 --samples 100
-
-        tinyrobust attack somebodys.tflite --data cifar10 --input-range -128 127
+        tinyrobust attack somebodys.tflite --data cifar10 --samples 100 --input-range -128 127
 
         tinyrobust attack wand.tflite --data windows.npz --scale std --epsilon 0.1
 

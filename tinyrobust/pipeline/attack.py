@@ -9,7 +9,6 @@ import keras
 from tinyrobust import toml
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.sources import load
-from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.graphs.freeze import freeze
@@ -21,9 +20,8 @@ from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.robustness import Robustness, Waveform
 from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.evaluation import evaluate
-from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject, members_of
+from tinyrobust.robustness.job import EvaluationJob, Execution, Subject, members_of
 from tinyrobust.robustness.robustness_record import Domain, RobustnessRecord
-from tinyrobust.robustness.units import Units
 from tinyrobust.robustness.values import Scale
 from tinyrobust.training.fit import seed_everything
 
@@ -59,8 +57,7 @@ def attack(
     Args:
         model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images or of sound.
         domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
-        data: A data set's name or a `.npz`, for a file that is not of a run. A `.npz` needs x_test and y_test, of any shape and
-            number type; images are made to fit the file.
+        data: A data set's name or a `.npz` (x_test and y_test of any shape and number type), for a file that is not of a run.
         protocol: A name from models/protocols/, or a file; the recipe's, or "quick", of sound "waveform".
         epsilons: L-inf radii in input units, [0, 1], of sound shares of the 16-bit range; the recipe's or its defaults.
         l2: L2 radii in input units, for attacks in that norm, likewise.
@@ -72,14 +69,12 @@ def attack(
         data_dir: Where data sets are stored.
         frontend: Of sound: the `frontend.json` of a file that does not stand beside it.
         output: Folder for the record and the pieces that an interrupted evaluation goes on from; `attack-<model>` when absent.
-        input_range: What pixel values 0 and 255 become in the file's input units (see `normalised`); decided from the file and
-            the data when absent.
+        input_range: What pixel values 0 and 255 become in the file's units; decided from the file and the data when absent.
         temperature: That the network was distilled at; the recipe's, or estimated from its logits.
         surrogate: The folder of a run, or a `.keras` network, trained apart: its adversarial examples are transferred.
         members: Other networks, likewise, that answer together with the one of the run; none of their files is attacked.
         grid: Try every example rounded to the sensor's 8 bits too; as the recipe says when absent.
-        scale: Of inputs that are no pixels, what an epsilon is a share of: the range of each "feature" in the data (as when
-            absent), of "all" together, or "std": epsilons are standard deviations of each feature.
+        scale: Of inputs that are no pixels, what an epsilon is a share of; see `tinyrobust.robustness.values.Scale`.
         fresh: Throw away what another evaluation left in `output`; it is refused otherwise.
         jobs: Processes that attack at the same time; the figures do not depend on it.
         progress: Called with a label, what is done and how much there is.
@@ -89,27 +84,17 @@ def attack(
     """
     recipe, tflite = locate(model)
     plan = _plan(recipe, domain, protocol, seed, samples, headline, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
-    units: Units | None = None
-    front_end: FrontendRecord | None = None
-    if domain == "features" and data is not None and data.endswith(".npz"):
-        attacked, units = features_from(tflite, Path(data).expanduser(), input_range, scale)
-        input_range = units.input_range
-        plan = _in_deviations(plan, attacked.per_unit, given=bool(epsilons))
-    else:
-        if scale is not None:
-            raise RecipeError(
-                f"Expected no scale ({scale}) but for the inputs of a .npz. Received: {data or 'the data of a run'}"
-            )
-        attacked, front_end = _data(recipe, tflite, plan, data, frontend, data_dir, progress)
-    subject = replace(_subject(recipe, tflite, front_end, input_range, temperature, surrogate, members), units=units)
-    folder = Path(output or f"attack-{recipe.run_name if recipe else tflite.stem}")
-    return _evaluated(EvaluationJob(subject, attacked, plan, Execution(folder, fresh, jobs, progress)))
+    job = _job(recipe, tflite, plan, data, frontend, data_dir, input_range, scale, progress)
+    return _evaluated(_with_networks(job, recipe, temperature, surrogate, members), recipe, output, fresh, jobs)
 
 
-def _evaluated(job: EvaluationJob) -> RobustnessRecord:
+def _evaluated(
+    job: EvaluationJob, recipe: Recipe | None, output: str | Path | None, fresh: bool, jobs: int
+) -> RobustnessRecord:
+    folder = Path(output or f"attack-{recipe.run_name if recipe else job.subject.tflite.stem}")
     seed_everything(job.plan.seed)
-    with locked(job.execution.output):
-        return evaluate(job)
+    with locked(folder):
+        return evaluate(replace(job, execution=replace(job.execution, output=folder, fresh=fresh, jobs=jobs)))
 
 
 def _plan(
@@ -176,26 +161,36 @@ def _sound(
     return toml.validated(Waveform, values, "The choice of radii", RecipeError)
 
 
-def _data(
+def _job(
     recipe: Recipe | None,
     tflite: Path,
     plan: AttackPlan,
     data: str | None,
     frontend: str | Path | None,
     data_dir: str | Path | None,
+    input_range: InputRange | None,
+    scale: Scale | None,
     progress: Progress,
-) -> tuple[EvaluationData, FrontendRecord | None]:
-    """What is attacked, and the front end before which it is, where it is sound."""
-    place = None if data_dir is None else Path(data_dir)
+) -> EvaluationJob:
+    """The file alone with the front end and the units of its input, what is attacked, and the radii in these units."""
+    place, subject = None if data_dir is None else Path(data_dir), Subject(members_of(tflite), input_range=input_range)
+    execution = Execution(Path(), progress=progress)
+    if plan.domain == "features" and data is not None and data.endswith(".npz"):
+        attacked, units = features_from(tflite, Path(data).expanduser(), input_range, scale)
+        subject = replace(subject, input_range=units.input_range, units=units)
+        return EvaluationJob(subject, attacked, _in_deviations(plan, attacked.per_unit), execution)
+    if scale is not None:
+        raise RecipeError(f"Expected no --scale but for the inputs of a .npz. Received: {scale}")
     if plan.domain == "waveform":
         path = None if frontend is None else Path(frontend)
-        return sound_for(recipe, tflite, data=data, frontend=path, seed=plan.seed, data_dir=place, progress=progress)
+        sound, heard = sound_for(recipe, tflite, data=data, frontend=path, seed=plan.seed, data_dir=place, progress=progress)
+        return EvaluationJob(replace(subject, front_end=heard), sound, plan, execution)
     source = recipe.data if recipe and data is None else data_for(tflite, data)
     shape = None if recipe and data is None else tuple(Int8Model(tflite).input_shape)
-    return features_of(load(source, plan.seed, place, progress), shape), None
+    return EvaluationJob(subject, features_of(load(source, plan.seed, place, progress), shape), plan, execution)
 
 
-def _in_deviations(plan: AttackPlan, per_unit: float, *, given: bool) -> AttackPlan:
+def _in_deviations(plan: AttackPlan, per_unit: float) -> AttackPlan:
     """Epsilons that are standard deviations as shares of the range that an attack may use.
 
     Raises:
@@ -203,7 +198,7 @@ def _in_deviations(plan: AttackPlan, per_unit: float, *, given: bool) -> AttackP
     """
     if per_unit == 1:
         return plan
-    if not given:
+    if plan.settings.epsilons == Robustness().epsilons:
         raise RecipeError("Expected epsilons in standard deviations, with --scale std. Received: none", hint="--epsilon 0.1")
     values = plan.settings.model_dump()
     for norm in ("epsilons", "l2", "l1"):
@@ -213,15 +208,15 @@ def _in_deviations(plan: AttackPlan, per_unit: float, *, given: bool) -> AttackP
     return plan.model_copy(update={"settings": settings})
 
 
-def _subject(
+def _with_networks(
+    job: EvaluationJob,
     recipe: Recipe | None,
-    tflite: Path,
-    front_end: FrontendRecord | None,
-    input_range: InputRange | None,
     temperature: float | None,
     surrogate: str | Path | None,
     members: Sequence[str | Path],
-) -> Subject:
+) -> EvaluationJob:
+    """The job with the network of its run and those that were named."""
+    tflite = job.subject.tflite
     if members and recipe is None:
         raise ModelFileError(
             f"Expected a run whose network the members join. Received: {tflite}, of which only the file is known"
@@ -229,14 +224,14 @@ def _subject(
     own = [freeze(keras.models.load_model(tflite.with_name("model.keras"), compile=False))] if recipe else []
     others = [_network(Path(member))[0] for member in members]
     network, trained = (None, None) if surrogate is None else _network(Path(surrogate))
-    return Subject(
-        members_of(tflite, *own, *others),
+    subject = replace(
+        job.subject,
+        members=members_of(tflite, *own, *others),
         surrogate=network,
-        front_end=front_end,
-        input_range=input_range,
         temperature=temperature or (recipe.temperature if recipe else None),
         remarks=() if surrogate is None else (_relation(str(surrogate), trained, recipe),),
     )
+    return replace(job, subject=subject)
 
 
 def _network(path: Path) -> tuple[keras.Model, Recipe | None]:
