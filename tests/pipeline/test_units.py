@@ -69,7 +69,7 @@ def _network(weights: list[np.ndarray], units: tuple[float, float], shape: tuple
     """The same network for pixels in other units and inputs of another shape: the first layer takes them over."""
     low, high = units
     first, bias, *others = weights
-    image = keras.Input(shape, batch_size=1)
+    image = keras.Input(shape)
     values = keras.layers.Permute((2, 3, 1))(image) if shape[0] == 3 else image
     rows = keras.layers.Flatten()(values)
     hidden = keras.layers.Dense(24, activation="relu")
@@ -106,6 +106,7 @@ def form(digits: Path, weights: list[np.ndarray], converted: Callable[..., Path]
         "float, 0 to 255": lambda: converted(_network(weights, (0, 255))),
         "channels first": lambda: int8((0, 1), (3, 8, 8)),
         "flat": lambda: int8((0, 1), (64,)),
+        "dynamic batch": lambda: int8((0, 1), batch=None),
         "eight rows": lambda: int8((0, 1), (8, 8)),
         "one score": one_score,
     }
@@ -175,6 +176,7 @@ _FORMS = {
     "float, 0 to 255": "data",
     "channels first": "file",
     "flat": "file",
+    "dynamic batch": "file",
     "eight rows": "file",
 }
 
@@ -230,7 +232,9 @@ def plainly(form: Callable[[str], Path], digits: Path, tmp_path_factory: pytest.
     return _attacked(form("0 to 1"), digits, tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("name", ["float in, 0 to 255 by its QUANTIZE", "symmetric", "channels first", "flat", "as MNIST"])
+@pytest.mark.parametrize(
+    "name", ["float in, 0 to 255 by its QUANTIZE", "symmetric", "channels first", "flat", "as MNIST", "dynamic batch"]
+)
 def test_a_form_is_as_robust_as_the_network(
     name: str, form: Callable[[str], Path], plainly: RobustnessRecord, digits: Path, tmp_path: Path
 ) -> None:

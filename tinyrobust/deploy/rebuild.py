@@ -53,7 +53,12 @@ def rebuild(source: Path | Artefact) -> keras.Model:
             f"{file.path}: expected one input and one output. Received: {len(file.inputs)} and {len(file.outputs)}"
         )
     last = file.last_operator
-    inner = [operator for operator in file.operators if operator is not last or last.name not in _SCORES]
+    of_shapes = _of_shapes(file)
+    inner = [
+        operator
+        for operator in file.operators
+        if operator.index not in of_shapes and (operator is not last or last.name not in _SCORES)
+    ]
     unknown = sorted({operator.name for operator in inner} - set(LAYERS))
     if unknown:
         raise ModelFileError(
@@ -75,12 +80,25 @@ def rebuild(source: Path | Artefact) -> keras.Model:
         ) from error
 
 
+def _of_shapes(file: Artefact) -> set[int]:
+    """Operators that compute a shape and nothing else, as a dynamic batch needs it: the file itself says what comes out."""
+    shapes: set[int] = set()
+    found: set[int] = set()
+    for operator in file.operators:
+        read = [index for index in operator.inputs if index >= 0 and file.tensors[index].data is None]
+        if operator.name == "SHAPE" or (read and shapes.issuperset(read)):
+            found.add(operator.index)
+            shapes.update(operator.outputs)
+    return found
+
+
 class _Graph(Operands):
     """The file's graph, operator by operator."""
 
     def __init__(self, file: Artefact) -> None:
         super().__init__(file, {tensor.index: dequantized(tensor) for tensor in file.tensors if tensor.data is not None})
         self._inputs = set(file.inputs)  # tensors that hold the input itself
+        self._of_shapes = _of_shapes(file)
 
     def model(self) -> keras.Model:
         """The whole graph, up to the logits."""
@@ -90,6 +108,8 @@ class _Graph(Operands):
         source = keras.Input(place.shape[1:], name="input")
         self.values[place.index] = self._on_grid(source, place, "NONE")
         for operator in self.file.operators:
+            if operator.index in self._of_shapes:
+                continue
             if operator.index < last.index or (operator is last and last.name not in _SCORES):
                 self._add(operator, last)
         logits = self.values[last.inputs[0] if last.name in _SCORES else last.outputs[0]]
