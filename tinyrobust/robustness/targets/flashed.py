@@ -82,8 +82,16 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         self._memo.forget()
 
     def quantized(self, x: FloatArray) -> Quantized:
-        """Images, or clips, [n, ...] in [0, 1] as the integers that the file reads."""
+        """Images, or clips, [n, ...] in [0, 1] as the integers that the file reads.
+
+        Raises:
+            ModelFileError: They have another shape.
+        """
         x = np.asarray(self._front_end.features(x) if self._front_end else x, dtype=np.float32)
+        own, seen = self.model_file.input_shape, attack_shape(self.model_file.input_shape)
+        if x.shape[1:] not in (seen, own):
+            shape = ", ".join(map(str, seen))
+            raise ModelFileError(f"{self.model_file.path}: expected inputs of shape [n, {shape}]. Received: {x.shape}")
         values = np.asarray(in_units(x, self.input_range), dtype=np.float32)
         return self.model_file.quantized(values.reshape(-1, *self.model_file.input_shape))
 
