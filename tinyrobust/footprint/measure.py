@@ -1,8 +1,9 @@
 """The footprint of any `.tflite` file: flash and RAM, operator by operator and in total, each figure with its provenance."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from tinyrobust.deploy import micro, tflm
 from tinyrobust.deploy.artefact import Artefact, read
@@ -52,10 +53,7 @@ def footprint(
         layer(artefact, op, own, max(alive[start : end + 1]))
         for op, own, (start, end) in zip(artefact.operators, learned, plan.spans, strict=True)
     ]
-    refused = _refused(artefact, ask=device)
-    flash, own = _tflm_flash(artefact), _tflm_own(artefact)
-    measured = _tflm_arena(artefact, progress) if device and not refused else None
-    ram = _tflm_ram(measured, arena, own.value, micro.planning(artefact, len(buffers)))
+    runtime = _Runtime.of(artefact, arena, len(buffers), device=device, progress=progress)
     generated, missing = (None, "")
     if device:
         weight_count = sum({w.tensor.buffer: w.tensor.count for own in learned for w in own.weights}.values())
@@ -63,37 +61,77 @@ def footprint(
     return FootprintRecord(
         model=artefact.path.name,
         sha256=artefact.sha256,
-        operators=sorted({operator.name for graph in artefact.graphs for operator in graph.operators}),
-        input_shape=list(artefact.tensors[artefact.inputs[0]].shape),
-        output_shape=list(artefact.tensors[artefact.outputs[0]].shape),
+        **_interface(artefact),
         **_flash(artefact, learned),
         macs=_quantity(sum(one.macs for one in layers), "MAC", "computed", "from shapes; padding included, one inference"),
         arena=_quantity(arena, "B", "computed", _arena_how(artefact, tflm.missing() if device else "")),
-        tflm_flash=flash,
-        tflm_arena=measured,
-        tflm_own=own,
-        tflm_ram=ram,
-        tflm_refused=refused,
+        tflm_flash=runtime.flash,
+        tflm_arena=runtime.arena,
+        tflm_own=runtime.own,
+        tflm_ram=runtime.ram,
+        tflm_refused=runtime.refused,
         layers=layers,
-        lifetimes=[
-            TensorLifetime(
-                name=buffer.name,
-                bytes=buffer.size,
-                first=plan.operator(buffer.first),
-                last=plan.operator(buffer.last),
-                offset=offset,
-            )
-            for buffer, offset in zip(buffers, offsets, strict=True)
-        ],
-        boards=[fit(board, flash.value, ram.value, runs=not refused) for board in chosen],
+        lifetimes=_lifetimes(plan, offsets),
+        boards=[fit(board, runtime.flash.value, runtime.ram.value, runs=not runtime.refused) for board in chosen],
         fit_counts=FIT_COUNTS,
         device=generated,
         device_missing=missing,
-        inputs=[remarks.described(artefact.tensors[index]) for index in artefact.inputs],
-        outputs=[remarks.described(artefact.tensors[index]) for index in artefact.outputs],
-        kind=micro.kind(artefact),
-        remarks=remarks.remarks(artefact),
     )
+
+
+class _Interface(TypedDict):
+    """What goes in and out, and which kind of file it is."""
+
+    operators: list[str]
+    input_shape: list[int]
+    output_shape: list[int]
+    inputs: list[str]
+    outputs: list[str]
+    kind: str
+    remarks: list[str]
+
+
+def _interface(artefact: Artefact) -> _Interface:
+    return {
+        "operators": sorted({operator.name for graph in artefact.graphs for operator in graph.operators}),
+        "input_shape": list(artefact.tensors[artefact.inputs[0]].shape),
+        "output_shape": list(artefact.tensors[artefact.outputs[0]].shape),
+        "inputs": [remarks.described(artefact.tensors[index]) for index in artefact.inputs],
+        "outputs": [remarks.described(artefact.tensors[index]) for index in artefact.outputs],
+        "kind": micro.kind(artefact),
+        "remarks": remarks.remarks(artefact),
+    }
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """What TensorFlow Lite Micro takes with a file, and why it does not run it, where it does not."""
+
+    flash: Quantity
+    own: Quantity
+    ram: Quantity
+    arena: Quantity | None
+    refused: str
+
+    @classmethod
+    def of(cls, artefact: Artefact, head: int, buffers: int, *, device: bool, progress: Progress) -> "_Runtime":
+        refused, own = _refused(artefact, ask=device), _tflm_own(artefact)
+        measured = _tflm_arena(artefact, progress) if device and not refused else None
+        ram = _tflm_ram(measured, head, own.value, micro.planning(artefact, buffers))
+        return cls(_tflm_flash(artefact), own, ram, measured, refused)
+
+
+def _lifetimes(plan: planner.Schedule, offsets: Sequence[int]) -> list[TensorLifetime]:
+    return [
+        TensorLifetime(
+            name=buffer.name,
+            bytes=buffer.size,
+            first=plan.operator(buffer.first),
+            last=plan.operator(buffer.last),
+            offset=offset,
+        )
+        for buffer, offset in zip(plan.buffers, offsets, strict=True)
+    ]
 
 
 def arena_head(path: str | Path) -> int:
