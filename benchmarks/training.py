@@ -107,14 +107,14 @@ def main() -> int:
 def formats(recipe: Recipe, pattern: str, rounds: int) -> int:
     """Measures and prints the step of every format whose name matches, as a multiple of the float step."""
     x, y = Batches(_images(recipe, None), recipe.data.augment, recipe.train.batch_size, recipe.seed)[0]
-    names = [name for name in _precisions() if name == "float" or re.fullmatch(pattern, name)]
+    precisions = _precisions()
+    names = [name for name in precisions if name == "float" or re.fullmatch(pattern, name)]
     columns, packed = {}, {}
     for name in names:
-        update = {"precision": _precisions()[name]}
-        network = build(recipe.model_copy(update=update), x.shape[1:], 10)
+        network = build(recipe.model_copy(update={"precision": precisions[name]}), x.shape[1:], 10)
         set_declared(network, "quantized_fraction", 0.5)
         columns[name] = _step(network, recipe, x, y)
-        packed[name] = _packed(network, update["precision"])
+        packed[name] = _packed(network, precisions[name])
     best = interleaved(columns, rounds)
     print(f"ResNet-20, batch {len(x)}, best of {rounds}, {len(os.sched_getaffinity(0))} processors\n")
     print("| | packed weights | step, times float | of processor time |\n|---|---|---|---|")

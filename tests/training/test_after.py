@@ -256,7 +256,10 @@ def test_calibration_belongs_to_quantization_after_training() -> None:
 
 @pytest.mark.parametrize(
     ("after", "activations", "hint"),
-    [("aware", "calibrated", 'quantization = "after", which calibrates'), ("after", "pact", "relu6 or calibrated")],
+    [
+        ("aware", "calibrated", 'quantization = "after", which calibrates'),
+        ("after", "pact", 'quantization = "aware", which learns them'),
+    ],
 )
 def test_a_range_that_nothing_sets_is_refused(after: str, activations: str, hint: str) -> None:
     rule = f'precision.rule=[{{layers=".*", weights="ternary", activations="{activations}"}}]'

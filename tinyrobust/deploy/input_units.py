@@ -3,6 +3,7 @@
 An integer input says it by its scale and zero point, a float input by the QUANTIZE that reads it first. Imports no TensorFlow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,11 +94,16 @@ def candidates(grid: Grid | None, channels: int) -> list[Range]:
     if grid.symmetric:
         fitting += [known for known in KNOWN if known[0] == 0 and abs(grid.high - known[1]) <= _TOLERANCE * grid.high]
     for mean, std in _MEAN_STD.values():
-        pairs = list(zip(mean, std, strict=True))
-        low, high = tuple(-m / s for m, s in pairs), tuple((1 - m) / s for m, s in pairs)
+        low, high = normalised(mean, std)
         if len(mean) == channels and _like(grid, min(low), max(high), _EXACT):
             fitting.append((low[0], high[0]) if channels == 1 else (low, high))
     return fitting
+
+
+def normalised(mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What 0 and 1 become, channel by channel, where `(x - mean) / std` is taken."""
+    pairs = list(zip(mean, std, strict=True))
+    return tuple(-m / s for m, s in pairs), tuple((1 - m) / s for m, s in pairs)
 
 
 def _like(grid: Grid, low: float, high: float, tolerance: float) -> bool:
@@ -108,7 +114,7 @@ def name_of(units: Range) -> str:
     """A range in words, such as "-1 to 1"."""
     for name, (mean, std) in _MEAN_STD.items():
         lows = np.atleast_1d(np.asarray(units[0]))
-        if len(lows) == len(mean) and np.allclose(lows, [-m / s for m, s in zip(mean, std, strict=True)], rtol=1e-6):
+        if len(lows) == len(mean) and np.allclose(lows, normalised(mean, std)[0], rtol=1e-6):
             return f"the mean and deviation of {name}"
     low, high = (np.atleast_1d(np.asarray(bound)) for bound in units)
     if len(low) == 1:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tinyrobust.deploy import artefact, input_units
 from tinyrobust.deploy.repair import mended
 from tinyrobust.deploy.sandbox import Limits, Refused, Sandboxes, refusal
+from tinyrobust.deploy.tensors import quantized
 from tinyrobust.errors import DataError, ModelFileError
 
 Array = npt.NDArray[np.generic]
@@ -106,11 +107,7 @@ class Int8Model:
             )
         if self._source_type.kind == "f":
             return values
-        with np.errstate(over="ignore"):  # they saturate below
-            steps = values / np.float32(self._source_scale)
-        rounded = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + self._source_zero
-        limits = np.iinfo(self._source_type.name)
-        return np.asarray(np.clip(rounded, limits.min, limits.max), dtype=self._source_type)
+        return quantized(values, self._source_scale, self._source_zero, self._source_type)
 
     def quantized_pixels(self, x: FloatArray, pixel_range: input_units.Range) -> Array:
         """What the file sees for images in [0, 1] [n, h, w, c], whose 0 and 1 are `pixel_range` in its input units."""

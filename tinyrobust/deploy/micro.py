@@ -78,13 +78,13 @@ def _unknown(operator: Operator) -> str:
 
 def _types(graph: Graph, operator: Operator) -> str:
     """Types that its kernels do not take: hybrid ones, half precision, and quantization as it was before 2019."""
-    tensors = [graph.tensors[i] if i >= 0 else None for i in operator.inputs]
-    if operator.name == "DEQUANTIZE" and tensors and tensors[0] is not None and tensors[0].dtype == "float16":
+    first = _at(_read(graph, operator), 0)
+    if operator.name == "DEQUANTIZE" and first is not None and first.dtype == "float16":
         return "its weights are in half precision (float16), which it does not expand"
-    weights = _at(tensors, _WEIGHTED.get(operator.name, -1))
-    source = _at(tensors, _INPUT.get(operator.name, 0))
-    if weights is None or source is None:
+    pair = _computed(graph, operator)
+    if pair is None:
         return ""
+    source, weights = pair
     if source.dtype == "float32" and weights.dtype in ("int8", "uint8", "int4", "float16"):
         return (
             f"it is hybrid: {operator.name} has {weights.dtype} weights and float32 activations (dynamic-range quantization); "
@@ -102,11 +102,10 @@ def _at(tensors: list[Tensor | None], place: int) -> Tensor | None:
 def kind(artefact: Artefact) -> str:
     """What the file computes in, and what that means, in a sentence."""
     pairs = {
-        (source.dtype, weights.dtype)
+        (pair[0].dtype, pair[1].dtype)
         for graph in artefact.graphs
         for operator in graph.operators
-        if (weights := _at(_read(graph, operator), _WEIGHTED.get(operator.name, -1))) is not None
-        and (source := _at(_read(graph, operator), _INPUT.get(operator.name, 0))) is not None
+        if (pair := _computed(graph, operator))
     }
     sources = {source for source, _ in pairs}
     chip = compiled_for(artefact)
@@ -127,6 +126,13 @@ def _read(graph: Graph, operator: Operator) -> list[Tensor | None]:
     return [graph.tensors[i] if i >= 0 else None for i in operator.inputs]
 
 
+def _computed(graph: Graph, operator: Operator) -> tuple[Tensor, Tensor] | None:
+    """The activations and the weights that an operator multiplies; None where it is no layer with weights."""
+    tensors = _read(graph, operator)
+    weights, source = _at(tensors, _WEIGHTED.get(operator.name, -1)), _at(tensors, _INPUT.get(operator.name, 0))
+    return None if weights is None or source is None else (source, weights)
+
+
 def persistent(artefact: Artefact) -> int:
     """Bytes that TensorFlow Lite Micro keeps in the arena beside the activations: a bound on what a 64-bit build records.
 
@@ -142,12 +148,11 @@ def persistent(artefact: Artefact) -> int:
 
 
 def _kept(graph: Graph, operator: Operator) -> Iterator[int]:
-    tensors = _read(graph, operator)
-    weights, source = _at(tensors, _WEIGHTED.get(operator.name, -1)), _at(tensors, _INPUT.get(operator.name, 0))
+    tensors, pair = _read(graph, operator), _computed(graph, operator)
     yield _NODE + _KERNEL.get(operator.name, _OTHER_KERNEL)
-    if weights is not None and source is not None and source.dtype != "float32":
+    if pair and pair[0].dtype != "float32":
         channels = graph.tensors[operator.outputs[0]].shape[-1:] if operator.outputs else ()
-        if operator.name in _PER_CHANNEL or weights.per_channel:
+        if operator.name in _PER_CHANNEL or pair[1].per_channel:
             yield _CHANNEL * math.prod(channels) + 32
     first = _at(tensors, 0)
     if operator.name == "SOFTMAX" and first is not None and first.dtype == "int16":

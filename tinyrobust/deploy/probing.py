@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tinyrobust.deploy import tensors
 from tinyrobust.deploy.artefact import Artefact, Tensor
 
 Raw = npt.NDArray[np.int8]
@@ -67,12 +68,8 @@ def quantized(artefact: Artefact, raw: Raw) -> Raw:
         part = np.ascontiguousarray(raw[:, start : start + tensor.nbytes])
         start += tensor.nbytes
         if behind is not tensor:
-            with np.errstate(over="ignore", invalid="ignore"):
-                steps = part.view(np.float32) / np.float32(behind.scales[0])
-            limits = np.iinfo(behind.dtype)
-            # Halves away from zero, as TensorFlow Lite rounds.
-            whole = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + np.float32(behind.zero_points[0])
-            part = np.clip(whole, limits.min, limits.max).astype(behind.dtype).view(np.int8)
+            scale, zero_point = float(behind.scales[0]), int(behind.zero_points[0])
+            part = tensors.quantized(part.view(np.float32), scale, zero_point, np.dtype(behind.dtype)).view(np.int8)
         parts.append(part)
     return np.concatenate(parts, axis=1)
 

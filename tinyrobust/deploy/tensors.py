@@ -112,6 +112,15 @@ class Tensor:
         return self.scales.size > 1
 
 
+def quantized(values: NDArray[np.float32], scale: float, zero_point: int, dtype: np.dtype[Any]) -> Values:
+    """round(value / scale) + zero point, halves away from zero, saturated: as TensorFlow Lite's QUANTIZE operator does it."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large saturates below
+        steps = values / np.float32(scale)
+    whole = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + np.float32(zero_point)
+    limits = np.iinfo(dtype.name)
+    return np.asarray(np.clip(whole, limits.min, limits.max), dtype=dtype)
+
+
 def read_tensor(table: schema.Tensor, index: int, buffers: list[schema.Buffer], budget: Budget) -> Tensor:
     """Reads and checks one tensor.
 

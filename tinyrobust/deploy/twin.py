@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tinyrobust.errors import ModelFileError
 from tinyrobust.graphs.clone import clone, same
 from tinyrobust.graphs.folding import WEIGHT_LAYERS, Quantized, affine, foldable, folded, over_channels
+from tinyrobust.graphs.operators import SAME_GRID_LAYERS
 from tinyrobust.graphs.topology import uses, writer
 from tinyrobust.quantizers.activations import ActivationQuantizer
 
@@ -23,14 +24,7 @@ _KEPT = {
     keras.layers.Dense: ("units",),
 }
 # Layers whose outputs are some of their inputs.
-_SAME_VALUES = (
-    keras.layers.MaxPooling2D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.Concatenate,
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-    keras.layers.Dropout,
-)
+_SAME_VALUES = SAME_GRID_LAYERS - {keras.layers.AveragePooling2D}
 
 
 def build_twin(model: keras.Model, batch_size: int | None = None, *, clip: bool = True) -> keras.Model:
@@ -118,7 +112,7 @@ def _few_levels(tensor: keras.KerasTensor) -> bool:
     layer = writer(tensor)
     if isinstance(layer, ActivationQuantizer):
         return layer.rounding and layer.bits < 8
-    return isinstance(layer, _SAME_VALUES) and any(_few_levels(source) for source in keras.tree.flatten(layer.input))
+    return type(layer) in _SAME_VALUES and any(_few_levels(source) for source in keras.tree.flatten(layer.input))
 
 
 def _average(layer: keras.layers.AveragePooling2D) -> keras.Layer:

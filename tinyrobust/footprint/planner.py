@@ -2,7 +2,7 @@
 
 Source: TensorFlow Lite Micro, `micro_allocation_info.cc` (lifetimes), `greedy_memory_planner.cc` (placement) and, for
 scratch buffers, the `Prepare` functions of the reference kernels. Tests hold the result against the recording allocator of
-the `tflite-micro` wheel. A plan that a compiler left in the file's metadata is not followed.
+the `tflite-micro` wheel. Tensors that a compiler has placed, by the file's metadata, stay where it put them.
 """
 
 import bisect

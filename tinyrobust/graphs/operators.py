@@ -24,3 +24,5 @@ OPERATORS: Mapping[type, tuple[str, ...]] = {
 
 # Operators that copy or compare values: their outputs must have the grid of their inputs.
 SAME_GRID = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "PAD", "CONCATENATION"})
+# Layers of such operators, or of none: their outputs have the grid of their inputs.
+SAME_GRID_LAYERS = frozenset(kind for kind, operators in OPERATORS.items() if SAME_GRID.issuperset(operators))

@@ -6,12 +6,9 @@ from pathlib import Path
 import keras
 
 from tinyrobust.errors import ModelFileError
-from tinyrobust.graphs.operators import OPERATORS, SAME_GRID
+from tinyrobust.graphs.operators import SAME_GRID_LAYERS
 from tinyrobust.graphs.topology import writer
 from tinyrobust.quantizers.activations import ActivationQuantizer
-
-# Layers whose outputs have the grid of their inputs.
-_COPIES = frozenset(kind for kind, operators in OPERATORS.items() if SAME_GRID.issuperset(operators))
 
 
 def check_concatenations(network: keras.Model, path: Path) -> None:
@@ -39,7 +36,7 @@ def check_concatenations(network: keras.Model, path: Path) -> None:
 def _sources(tensor: keras.KerasTensor) -> Iterator[keras.Operation]:
     """The layers that a tensor has its values, and its grid, from."""
     layer = writer(tensor)
-    if type(layer) in _COPIES:
+    if type(layer) in SAME_GRID_LAYERS:
         for one in keras.tree.flatten(layer.input):
             yield from _sources(one)
     else:

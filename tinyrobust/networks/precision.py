@@ -1,6 +1,5 @@
 """Turns the ordered `[[precision.rule]]` rules of a recipe into layers: which layer gets which quantizers."""
 
-import re
 import zlib
 
 import keras
@@ -62,19 +61,19 @@ class LayerFactory:
             groups: Into how many parts the channels are split; each part of the filters reads one.
             bias: Whether it has one.
         """
-        layer = QuantConv2D(
-            filters,
-            size,
-            strides=strides,
-            padding=padding,
-            dilation_rate=dilation,
-            groups=groups,
-            use_bias=bias,
-            kernel_quantizer=self._quantizer(name, CHANNEL_AXES),
-            name=name,
+        return self._with_role(
+            QuantConv2D(
+                filters,
+                size,
+                strides=strides,
+                padding=padding,
+                dilation_rate=dilation,
+                groups=groups,
+                use_bias=bias,
+                kernel_quantizer=self._quantizer(name, CHANNEL_AXES),
+                name=name,
+            )
         )
-        layer.role = self._roles.get(name)
-        return layer
 
     def depthwise(
         self,
@@ -88,24 +87,23 @@ class LayerFactory:
         bias: bool = False,
     ) -> keras.Layer:
         """A depthwise convolution, [n, h, w, c] -> [n, h', w', c * multiplier]; see `conv`."""
-        layer = QuantDepthwiseConv2D(
-            size,
-            strides=strides,
-            padding=padding,
-            dilation_rate=dilation,
-            depth_multiplier=multiplier,
-            use_bias=bias,
-            depthwise_quantizer=self._quantizer(name, DEPTHWISE_AXES),
-            name=name,
+        return self._with_role(
+            QuantDepthwiseConv2D(
+                size,
+                strides=strides,
+                padding=padding,
+                dilation_rate=dilation,
+                depth_multiplier=multiplier,
+                use_bias=bias,
+                depthwise_quantizer=self._quantizer(name, DEPTHWISE_AXES),
+                name=name,
+            )
         )
-        layer.role = self._roles.get(name)
-        return layer
 
     def dense(self, name: str, units: int, *, bias: bool = False) -> keras.Layer:
         """A dense layer, [n, features] -> [n, units]."""
-        layer = QuantDense(units, use_bias=bias, kernel_quantizer=self._quantizer(name, CHANNEL_AXES), name=name)
-        layer.role = self._roles.get(name)
-        return layer
+        quantizer = self._quantizer(name, CHANNEL_AXES)
+        return self._with_role(QuantDense(units, use_bias=bias, kernel_quantizer=quantizer, name=name))
 
     def relu(self, name: str, called: str | None = None) -> keras.Layer:
         """The activation of layer `name`, called `<name>-relu` where it has no other name."""
@@ -128,7 +126,7 @@ class LayerFactory:
         for index, rule in enumerate(self._precision.rules):
             if index in self._used:
                 continue
-            shadowed = any(self._matches(rule, name) for name in self._layers)
+            shadowed = any(rule.matches(name, self._roles.get(name)) for name in self._layers)
             problem = "is never reached: earlier rules match all its layers" if shadowed else "matches no layer"
             layers = (f"{name} (or {self._roles[name]})" if name in self._roles else name for name in self._layers)
             raise RecipeError(
@@ -153,8 +151,9 @@ class LayerFactory:
             hint='End the list with a rule for all that is left: [[precision.rule]] layers = ".*".',
         )
 
-    def _matches(self, rule: PrecisionRule, name: str) -> bool:
-        return any(re.fullmatch(rule.layers, one) for one in (name, self._roles.get(name)) if one)
+    def _with_role(self, layer: keras.Layer) -> keras.Layer:
+        layer.role = self._roles.get(layer.name)
+        return layer
 
     def _quantizer(self, name: str, channel_axes: tuple[int, ...]) -> object:
         self.rule(name)

@@ -185,9 +185,11 @@ def _job(
         path = None if frontend is None else Path(frontend)
         sound, heard = sound_for(recipe, tflite, data=data, frontend=path, seed=plan.seed, data_dir=place, progress=progress)
         return EvaluationJob(replace(subject, front_end=heard), sound, plan, execution)
-    source = recipe.data if recipe and data is None else data_for(tflite, data)
-    shape = None if recipe and data is None else tuple(Int8Model(tflite).input_shape)
-    return EvaluationJob(subject, features_of(load(source, plan.seed, place, progress), shape), plan, execution)
+    if recipe and data is None:
+        return EvaluationJob(subject, features_of(load(recipe.data, plan.seed, place, progress)), plan, execution)
+    file = Int8Model(tflite)
+    images = features_of(load(data_for(file, data), plan.seed, place, progress), tuple(file.input_shape))
+    return EvaluationJob(subject, images, plan, execution)
 
 
 def _in_deviations(plan: AttackPlan, per_unit: float) -> AttackPlan:

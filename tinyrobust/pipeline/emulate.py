@@ -69,19 +69,19 @@ def inputs_for(
     recipe, flashed = locate(model)
     if recipe is None and data is None:
         return probing.probes(artefact.read(flashed), images)
-    source = recipe.data if recipe and data is None else data_for(flashed, data)
-    return _test_images(flashed, source, images, data_dir, input_range, progress)
+    interpreter = Int8Model(flashed)
+    source = recipe.data if recipe and data is None else data_for(interpreter, data)
+    return _test_images(interpreter, source, images, data_dir, input_range, progress)
 
 
 def _test_images(
-    tflite: Path,
+    interpreter: Int8Model,
     source: Data,
     count: int,
     data_dir: str | Path | None,
     input_range: tuple[float, float] | None,
     progress: Progress,
 ) -> Inputs:
-    interpreter = Int8Model(tflite)
     dataset = load(source, 0, None if data_dir is None else Path(data_dir), progress)
     chosen = stratified(dataset.test.y, min(count, len(dataset.test.y)), 0)
     images, _ = fitted(dataset.test.x[chosen], tuple(interpreter.input_shape), dataset.name)

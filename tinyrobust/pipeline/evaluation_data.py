@@ -30,11 +30,10 @@ def features_of(dataset: Dataset, shape: tuple[int, ...] | None = None) -> Evalu
         DataError: They cannot be made so.
     """
     few = dataset.validation.take(np.arange(min(TRAINING_SAMPLES, len(dataset.validation))))
-    if shape is None or dataset.test.x.shape[1:] == shape:
-        name, classes = dataset.name, len(dataset.classes)
-        return EvaluationData(name, dataset.fingerprint, dataset.test.x, dataset.test.y, (few.x, few.y), classes=classes)
-    x, note = fitted(dataset.test.x[:], shape, dataset.name)
-    learned, _ = fitted(few.x[:], shape, dataset.name)
+    x, learned, note = dataset.test.x, few.x, ""
+    if shape is not None and x.shape[1:] != shape:
+        x, note = fitted(x[:], shape, dataset.name)
+        learned, _ = fitted(learned[:], shape, dataset.name)
     return EvaluationData(
         dataset.name,
         dataset.fingerprint,

@@ -7,6 +7,7 @@ from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.pipeline.folder import read
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.data import Data
+from tinyrobust.robustness.values import is_image
 
 
 def locate(model: str | Path) -> tuple[Recipe | None, Path]:
@@ -34,28 +35,28 @@ def locate(model: str | Path) -> tuple[Recipe | None, Path]:
     return None, path
 
 
-def data_for(tflite: Path, data: str | None) -> Data:
+def data_for(model: Int8Model, data: str | None) -> Data:
     """A data set as a file of no run wants it: its size in pixels, gray or colour. Of other shapes than squares as it is.
 
     Args:
-        tflite: A `.tflite` classifier of images.
+        model: A `.tflite` classifier of images.
         data: A data set's name, or a `.npz`.
 
     Raises:
         DataError: `data` is None.
         ModelFileError: The file takes no images, gray or in colour.
     """
-    shape = Int8Model(tflite).input_shape
+    shape = model.input_shape
     if data is None:
         raise DataError(
-            f"{tflite} is not the file of a run, so its data set is not known.",
+            f"{model.path} is not the file of a run, so its data set is not known.",
             hint=f"Name one with images for an input of {shape}: --data cifar10, or --data my_images.npz.",
         )
     plain = [size for size in shape if size > 1]
     colours = len(plain) == 3 and 3 in (plain[0], plain[-1])
-    if not colours and not (len(plain) == 2 and plain[0] == plain[1]) and len(plain) != 1:
+    if not is_image(shape) and len(plain) != 1:
         raise ModelFileError(
-            f"{tflite}: expected an input of images, gray and square, or in colour. Received: {shape}",
+            f"{model.path}: expected an input of images, gray and square, or in colour. Received: {shape}",
             hint="Inputs of any shape are attacked from a .npz: --data my_inputs.npz, with x_test and y_test. "
             "The sound before a keyword spotter is attacked with --domain waveform.",
         )

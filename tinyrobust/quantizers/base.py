@@ -17,6 +17,8 @@ from keras import ops
 
 from tinyrobust.formats import Format
 
+# Below this, a magnitude counts as zero: it keeps divisions finite for channels that are all zero.
+TINY = 1e-12
 # A tensor of Keras' backend, symbolic or not.
 Tensor: TypeAlias = keras.KerasTensor
 # What a quantizer declares: variables, trainable or not, and generators of random numbers.

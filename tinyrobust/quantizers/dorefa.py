@@ -5,13 +5,11 @@ from keras import ops
 
 from tinyrobust import formats
 from tinyrobust.quantizers.activations import FreelyBounded
-from tinyrobust.quantizers.base import Group, GroupedQuantizer, Tensor, straight_through
+from tinyrobust.quantizers.base import TINY, Group, GroupedQuantizer, Tensor, straight_through
 from tinyrobust.quantizers.weights import signs
 
 # The int8 of a file, -127 to 127, has no room for the 256th level.
 _MOST_STEPS = 254
-# Of the largest magnitude: a layer may be all zero.
-_TINY = 1e-12
 
 
 @keras.saving.register_keras_serializable("tinyrobust")
@@ -52,7 +50,7 @@ class Dorefa(GroupedQuantizer):
         if self.bits == 1:
             return straight_through(latent, signs(latent, axes))
         bounded = ops.tanh(latent)
-        bounded = bounded / ops.maximum(ops.max(ops.abs(bounded), axes, keepdims=True), _TINY)
+        bounded = bounded / ops.maximum(ops.max(ops.abs(bounded), axes, keepdims=True), TINY)
         # In integers first: a level and its opposite are equal but for the sign.
         integers = 2 * ops.round((bounded + 1) * (self.steps / 2)) - self.steps
         return straight_through(bounded, integers / self.steps)

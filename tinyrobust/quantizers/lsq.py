@@ -16,10 +16,8 @@ from keras import ops
 
 from tinyrobust import formats
 from tinyrobust.quantizers.activations import FreelyBounded, Shape
-from tinyrobust.quantizers.base import AddWeight, Group, GroupedQuantizer, State, Tensor, straight_through
+from tinyrobust.quantizers.base import TINY, AddWeight, Group, GroupedQuantizer, State, Tensor, straight_through
 
-# Below this, a step counts as zero: a group may be all zero.
-_TINY = 1e-12
 # A step stays above this share of what it started from; its gradient goes on beyond, so that it may come back.
 _SMALLEST_SHARE = 1e-3
 
@@ -94,7 +92,7 @@ class Lsq(GroupedQuantizer):
             start = ops.where(known > 0, known, start)
             if training:
                 self.state["step_start"].assign(start)
-        return ops.maximum(start, _TINY)
+        return ops.maximum(start, TINY)
 
     def _share(self) -> Tensor | float:
         return _share(self.state["step_change"]) if self.state else 1.0
@@ -160,7 +158,7 @@ class LsqActivation(FreelyBounded):
         self.step_start.assign(start)
         features = ops.cast(ops.prod(ops.shape(inputs)[1:]), inputs.dtype)
         # By what the change's gradient is multiplied: g, and one over s0.
-        factor = 1 / (ops.maximum(start, _TINY) * ops.sqrt(features * self.steps))
+        factor = 1 / (ops.maximum(start, TINY) * ops.sqrt(features * self.steps))
         if self.rounding and keras.backend.backend() == "tensorflow":
             return self._learning(inputs, factor)
         outputs = super().call(inputs, training=False)

@@ -12,14 +12,12 @@ from keras import ops
 
 from tinyrobust import formats
 from tinyrobust.quantizers.activations import FreelyBounded, Shape
-from tinyrobust.quantizers.base import Group, GroupedQuantizer, Tensor
+from tinyrobust.quantizers.base import TINY, Group, GroupedQuantizer, Tensor
 
 RangeName = Literal["min-max", "percentile", "mse"]
 
 # How many ranges a search tries, evenly from 1 / SHARES of the largest magnitude to all of it.
 SHARES = 127
-# Below this, a channel's largest magnitude counts as zero: it keeps divisions finite for channels that are all zero.
-TINY = 1e-12
 # Numbers in the arrays of a search.
 _AT_ONCE = 2**20
 # Of a histogram of activations: sixteen to a step of 8 bits.

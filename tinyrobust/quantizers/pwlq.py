@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from tinyrobust import formats
-from tinyrobust.quantizers.base import Tensor, WeightQuantizer
-from tinyrobust.quantizers.post_training import TINY, best_share
+from tinyrobust.quantizers.base import TINY, Tensor, WeightQuantizer
+from tinyrobust.quantizers.post_training import best_share
 
 
 def piecewise(magnitude: Tensor, point: Tensor, largest: Tensor, steps: int, overlapping: bool) -> Tensor:

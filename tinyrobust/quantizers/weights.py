@@ -10,12 +10,19 @@ import keras
 from keras import ops
 
 from tinyrobust import formats
-from tinyrobust.quantizers.base import AddWeight, Group, GroupedQuantizer, Schedule, State, Tensor, WeightQuantizer, reduced
+from tinyrobust.quantizers.base import (
+    TINY,
+    AddWeight,
+    Group,
+    GroupedQuantizer,
+    Schedule,
+    State,
+    Tensor,
+    WeightQuantizer,
+    reduced,
+)
 
 Selection: TypeAlias = Literal["constant", "linear", "softmax", "sigmoid"]
-
-# Below this, a channel's mean magnitude counts as zero: it keeps divisions finite for channels that are all zero.
-_TINY = 1e-12
 
 
 def twn(latent: Tensor, channel_axes: tuple[int, ...] = (-1,)) -> Tensor:
@@ -39,7 +46,7 @@ def relative_error(latent: Tensor, quantized: Tensor, channel_axes: tuple[int, .
     """`e_i = |W_i - Q_i|_1 / |W_i|_1` of every channel, flat (Dong et al. 2017, eq. 4); 0 where the channel is all zero."""
     axes = reduced(latent, channel_axes)
     distance = ops.sum(ops.abs(latent - quantized), axes)
-    return ops.reshape(distance / ops.maximum(ops.sum(ops.abs(latent), axes), _TINY), (-1,))
+    return ops.reshape(distance / ops.maximum(ops.sum(ops.abs(latent), axes), TINY), (-1,))
 
 
 def signs(latent: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -203,7 +210,7 @@ class FixedPoint(WeightQuantizer):
         """See the class."""
         del training
         largest = ops.max(ops.abs(latent), self.reduced(latent), keepdims=True)
-        scale = ops.maximum(largest, _TINY) / (2 ** (self.bits - 1) - 1)
+        scale = ops.maximum(largest, TINY) / (2 ** (self.bits - 1) - 1)
         return scale * ops.round(latent / scale)
 
     def get_config(self) -> dict[str, object]:

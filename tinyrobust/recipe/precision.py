@@ -58,6 +58,10 @@ class PrecisionRule(Table):
             raise ValueError(f"Expected a regular expression. Received: {value!r} ({error})") from error
         return value
 
+    def matches(self, name: str, role: str | None = None) -> bool:
+        """Whether the whole name of a layer, or the other name that it answers to, matches."""
+        return any(re.fullmatch(self.layers, one) for one in (name, role) if one)
+
 
 class Precision(Table):
     """Which layer gets which quantizers: of the rules that match its name, the first counts."""
@@ -114,8 +118,7 @@ class Precision(Table):
             name: Of the layer.
             role: Another name that rules may match: `stem` or `logits`, where the layer is called otherwise.
         """
-        names = [one for one in (name, role) if one]
-        return next((i for i, rule in enumerate(self.rules) if any(re.fullmatch(rule.layers, one) for one in names)), None)
+        return next((index for index, rule in enumerate(self.rules) if rule.matches(name, role)), None)
 
     def weights(self, name: str, role: str | None = None) -> Weights | None:
         """The weight format of layer `name`; None where it is still to be chosen, or where no rule matches; see `match`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyrobust.attacks.target import FloatArray, InputRange
+from tinyrobust.deploy import input_units
 from tinyrobust.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ def normalised(mean: Sequence[float], std: Sequence[float]) -> InputRange:
     """
     if len(mean) != len(std) or not all(value > 0 for value in std):
         raise ModelFileError(f"Expected a mean and a positive deviation per channel. Received: mean={mean}, std={std}")
-    pairs = list(zip(mean, std, strict=True))
-    return tuple(-m / s for m, s in pairs), tuple((1 - m) / s for m, s in pairs)
+    return input_units.normalised(mean, std)
 
 
 def checked(low: Sequence[float], high: Sequence[float]) -> InputRange:

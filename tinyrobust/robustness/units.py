@@ -61,16 +61,34 @@ def decide(
     """
     what = "0 and 255 of the data"
     if stated is not None:
-        check_channels(stated, model.input_shape)
-        input_units.check_stated(model.path, model.grid, stated)
-        return Units(stated, "user", _words(what, stated, "as --input-range or --normalised states it"))
+        return as_stated(model, what, stated)
     if network and model.grid is None:
-        return Units((0.0, 1.0), "network", _words(what, (0.0, 1.0), "as the network takes it"))
+        return Units((0.0, 1.0), "network", words(what, (0.0, 1.0), "as the network takes it"))
     ranges = model.pixel_ranges()
     if len(ranges) == 1 and not _is_guess(model, ranges[0]):
-        return Units(ranges[0], "file", _words(what, ranges[0], f"said by {where(model)}"))
+        return Units(ranges[0], "file", words(what, ranges[0], f"said by {where(model)}"))
     chosen, said = compared(model, ranges, lambda index, units: _placed(samples[index], units, model), labels)
-    return Units(ranges[chosen], "data", _words(what, ranges[chosen], said))
+    return Units(ranges[chosen], "data", words(what, ranges[chosen], said))
+
+
+def as_stated(model: Int8Model, what: str, stated: InputRange) -> Units:
+    """The units of pixels that the user states; `what` are their ends, in words.
+
+    Raises:
+        ModelFileError: The file contradicts them.
+    """
+    check_stated(model, stated)
+    return Units(stated, "user", words(what, stated, "as --input-range or --normalised states it"))
+
+
+def check_stated(model: Int8Model, stated: InputRange) -> None:
+    """Refuses a range of another number of channels than the file's inputs have, or one that contradicts the file.
+
+    Raises:
+        ModelFileError: It does.
+    """
+    check_channels(stated, model.input_shape)
+    input_units.check_stated(model.path, model.grid, stated)
 
 
 def compared(
@@ -139,5 +157,6 @@ def _placed(samples: NDArray[np.generic], units: InputRange, model: Int8Model) -
     return np.asarray(in_units(x.reshape(len(x), *model.input_shape), units), np.float32)
 
 
-def _words(what: str, units: InputRange, why: str) -> str:
+def words(what: str, units: InputRange, why: str) -> str:
+    """A sentence: what these inputs are, in the file's units, and why."""
     return f"{what} are {input_units.name_of(units)} in the file's units, {why}."

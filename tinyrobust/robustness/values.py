@@ -16,8 +16,8 @@ from tinyrobust.data.samples import Values
 from tinyrobust.deploy import input_units
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError
-from tinyrobust.robustness.ranges import along, check_channels, in_units
-from tinyrobust.robustness.units import Units, compared, decide, where
+from tinyrobust.robustness.ranges import along, in_units
+from tinyrobust.robustness.units import Units, as_stated, check_stated, compared, decide, where, words
 
 Scale = Literal["feature", "all", "std"]
 """Of what an epsilon is a share: of each feature's range in the data, of the range of all; or in standard deviations."""
@@ -86,10 +86,10 @@ def attacked(
 
 def _raw(model: Int8Model, x: Values) -> Attacked:
     assert model.input_range is not None, "its inputs are integers"
-    words = (
+    sentence = (
         f"the data are the file's own integers, -128 to 127, which are {input_units.name_of(model.input_range)} in its units."
     )
-    return Attacked(_pixels(x, -128.0, 127.0), Units(model.input_range, "file", words), looks=(-128.0, 127.0))
+    return Attacked(_pixels(x, -128.0, 127.0), Units(model.input_range, "file", sentence), looks=(-128.0, 127.0))
 
 
 def _looks_like_pixels(x: Values) -> tuple[float, float] | None:
@@ -109,29 +109,26 @@ def _of_pixels(model: Int8Model, x: Values, y: IntArray, stated: InputRange | No
     """Numbers that look like pixels: as they are where the file allows it, else in the units that it asks for."""
     stored, what = _pixels(x, *looks), f"{looks[0]:g} and {looks[1]:g} of the data"
     if stated is not None:
-        check_channels(stated, model.input_shape)
-        input_units.check_stated(model.path, model.grid, stated)
-        words = f"{what} are {input_units.name_of(stated)} in the file's units, as --input-range or --normalised states it."
-        return Attacked(stored, Units(stated, "user", words), looks=looks)
+        return Attacked(stored, as_stated(model, what, stated), looks=looks)
     as_they_are = not _contradiction(model, x)
     ranges: list[InputRange] = [looks] if as_they_are else []
-    if model.grid is not None or _is_image(model.input_shape):
+    if model.grid is not None or is_image(model.input_shape):
         found = input_units.candidates(model.grid, model.channels)
         ranges += [units for units in found if units != looks]
     if not ranges:
         raise _refused(model, x)
     if len(ranges) == 1 and (as_they_are or ranges[0] in input_units.KNOWN):
         said = "as the data are" if as_they_are else f"said by {where(model)}"
-        words = f"{what} are {input_units.name_of(ranges[0])} in the file's units, {said}."
-        return Attacked(stored, Units(ranges[0], "data" if as_they_are else "file", words), looks=looks)
+        units = Units(ranges[0], "data" if as_they_are else "file", words(what, ranges[0], said))
+        return Attacked(stored, units, looks=looks)
 
     def inputs(index: IntArray, units: InputRange) -> FloatArray:
         shares = (x[index].astype(np.float32) - np.float32(looks[0])) / np.float32(looks[1] - looks[0])
         return np.asarray(in_units(shares, units), np.float32)
 
     chosen, said = compared(model, ranges, inputs, y, first=as_they_are)
-    words = f"{what} are {input_units.name_of(ranges[chosen])} in the file's units: {said}."
-    return Attacked(stored, Units(ranges[chosen], "data", words), looks=looks)
+    sentence = f"{what} are {input_units.name_of(ranges[chosen])} in the file's units: {said}."
+    return Attacked(stored, Units(ranges[chosen], "data", sentence), looks=looks)
 
 
 def _as_they_are(model: Int8Model, x: Values, stated: InputRange | None, scale: Scale, known: Values | None) -> Attacked:
@@ -143,8 +140,7 @@ def _as_they_are(model: Int8Model, x: Values, stated: InputRange | None, scale: 
     )
     per_unit, unit = 1.0, "of each feature's range in the data, from the smallest to the largest value"
     if stated is not None:
-        check_channels(stated, model.input_shape)
-        input_units.check_stated(model.path, model.grid, stated)
+        check_stated(model, stated)
         bounds, unit = stated, "of the range that was stated"
         low, high = (np.broadcast_to(along(bound, model.input_shape), model.input_shape) for bound in stated)
         if (outside := float(np.mean((x < low) | (x > high)))) > _SATURATED:
@@ -165,19 +161,19 @@ def _as_they_are(model: Int8Model, x: Values, stated: InputRange | None, scale: 
         bounds = _range(lowest, highest)
     source: Literal["user", "data"] = "user" if stated is not None else "data"
     named = f"0 and 1 of an attacked value are {input_units.name_of(bounds)}"
-    words = f"the data are in the file's own units, {float(x.min()):g} to {float(x.max()):g}; {named}."
-    return Attacked(_placed(x, bounds), Units(bounds, source, words), unit, per_unit)
+    sentence = f"the data are in the file's own units, {float(x.min()):g} to {float(x.max()):g}; {named}."
+    return Attacked(_placed(x, bounds), Units(bounds, source, sentence), unit, per_unit)
 
 
 def _features(rows: FloatArray, shape: tuple[int, ...], *, together: bool) -> FloatArray:
     """Values [m, features]: of an image all are one feature, else the last axis that is longer than one has them."""
-    if together or _is_image(shape):
+    if together or is_image(shape):
         return rows.reshape(-1, 1)
     last = next((size for size in reversed(shape) if size > 1), 1)
     return rows.reshape(-1, last)
 
 
-def _is_image(shape: tuple[int, ...]) -> bool:
+def is_image(shape: tuple[int, ...]) -> bool:
     """Whether a shape is one of images: three colours, or as high as wide."""
     plain = [size for size in shape if size > 1]
     return (len(plain) == 3 and 3 in (plain[0], plain[-1])) or (len(plain) == 2 and plain[0] == plain[1])
