@@ -102,7 +102,9 @@ def test_another_choice_is_trained_again(run: Any) -> None:
 
 
 def test_training_goes_on_from_the_float_network_where_it_is_asked_to(run: Any, recipe: Path) -> None:
-    warm = tinyrobust.run(recipe, overrides=["precision.search.start=float"], runs_dir=run.path.parent, until="train")
+    warm = tinyrobust.run(
+        recipe, overrides=['train.start={kind="float-network", epochs=4}'], runs_dir=run.path.parent, until="train"
+    )
     assert [stage.taken_from for stage in warm.record.stages.values()] == [run.path.name, run.path.name, ""]
     assert warm.history[0]["loss"] < 0.7 * run.history[0]["loss"]
 

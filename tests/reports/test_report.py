@@ -8,6 +8,7 @@ from tinyrobust.errors import RunFolderError
 from tinyrobust.files import sha256
 from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.start import FloatNetwork
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.facts import RunFacts
@@ -80,6 +81,14 @@ def test_ids_are_unique_and_every_reference_inside_of_the_page_is_met(folder: Pa
     wanted = set(re.findall(r"url\(#([^)]+)\)", text)) | {href[1:] for href in page.values("href")}
     assert wanted <= set(ids)
     assert {"teacher-loss-axes_1", "training-loss-axes_1"} <= set(ids)
+
+
+def test_the_float_network_that_training_starts_from_is_shown(folder: Path, facts: RunFacts) -> None:
+    (folder / "float_history.jsonl").write_bytes((folder / "history.jsonl").read_bytes())
+    assert "The float network before" not in rendered(folder, facts).words
+    start = facts.recipe.train.model_copy(update={"start": FloatNetwork(kind="float-network", epochs=2)})
+    facts = facts.model_copy(update={"recipe": facts.recipe.model_copy(update={"train": start})})
+    assert "The float network before" in rendered(folder, facts).words
 
 
 def test_the_page_loads_nothing(folder: Path, facts: RunFacts) -> None:

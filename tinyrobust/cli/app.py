@@ -6,7 +6,7 @@ import typer
 
 from tinyrobust._version import __version__
 from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listen, listing, quantize, report, run, sweep
-from tinyrobust.cli.console import quiet_libraries, readable_errors
+from tinyrobust.cli.console import prepare_libraries, readable_errors
 
 app = typer.Typer(
     name="tinyrobust",
@@ -51,7 +51,7 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """The entry point of the console script."""
-    quiet_libraries()
+    prepare_libraries()
     with readable_errors():
         app()
 

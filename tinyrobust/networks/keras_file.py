@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import sha256
+from tinyrobust.recipe.start import StartFile
 
 _CONFIG = "config.json"
 _MOST_CONFIG = 2**26  # bytes of the configuration: that of a network of a thousand layers has one million
@@ -52,6 +53,38 @@ def read(path: Path, digest: str | None, known: Collection[str]) -> keras.Model:
         ModelFileError: There is no such file, it is another than `digest` says, no `.keras` file or damaged, it needs code of
             its own, or it has layers that are not known.
     """
+    _check_file(path, digest)
+    _check_config(_config(path), path, known)
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises what it likes, at whatever is in the file
+        first = str(error).partition("Full object config")[0].strip().partition("\n")[0]
+        raise ModelFileError(
+            f"Keras cannot load {path}: {first[:500] or type(error).__name__}",
+            hint=f"{_CODE} If there is none in it, the file is damaged or of another version than Keras {keras.__version__}.",
+        ) from error
+    return model
+
+
+def load_weights(network: keras.Model, file: StartFile) -> None:
+    """Gives a network the weights in a `.keras` file of the same network; nothing else in the file is read.
+
+    Raises:
+        ModelFileError: There is no such file, it is another than its SHA-256 says, or its weights are of another network.
+    """
+    path = Path(file.path).expanduser()
+    _check_file(path, file.sha256)
+    try:
+        network.load_weights(path)
+    except Exception as error:  # as in `read`
+        raise ModelFileError(
+            f"Expected in {path} the weights of the recipe's network in float ({network.name}, {network.count_params():,} "
+            f"numbers). Received: {str(error).strip().partition(chr(10))[0][:300] or type(error).__name__}",
+            hint="A run of a recipe with the same [network] and [train] quantization = 'after' leaves it: float_model.keras.",
+        ) from error
+
+
+def _check_file(path: Path, digest: str | None) -> None:
     if path.suffix != ".keras" or path.is_dir():
         raise ModelFileError(f"Expected a .keras file. Received: {path}", hint=_SAVE)
     if not path.is_file():
@@ -64,16 +97,6 @@ def read(path: Path, digest: str | None, known: Collection[str]) -> keras.Model:
             f"Expected {path} as it was: SHA-256 {digest[:12]}... Received: {found[:12]}...: the file was changed.",
             hint="Put the old file back to go on with this run, or `tinyrobust quantize` the new one: that is another run.",
         )
-    _check_config(_config(path), path, known)
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises what it likes, at whatever is in the file
-        first = str(error).partition("Full object config")[0].strip().partition("\n")[0]
-        raise ModelFileError(
-            f"Keras cannot load {path}: {first[:500] or type(error).__name__}",
-            hint=f"{_CODE} If there is none in it, the file is damaged or of another version than Keras {keras.__version__}.",
-        ) from error
-    return model
 
 
 def _config(path: Path) -> JsonValue:

@@ -123,7 +123,7 @@ STAGES = (
         ("float_model.keras", "float_history.jsonl"),
         reads.float_network,
         inputs=("teacher_model.keras",),
-        needed=lambda recipe: recipe.train.quantization == "after" or recipe.precision.budget is not None,
+        needed=lambda recipe: recipe.has_float_network,
     ),
     Stage(
         "precision",
@@ -180,6 +180,7 @@ STAGES = (
         inputs=(
             *(
                 "teacher_history.jsonl",
+                "float_history.jsonl",
                 "precision.json",
                 "history.jsonl",
                 "model.tflite",

@@ -13,7 +13,7 @@ from tinyrobust._version import __version__
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe import Recipe
-from tinyrobust.recipe.network import KerasFile
+from tinyrobust.recipe.start import without_paths
 from tinyrobust.recipe.table import Table
 
 Reads = dict[str, object]
@@ -22,14 +22,13 @@ Reads = dict[str, object]
 def tables(recipe: Recipe, *names: str) -> dict[str, Reads]:
     """Tables of a recipe, those that it has."""
     named: dict[str, Table | None] = {name: getattr(recipe, name) for name in names}
-    said = {
-        name: table.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        for name, table in named.items()
-        if table is not None
-    }
-    if isinstance(recipe.network, KerasFile) and "network" in said:
-        del said["network"]["path"]  # what is read is the file's content, wherever it lies
-    return said
+    return without_paths(
+        {
+            name: table.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for name, table in named.items()
+            if table is not None
+        }
+    )
 
 
 def contents(known: dict[str, Path], names: Iterable[str]) -> Reads:
@@ -56,17 +55,13 @@ def teacher(recipe: Recipe) -> Reads:
 
 
 def float_network(recipe: Recipe) -> Reads:
-    """What is quantized afterwards sees neither the precision nor how it is calibrated: many of these share one network."""
-    seen = tables(recipe, "data", "network", "train")
-    seen["train"].pop("calibration", None)
-    return {**seen, "seed": recipe.seed}
+    """It sees neither the precision nor what is learned or calibrated in it: many recipes share one float network."""
+    return {**tables(recipe.of_float_network, "data", "network", "train"), "seed": recipe.seed}
 
 
 def precision(recipe: Recipe) -> Reads:
     """What is searched, in which network: how that was trained shows in the float network, and the search does not train."""
-    seen = tables(recipe, "data", "network", "precision")
-    search = recipe.precision.search.model_dump(mode="json", exclude={"start"}, exclude_defaults=True)
-    return {**seen, "precision": {**seen["precision"], "search": search}, "seed": recipe.seed}
+    return {**tables(recipe, "data", "network", "precision"), "seed": recipe.seed}
 
 
 def train(recipe: Recipe) -> Reads:

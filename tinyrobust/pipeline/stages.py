@@ -19,12 +19,13 @@ from tinyrobust.files import write_atomic
 from tinyrobust.footprint import measure
 from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.catalog import build
+from tinyrobust.networks.keras_file import load_weights
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import RunFolder
 from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
-from tinyrobust.recipe.precision import FLOAT
+from tinyrobust.recipe.start import StartFile
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
 from tinyrobust.training import fit
@@ -91,14 +92,21 @@ def teacher(context: Context) -> None:
 
 
 def float_network(context: Context) -> None:
-    """The float network whose weights are quantized afterwards."""
-    recipe = context.recipe.model_copy(update={"precision": FLOAT})
+    """The float network that is quantized afterwards, measured for a budget, or started from."""
+    recipe = context.recipe.of_float_network
     files = FitFiles.in_folder(context.path, "float")
+
+    def network(recipe: Recipe) -> keras.Model:
+        built = context.network(recipe)
+        if isinstance(recipe.train.start, StartFile):
+            load_weights(built, recipe.train.start)
+        return built
+
     if recipe.train.epochs == 0:
-        fit.untrained(context.network(recipe), context.dataset, files)
+        fit.untrained(network(recipe), context.dataset, files)
         return
     teacher = partial(context.trained, "teacher")
-    fit.train(context.network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
+    fit.train(network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
 
 
 def precision(context: Context) -> None:
@@ -121,7 +129,7 @@ def train(context: Context) -> None:
 
     def network(recipe: Recipe) -> keras.Model:
         built = context.network(recipe)
-        if budget is not None and recipe.precision.search.start == "float":
+        if recipe.train.start:
             take_weights(context.trained("float"), built)
         return built
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from tinyrobust.errors import DataError
-from tinyrobust.files import sha256
+from tinyrobust.recipe.start import ModelFile
 from tinyrobust.recipe.table import Count, Table, Width
 
 if TYPE_CHECKING:
@@ -196,18 +196,12 @@ class Conv1d(ScalableNetwork):
     kind: Literal["conv1d"]
 
 
-class KerasFile(NetworkTable):
+class KerasFile(NetworkTable, ModelFile):
     """Somebody's Keras model: its layers in the recipe's precision, its weights as those that training starts from."""
 
     builder: ClassVar[str] = "tinyrobust.networks.imported:imported"
     trained: ClassVar[bool] = True
     kind: Literal["keras-file"]
-    path: str = Field(description="Of a .keras file, as Keras 3 saves it.")
-    sha256: str | None = Field(
-        None,
-        validate_default=True,
-        description="Of the file, in hex: another file is refused. When absent, that of the file as it is.",
-    )
     input_range: tuple[float, float] | None = Field(
         None,
         description="What the pixel values 0 and 255 are in the file's input units, such as [-1, 1]. "
@@ -218,19 +212,6 @@ class KerasFile(NetworkTable):
     def in_words(self) -> str:
         """The file's name, and the beginning of its hash."""
         return f"{Path(self.path).name} (SHA-256 {(self.sha256 or '')[:12]})"
-
-    @field_validator("sha256")
-    @classmethod
-    def _of_the_file(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """The recipe's hash is that of what is learned, so it covers what the file says."""
-        if value is not None or "path" not in info.data:
-            return value
-        path = Path(info.data["path"]).expanduser()
-        if not path.is_file():
-            raise ValueError(
-                f"Expected network.path to be that of a .keras file. Received: {str(path)!r}: there is no such file"
-            )
-        return sha256(path)
 
     @field_validator("input_range")
     @classmethod

@@ -14,8 +14,9 @@ from tinyrobust.recipe.export import Export, Footprint
 from tinyrobust.recipe.frontend import with_gradients
 from tinyrobust.recipe.listening import Listening
 from tinyrobust.recipe.network import Network, Stqnet
-from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.precision import FLOAT, Precision
 from tinyrobust.recipe.robustness import Robustness
+from tinyrobust.recipe.start import without_paths
 from tinyrobust.recipe.table import Table
 from tinyrobust.recipe.train import Train
 
@@ -40,7 +41,7 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _sound_is_of_speech(self) -> Self:
-        learns_sound = "front-end" in self.train.needs
+        learns_sound = "front-end" in self.train.needs | self.train.of_float_network.needs
         if (self.robustness.waveform or learns_sound) and not self.data.speech:
             raise ValueError("Expected [data.speech] where sound is attacked or learned from. Received: none")
         if learns_sound and self.data.speech and not self.data.speech.frontend.differentiable:
@@ -63,7 +64,7 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _is_trained_by_somebody(self) -> Self:
-        if self.train.epochs == 0 and not self.network.trained:
+        if self.train.epochs == 0 and not (self.network.trained or (self.train.start and self.train.start.trained)):
             raise ValueError(
                 "Expected at least one epoch for a network that comes without trained weights. "
                 f"Received: epochs = 0 and network.kind = {self.network.kind!r}"
@@ -101,12 +102,22 @@ class Recipe(Table):
         What says the same as the default is left out, so a new key with a default changes no hash.
         """
         values = self.model_dump(mode="json", by_alias=True, exclude={"name", "description"}, exclude_defaults=True)
-        return hashlib.sha256(json.dumps({"schema": SCHEMA, **values}, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps({"schema": SCHEMA, **without_paths(values)}, sort_keys=True).encode()).hexdigest()
 
     @property
     def run_name(self) -> str:
         """The name of the run's folder: `<recipe>-<hash8>`."""
         return f"{self.name}-{self.hash[:8]}"
+
+    @property
+    def has_float_network(self) -> bool:
+        """Whether one is trained first: to be quantized after training, measured for a budget, or started from."""
+        return self.train.quantization == "after" or self.train.start is not None or self.precision.budget is not None
+
+    @property
+    def of_float_network(self) -> "Recipe":
+        """The same for that network, which has no quantizers."""
+        return self.model_copy(update={"precision": FLOAT, "train": self.train.of_float_network})
 
     @property
     def temperature(self) -> float | None:

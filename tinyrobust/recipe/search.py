@@ -37,9 +37,6 @@ class Search(Table):
         None, description="The attack of the last two measures; FGSM at 8/255 where it is left out."
     )
     images: Count = Field(512, description="Training images, or features, that are measured on.")
-    start: Literal["random", "float"] = Field(
-        "random", description="What training in the chosen precision starts from: new weights, or those of the float network."
-    )
 
     @field_validator("candidates", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tinyrobust.recipe.objectives import LABELS, Adversarial, Need, Objective, TaughtTable, Teaching
+from tinyrobust.recipe.start import FloatNetwork, Start, StartFile, needs
 from tinyrobust.recipe.table import Count, Share, Table
 from tinyrobust.recipe.update import Plain, Update
 
@@ -39,6 +40,7 @@ class Train(Table):
         "aware", description="In training, or after it: a float network is trained, then its weights are quantized."
     )
     calibration: Calibration = Calibration()
+    start: Start | None = Field(None, description="A float network to start from; none: new weights.")
     objectives: tuple[Objective, ...] = Field(
         LABELS, alias="objective", min_length=1, description="What is minimised: their sum."
     )
@@ -47,7 +49,18 @@ class Train(Table):
     @property
     def needs(self) -> frozenset[Need]:
         """What the objectives need, together."""
-        return frozenset[Need]().union(*(objective.needs for objective in self.objectives))
+        return needs(self.objectives)
+
+    @property
+    def of_float_network(self) -> "Train":
+        """How the float network learns that is quantized after training, measured for a budget, or started from."""
+        settings: dict[str, object] = {"quantization": "aware", "calibration": Calibration(), "start": None}
+        if isinstance(self.start, FloatNetwork):
+            rate = self.learning_rate if self.start.learning_rate is None else self.start.learning_rate
+            settings |= {"epochs": self.start.epochs, "learning_rate": rate, "objectives": self.start.objectives}
+        elif isinstance(self.start, StartFile):
+            settings |= {"start": self.start, "epochs": 0 if self.quantization == "aware" else self.epochs}
+        return self.model_copy(update=settings)
 
     @property
     def distillation(self) -> TaughtTable | None:
@@ -65,6 +78,15 @@ class Train(Table):
             raise ValueError(
                 'Expected [train.calibration] beside quantization = "after" only: nothing is calibrated where a network learns '
                 'with its quantizers. Received: quantization = "aware"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _starts_what_learns(self) -> Self:
+        if isinstance(self.start, FloatNetwork) and self.quantization == "after":
+            raise ValueError(
+                'Expected a start of kind "float-network" beside quantization = "aware" only: what is quantized after training '
+                'is itself the float network. Received: quantization = "after"'
             )
         return self
 

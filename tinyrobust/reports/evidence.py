@@ -53,6 +53,7 @@ class Evidence:
     recipe_toml: str
     history: History
     teacher: History
+    start: History
     parity: ParityRecord | None
     robustness: RobustnessRecord | None
     footprint: FootprintRecord | None
@@ -90,6 +91,7 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         recipe_toml=recipe.read_text(encoding="utf-8") if recipe.is_file() else run.recipe.to_toml(),
         history=read_history(folder / "history.jsonl"),
         teacher=read_history(folder / "teacher_history.jsonl"),
+        start=read_history(folder / "float_history.jsonl") if run.recipe.train.start else History(),
         parity=_record(folder / "parity.json", ParityRecord),
         robustness=robustness,
         footprint=_record(folder / "footprint.json", FootprintRecord),

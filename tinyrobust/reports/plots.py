@@ -104,9 +104,9 @@ def training(history: History, recipe: Recipe) -> list[Markup]:
     return [_curve(history, name, title, phases, "training") for name, title in titles.items()]
 
 
-def teacher(history: History) -> list[Markup]:
-    """Loss and accuracy of a teacher, which is not quantized."""
-    return [_curve(history, name, _TITLES[name], [], "teacher") for name in ("loss", "accuracy") if _finite(history.get(name))]
+def float_network(history: History, whose: str) -> list[Markup]:
+    """Loss and accuracy of a network that is trained first and not quantized: a teacher, or what training starts from."""
+    return [_curve(history, name, _TITLES[name], [], whose) for name in ("loss", "accuracy") if _finite(history.get(name))]
 
 
 def _titles(history: History) -> dict[str, str]:
