@@ -313,10 +313,11 @@ for name in sys.argv[1:]:
     print(name, flush=True)
     interpreter = runtime.Interpreter.from_file(name + ".tflite", arena_size=4_000_000)
     answers = []
+    details = interpreter.get_input_details(0)
     for row in np.load(name + ".npy"):
-        interpreter.set_input(row.reshape(interpreter.get_input_details(0)["shape"]), 0)
+        interpreter.set_input(row.view(details["dtype"]).reshape(details["shape"]), 0)
         interpreter.invoke()
-        answers.append(interpreter.get_output(0).reshape(-1))
+        answers.append(interpreter.get_output(0).reshape(-1).view(np.int8))
     np.save(name + ".golden.npy", np.stack(answers))
 """
 

@@ -182,9 +182,13 @@ typedef struct {
 
 void tr_add(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
 void tr_add_plain(const tr_plain_add *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void tr_subtract(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
 void tr_mul(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void tr_prelu(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out); /* `a_` where a is not negative */
+void tr_minimum(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out); /* of the integers as they are */
+void tr_maximum(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
 
-/* out[i] = table[in[i] + 128]: relu, relu6, logistic, quantize. */
+/* out[i] = table[in[i] + 128]: rectifiers, sigmoids, quantize. */
 void tr_lookup(const int8_t *table, uint32_t count, const int8_t *in, int8_t *out);
 
 /* Rows of `width`; exponentials[d] is TensorFlow Lite's exp(beta * scale * -d) for d below `reach`, and 0 from there on. */
@@ -208,6 +212,25 @@ typedef struct {
 } tr_pad_layer;
 
 void tr_pad(const tr_pad_layer *layer, const int8_t *in, int8_t *out);
+
+#define TR_MOVE_RANK 5
+
+/* out[a][b]... = in[start + a * stride[0] + b * stride[1] + ...]: slices, splits, transpositions. */
+typedef struct {
+    uint32_t shape[TR_MOVE_RANK];
+    int32_t stride[TR_MOVE_RANK];
+    int32_t start;
+} tr_move_layer;
+
+void tr_move(const tr_move_layer *layer, const int8_t *in, int8_t *out);
+
+/* out[y][x] = in[rows[y]][columns[x]] of pixels of `channels` bytes; `width` is the input's. */
+typedef struct {
+    const uint16_t *rows, *columns;
+    uint16_t height, out_width, width, channels;
+} tr_resize_layer;
+
+void tr_resize_nearest(const tr_resize_layer *layer, const int8_t *in, int8_t *out);
 
 #ifdef __cplusplus
 }

@@ -26,8 +26,19 @@ _OPTIONS = {
     "RESHAPE": "ReshapeOptions",
     "PAD": "PadOptions",
     "TRANSPOSE": "TransposeOptions",
+    "SUB": "SubOptions",
+    "MINIMUM": "MaximumMinimumOptions",
+    "MAXIMUM": "MaximumMinimumOptions",
+    "LEAKY_RELU": "LeakyReluOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
+    "SLICE": "SliceOptions",
+    "SPLIT": "SplitOptions",
+    "SPLIT_V": "SplitVOptions",
+    "PACK": "PackOptions",
+    "UNPACK": "UnpackOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
 }
-_TYPES = {"int8": schema.TensorType.INT8, "int32": schema.TensorType.INT32, "float32": schema.TensorType.FLOAT32}
+_TYPES = {name: getattr(schema.TensorType, name.upper()) for name in ("int8", "uint8", "int32", "float32")}
 
 
 class Graph:
@@ -66,13 +77,13 @@ class Graph:
         """Calls a tensor otherwise."""
         self._graph.tensors[index].name = name.encode()
 
-    def op(self, name: str, inputs: Sequence[int], output: int, **options: Any) -> int:
-        """Adds an operator; options by the schema's names in camel case."""
+    def op(self, name: str, inputs: Sequence[int], output: int, *others: int, **options: Any) -> int:
+        """Adds an operator with one output, or several; options by the schema's names in camel case."""
         operator = schema.OperatorT()
         if name not in self._codes:
             self._codes.append(name)
         operator.opcodeIndex = self._codes.index(name)
-        operator.inputs, operator.outputs = list(inputs), [output]
+        operator.inputs, operator.outputs = list(inputs), [output, *others]
         if name in _OPTIONS:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, _OPTIONS[name])
             operator.builtinOptions = getattr(schema, _OPTIONS[name] + "T")()

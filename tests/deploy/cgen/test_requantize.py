@@ -103,7 +103,7 @@ def test_a_plain_addition_is_exact_on_every_pair(scales, zeros):
     a, b, out = scales
     twice = 2 * max(a, b)
     scalings = tuple(fixedpoint.quantize_multiplier(real) for real in (a / twice, b / twice, twice / (2**20 * out)))
-    layer = Binary(True, (1, 1, 1), (-zeros[0], -zeros[1]), scalings, zeros[2], -128, 127)
+    layer = Binary("add", (1, 1, 1), (-zeros[0], -zeros[1]), scalings, zeros[2], -128, 127)
     plain = addition.plain(layer)
     assert plain is not None
     codes = np.arange(-128, 128)

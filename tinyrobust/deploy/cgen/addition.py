@@ -1,4 +1,4 @@
-"""ADD with one multiply-accumulate an input, where that is proved equal to TensorFlow Lite's five roundings.
+"""ADD and SUB with one multiply-accumulate an input, where that is proved equal to TensorFlow Lite's five roundings.
 
 There are 65,536 pairs of inputs, so the proof is to look at all of them: for given multipliers each pair bounds the offset
 from both sides, and the form is right when the bounds leave one.
@@ -29,11 +29,11 @@ class PlainAdd:
 
 
 def plain(layer: Binary) -> PlainAdd | None:
-    """The plain form of an addition; None where none was found that equals it on every pair."""
+    """The plain form of an addition or subtraction; None where none was found that equals it on every pair."""
     expected = exact(layer)
-    slopes = [2.0 ** (20 + shift + layer.scalings[2][1] - 62) * multiplier * layer.scalings[2][0]
-              for multiplier, shift in layer.scalings[:2]]  # fmt: skip
-    reach = 256 * (sum(slopes) + 1)
+    slopes = [2.0 ** (20 + shift + layer.scalings[2][1] - 62) * multiplier * layer.scalings[2][0] * sign
+              for (multiplier, shift), sign in zip(layer.scalings[:2], (1, _sign(layer)), strict=True)]  # fmt: skip
+    reach = 256 * (sum(map(abs, slopes)) + 1)
     finest = min(_FINEST, int(np.floor(np.log2(_LIMIT / reach))))
     for shift in range(finest, max(finest - 2, _COARSEST), -1):
         nearest = [round(slope * 2**shift) for slope in slopes]
@@ -46,12 +46,16 @@ def plain(layer: Binary) -> PlainAdd | None:
 
 
 def exact(layer: Binary) -> Integers:
-    """TensorFlow Lite's sum for every pair of inputs, [256, 256], a first."""
+    """TensorFlow Lite's sum or difference for every pair of inputs, [256, 256], a first."""
     a, b = (
         multiply((_CODES + offset) << 20, *scaling) for offset, scaling in zip(layer.offsets, layer.scalings[:2], strict=True)
     )
-    result = multiply(a[:, None] + b[None, :], *layer.scalings[2])
+    result = multiply(a[:, None] + _sign(layer) * b[None, :], *layer.scalings[2])
     return np.clip(result + layer.zero, layer.low, layer.high)
+
+
+def _sign(layer: Binary) -> int:
+    return -1 if layer.kind == "subtract" else 1
 
 
 def _offset(expected: Integers, layer: Binary, multipliers: tuple[int, int], shift: int) -> int | None:

@@ -8,11 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.addition import plain
-from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Layer, Lookup, Mean, Node, Pad, Pool, Softmax, Window
+from tinyrobust.deploy.cgen.layers import (
+    Binary,
+    Concatenation,
+    Layer,
+    Lookup,
+    Mean,
+    Move,
+    Node,
+    Pad,
+    Pool,
+    Resize,
+    Softmax,
+    Window,
+)
 
 # The initializer of a struct, field by field. Text is C; in it `{table}` names a table.
 Field = int | str | tuple[int, ...] | Mapping[str, "Field"]
 Fields = Mapping[str, Field]
+
+_KERNELS = {"multiply": "tr_mul"}
+_RANK = 5  # TR_MOVE_RANK of tr_runtime.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +54,7 @@ class Table:
     @property
     def nbytes(self) -> int:
         """Bytes on flash."""
-        return int(self.values.size) * {"int8_t": 1, "uint8_t": 1, "int32_t": 4}[self.ctype]
+        return int(self.values.size) * {"int8_t": 1, "uint8_t": 1, "uint16_t": 2, "int32_t": 4}[self.ctype]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -135,10 +151,10 @@ def _pool(layer: Pool) -> Call:
 
 
 def _binary(layer: Binary) -> Call:
-    kernel, struct = "tr_add" if layer.add else "tr_mul", "tr_binary"
+    kernel, struct = _KERNELS.get(layer.kind, f"tr_{layer.kind}"), "tr_binary"
     fields: dict[str, Field] = {f"{n}_count".lstrip("_"): c for n, c in zip(("", "a", "b"), layer.counts, strict=True)}
     fields |= {"low": layer.low, "high": layer.high}
-    simple = plain(layer) if layer.add else None
+    simple = plain(layer) if layer.kind in ("add", "subtract") else None
     if simple:
         kernel, struct = "tr_add_plain", "tr_plain_add"
         fields |= {"a_multiplier": simple.multipliers[0], "b_multiplier": simple.multipliers[1]}
@@ -179,6 +195,25 @@ def _simple(layer: Layer) -> Call:
             for i, width in enumerate(layer.widths)
         )
         return Call("tr_copy_rows", ("tr_move.c",), statements, overlaps=(APART,) * len(layer.widths))
+    if isinstance(layer, Move):
+        apart = _RANK - len(layer.shape)
+        fields = {
+            "shape": (1,) * apart + layer.shape,
+            "stride": (0,) * apart + layer.strides,
+            "start": layer.start,
+        }
+        return _described("tr_move", "tr_move.c", "tr_move_layer", fields, overlaps=(APART,))
+    if isinstance(layer, Resize):
+        tables = {"rows": Table("uint16_t", layer.rows), "columns": Table("uint16_t", layer.columns)}
+        fields = {
+            "rows": "{rows}",
+            "columns": "{columns}",
+            "height": layer.rows.size,
+            "out_width": layer.columns.size,
+            "width": layer.width,
+            "channels": layer.channels,
+        }
+        return _described("tr_resize_nearest", "tr_move.c", "tr_resize_layer", fields, tables=tables, overlaps=(APART,))
     if isinstance(layer, Pad):
         fields = {"in_shape": layer.source, "before": layer.before, "out_shape": layer.out, "value": layer.value}
         return _described("tr_pad", "tr_move.c", "tr_pad_layer", fields, overlaps=(APART,))

@@ -127,6 +127,7 @@ def _edge(upper: str, role: str, edge: Edge) -> list[str]:
     shape = ", ".join(map(str, edge.shape))
     return [
         f"#define {upper}_{role}_BYTES {int(np.prod(edge.shape, dtype=np.int64))}",
+        f"#define {upper}_{role}_TYPE {edge.dtype}_t",
         f"#define {upper}_{role}_SHAPE {{{shape}}}",
         f"#define {upper}_{role}_SCALE {c.float32(edge.scale)}",
         f"#define {upper}_{role}_ZERO_POINT ({edge.zero})",

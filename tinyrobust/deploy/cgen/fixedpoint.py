@@ -1,4 +1,4 @@
-"""TensorFlow Lite's integer arithmetic, to the bit: multipliers and shifts, and gemmlowp's exponential and logistic.
+"""TensorFlow Lite's integer arithmetic, to the bit: multipliers and shifts, and gemmlowp's exponential, logistic and tanh.
 
 Sources: gemmlowp `fixedpoint/fixedpoint.h`; TensorFlow Lite `kernels/internal/quantization_util.cc` and `common.cc`
 (the build with two roundings, which TensorFlow Lite Micro uses).
@@ -81,6 +81,14 @@ def logistic(value: int) -> int:
     return positive if value > 0 else _ONE - positive
 
 
+def tanh(value: int) -> int:
+    """The hyperbolic tangent of value * 2^-27 in Q0.31, for a value with 4 integer bits."""
+    if value == 0:
+        return 0
+    positive = _saturated((_twice_reciprocal(exp_on_negative(-abs(value), 5)) - (1 << 29)) << 2)
+    return positive if value > 0 else -positive
+
+
 def _exp_from_minus_quarter(value: int) -> int:
     """The exponential of a Q0.31 number in [-1/4, 0): Taylor's series of fourth order around -1/8."""
     x = value + (1 << 28)
@@ -91,13 +99,18 @@ def _exp_from_minus_quarter(value: int) -> int:
 
 
 def _reciprocal(x: int) -> int:
-    """1 / (1 + x) for a Q0.31 number in [0, 1): three steps of Newton's method on half the denominator."""
+    """1 / (1 + x) for a Q0.31 number in [0, 1)."""
+    return _saturated(_twice_reciprocal(x) << 1)
+
+
+def _twice_reciprocal(x: int) -> int:
+    """2 / (1 + x) in Q2.29 for a Q0.31 number in [0, 1): three steps of Newton's method on half the denominator."""
     half = (x + _ONE + 1) // 2
     guess = 1515870810 + high_product(half, -1010580540)  # 48 / 17 - 32 / 17 * half, in Q2.29
     for _ in range(3):
         error = (1 << 29) - high_product(half, guess)
         guess += _saturated(high_product(guess, error) << 2)
-    return _saturated(guess << 1)
+    return guess
 
 
 def _halved(value: int, times: int) -> int:

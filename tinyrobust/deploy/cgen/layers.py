@@ -1,11 +1,14 @@
 """What a model is made of once TensorFlow Lite's words are gone: typed layers that read and write values in memory."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.fixedpoint import Integers
+
+Kind = Literal["add", "subtract", "multiply", "minimum", "maximum", "prelu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +117,20 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """An addition or multiplication of two values; the smaller is repeated.
+    """What is computed of two values; the smaller is repeated.
 
     Attributes:
-        add: Whether it adds.
+        kind: What is done. `prelu` multiplies the first by the second where the first is negative.
         counts: Bytes of the output and of both inputs.
         offsets: Minus the inputs' zero points.
-        scalings: Multiplier and shift of both inputs and of the result; a product has only the last.
+        scalings: Multiplier and shift of both inputs and of the result. A product has only the last; `prelu` has the first for
+            what is not negative, the last for what is; the smaller and the larger have none.
         zero: The output's zero point.
         low: The smallest output.
         high: The largest output.
     """
 
-    add: bool
+    kind: Kind
     counts: tuple[int, int, int]
     offsets: tuple[int, int]
     scalings: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -161,6 +165,38 @@ class Concatenation:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Bytes in another order, or some of them: the fields of `tr_move_layer`.
+
+    Attributes:
+        shape: Of the output, neighbouring dimensions joined where their bytes are neighbours too.
+        strides: Bytes of the input from one place to the next along each.
+        start: The first byte that is read.
+        source: Bytes of the input.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    start: int
+    source: int
+
+    @property
+    def nothing(self) -> bool:
+        """Whether every byte stays where it is."""
+        return self.shape == (self.source,) and self.strides == (1,) and self.start == 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Resize:
+    """An image of other rows and columns, each a copy of one of the input's."""
+
+    rows: Integers
+    columns: Integers
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pad:
     """Zero points around up to four dimensions."""
 
@@ -170,7 +206,7 @@ class Pad:
     value: int
 
 
-Layer = Conv | Pool | Mean | Binary | Lookup | Softmax | Concatenation | Pad
+Layer = Conv | Pool | Mean | Binary | Lookup | Softmax | Concatenation | Pad | Move | Resize
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -200,6 +236,7 @@ class Edge:
     shape: tuple[int, ...]
     scale: float
     zero: int
+    dtype: str = "int8"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
-from tinyrobust.deploy.cgen import unweighted, weighted
-from tinyrobust.deploy.cgen.layers import Binary, Edge, Layer, Network, Node, Value
+from tinyrobust.deploy.cgen import moves, unweighted, weighted
+from tinyrobust.deploy.cgen.layers import Binary, Edge, Layer, Move, Network, Node, Value
 from tinyrobust.deploy.cgen.operands import Operands, scale, zero
 from tinyrobust.errors import ModelFileError
 
@@ -14,22 +14,38 @@ _LOWERINGS: dict[str, Callable[[Operands], Layer]] = {
     "CONV_2D": weighted.conv2d,
     "DEPTHWISE_CONV_2D": weighted.depthwise,
     "FULLY_CONNECTED": weighted.fully_connected,
-    "ADD": unweighted.binary,
-    "MUL": unweighted.binary,
+    **dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM"), unweighted.binary),
     "AVERAGE_POOL_2D": unweighted.pool,
     "MAX_POOL_2D": unweighted.pool,
     "MEAN": unweighted.mean,
-    "PAD": unweighted.pad,
-    "PADV2": unweighted.pad,
-    "CONCATENATION": unweighted.concatenation,
+    "PAD": moves.pad,
+    "PADV2": moves.pad,
+    "CONCATENATION": moves.concatenation,
+    "PACK": moves.concatenation,
+    "STRIDED_SLICE": moves.strided_slice,
+    "SLICE": moves.slice_,
+    "SPLIT": moves.split,
+    "SPLIT_V": moves.split_v,
+    "UNPACK": moves.unpack,
+    "TRANSPOSE": moves.transpose,
+    "RESIZE_NEAREST_NEIGHBOR": moves.resize_nearest,
     "RELU": unweighted.relu,
     "RELU6": unweighted.relu6,
+    "LEAKY_RELU": unweighted.leaky_relu,
+    "PRELU": unweighted.prelu,
+    "HARD_SWISH": unweighted.hard_swish,
     "LOGISTIC": unweighted.logistic_table,
+    "TANH": unweighted.tanh_table,
     "SOFTMAX": unweighted.softmax,
     "QUANTIZE": unweighted.requantize,
 }
 _RENAMINGS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})  # the bytes stay where they are
-_WITH_DATA_INPUTS = {"CONCATENATION": None, "ADD": 2, "MUL": 2}  # how many inputs are values; one where not named
+# Which inputs are values; the first where it is not named. The others, shapes and sizes, are constants or follow from them.
+_READ = {
+    **dict.fromkeys(("CONCATENATION", "PACK"), slice(None)),
+    **dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM", "PRELU"), slice(2)),
+    "SPLIT": slice(1, 2),
+}
 
 SUPPORTED = frozenset({*_LOWERINGS, *_RENAMINGS, "DEQUANTIZE"})
 
@@ -64,8 +80,8 @@ class _Lowering:
         for tensor in dict.fromkeys((artefact.inputs[0], source.index)):
             self._index[tensor] = len(self._values)
         self._values.append(Value(source.name, source.count))
-        for operator in self._needed(operators, result.index):
-            self._lower(operator)
+        for operands in self._needed(operators, result.index):
+            self._lower(operands)
         if result.index not in self._index:
             raise ModelFileError(
                 f"{artefact.path}: Expected an output that operators compute. Received: tensor {result.name!r}, a constant.",
@@ -76,13 +92,13 @@ class _Lowering:
             nodes=tuple(self._nodes),
             source=self._index[source.index],
             result=self._index[result.index],
-            input=Edge(source.shape, scale(source), zero(source)),
-            output=Edge(result.shape, scale(result), zero(result)),
+            input=Edge(source.shape, scale(source), zero(source), source.dtype),
+            output=Edge(result.shape, scale(result), zero(result), result.dtype),
             sha256=artefact.sha256,
         )
 
     def _edge(self, index: int, role: str) -> Tensor:
-        """The int8 tensor that stands for the graph's input or output, behind QUANTIZE or before DEQUANTIZE."""
+        """The tensor of integers that stands for the graph's input or output, behind QUANTIZE or before DEQUANTIZE."""
         tensor = self._artefact.tensors[index]
         if tensor.dtype == "float32":
             for operator in self._artefact.operators:
@@ -90,9 +106,10 @@ class _Lowering:
                     tensor = self._artefact.tensors[operator.outputs[0]]
                 elif role == "output" and operator.name == "DEQUANTIZE" and operator.outputs == (index,):
                     tensor = self._artefact.tensors[operator.inputs[0]]
-        if tensor.dtype != "int8" or tensor.scales.size != 1:
+        if tensor.dtype not in ("int8", "uint8") or tensor.scales.size != 1:
             raise ModelFileError(
-                f"{self._artefact.path}: Expected an int8 {role} with one scale, or float32 behind QUANTIZE or DEQUANTIZE. "
+                f"{self._artefact.path}: Expected an {role} of int8 or uint8 with one scale, or float32 behind QUANTIZE or "
+                f"DEQUANTIZE. "
                 f"Received: tensor {tensor.name!r} of type {tensor.dtype}.",
                 hint="Convert the model with full integer quantization.",
             )
@@ -102,29 +119,31 @@ class _Lowering:
         kinds = {"QUANTIZE": operator.inputs[:1], "DEQUANTIZE": operator.outputs[:1]}.get(operator.name, ())
         return any(self._artefact.tensors[i].dtype == "float32" for i in kinds if i >= 0)
 
-    def _needed(self, operators: list[Operator], result: int) -> list[Operator]:
-        """The operators that the result depends on."""
+    def _needed(self, operators: list[Operator], result: int) -> list[Operands]:
+        """The operators that the result depends on, once for each output that it does; shapes are known without computing."""
         wanted, kept = {result}, []
         for operator in reversed(operators):
-            if wanted.intersection(operator.outputs):
-                wanted.update(operator.inputs)
-                kept.append(operator)
+            places = [place for place, output in enumerate(operator.outputs) if output in wanted]
+            if places:
+                wanted.update(operator.inputs[i] for i in _read(operator))
+                kept += [Operands(self._artefact, operator, place) for place in reversed(places)]
         return kept[::-1]
 
-    def _lower(self, operator: Operator) -> None:
-        operands = Operands(self._artefact, operator)
+    def _lower(self, operands: Operands) -> None:
+        operator, output = operands.operator, operands.output
         if operator.name in _RENAMINGS:
             source = operands.input(0)
-            if source.count != operands.output.count or source.data is not None:
-                operands.refuse("as many computed values as before", f"{source.count} to {operands.output.count}")
-            self._index[operands.output.index] = self._index[source.index]
+            if source.count != output.count or source.data is not None:
+                operands.refuse("as many computed values as before", f"{source.count} to {output.count}")
+            self._index[output.index] = self._index[source.index]
             return
         if operator.name not in _LOWERINGS:
             operands.refuse(f"one of {', '.join(sorted(SUPPORTED))}", operator.name)
         layer = _LOWERINGS[operator.name](operands)
-        count = _WITH_DATA_INPUTS.get(operator.name, 1)
-        inputs = tuple(self._read(operands, layer, i) for i in range(operands.count if count is None else count))
-        output = operands.output
+        inputs = tuple(self._read(operands, layer, i) for i in _read(operator))
+        if isinstance(layer, Move) and layer.nothing:
+            self._index[output.index] = inputs[0]
+            return
         self._index[output.index] = len(self._values)
         self._values.append(Value(output.name, output.count))
         self._nodes.append(Node(operator.name, self._artefact.layer(operator), layer, inputs, self._index[output.index]))
@@ -139,3 +158,8 @@ class _Lowering:
             data = np.broadcast_to(data, operands.output.shape)
         self._values.append(Value(tensor.name, data.size, np.ascontiguousarray(data, np.int8).reshape(-1)))
         return len(self._values) - 1
+
+
+def _read(operator: Operator) -> range:
+    """The positions of the inputs that are values."""
+    return range(len(operator.inputs))[_READ.get(operator.name, slice(1))]

@@ -19,15 +19,16 @@ _LARGEST_WINDOW = 2**8 - 1  # and tr_window in 8
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Operands:
-    """An operator of an artefact."""
+    """An operator of an artefact, and which of its outputs is computed."""
 
     artefact: Artefact
     operator: Operator
+    place: int = 0
 
     @property
     def output(self) -> Tensor:
-        """Its first output."""
-        return self.artefact.tensors[self.operator.outputs[0]]
+        """That output."""
+        return self.artefact.tensors[self.operator.outputs[self.place]]
 
     @property
     def count(self) -> int:
@@ -61,6 +62,29 @@ class Operands:
         if tensor.dtype != "int8" or tensor.scales.size != 1 or tensor.scales[0] <= 0:
             self.refuse(f"tensor {tensor.name!r} to be int8 with one scale", f"{tensor.dtype} with {tensor.scales.size} scales")
         return tensor
+
+    def byte(self, tensor: Tensor) -> Tensor:
+        """The tensor, which is int8 or uint8 with one scale.
+
+        Raises:
+            ModelFileError: It is not.
+        """
+        one = tensor.scales.size == 1 and tensor.scales[0] > 0
+        return tensor if tensor.dtype == "uint8" and one else self.int8(tensor)
+
+    def axis(self, value: int, size: int) -> int:
+        """A place among `size`, counted from the end where it is negative.
+
+        Raises:
+            ModelFileError: There is no such place.
+        """
+        if not -size <= value < size:
+            self.refuse(f"an axis or place from {-size} to {size - 1}", value)
+        return value % size
+
+    def integers(self, position: int) -> list[int]:
+        """The values of input `position`, which is constant."""
+        return [int(value) for value in self.constant(position).reshape(-1)]
 
     def constant(self, position: int) -> NDArray[Any]:
         """The values of input `position`.

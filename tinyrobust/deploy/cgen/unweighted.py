@@ -1,6 +1,7 @@
-"""Every operator without learned weights to its layer."""
+"""Every operator that computes without learned weights to its layer."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,12 +14,20 @@ from tinyrobust.deploy.cgen.fixedpoint import (
     logistic,
     multiply,
     quantize_multiplier,
+    tanh,
 )
-from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Lookup, Mean, Pad, Pool, Softmax
+from tinyrobust.deploy.cgen.layers import Binary, Kind, Lookup, Mean, Pool, Softmax
 from tinyrobust.deploy.cgen.operands import Operands, quantized, scale, zero
 
 _NEGLIGIBLE = 2**11  # an exponential in Q0.31 that neither the sum (Q12.19, rounded) nor an output (at most a 256th) feels
 _CODES = np.arange(-128, 128, dtype=np.int64)
+_KINDS: dict[str, Kind] = {
+    "ADD": "add",
+    "SUB": "subtract",
+    "MUL": "multiply",
+    "MINIMUM": "minimum",
+    "MAXIMUM": "maximum",
+}
 
 
 def pool(operands: Operands) -> Pool:
@@ -34,7 +43,7 @@ def mean(operands: Operands) -> Mean:
     """MEAN over neighbouring axes."""
     source, output = operands.activation(0), operands.int8(operands.output)
     rank = len(source.shape)
-    axes = sorted({int(axis) % rank for axis in operands.constant(1).reshape(-1)})
+    axes = sorted({operands.axis(axis, rank) for axis in operands.integers(1)})
     wide = [axis for axis in axes if source.shape[axis] > 1] or axes[:1]
     if any(source.shape[axis] > 1 and axis not in axes for axis in range(wide[0], wide[-1])):
         operands.refuse("a mean over neighbouring axes", f"axes {axes} of shape {list(source.shape)}")
@@ -47,20 +56,32 @@ def mean(operands: Operands) -> Mean:
 
 
 def binary(operands: Operands) -> Binary:
-    """ADD and MUL; an input that is smaller than the output is repeated along leading dimensions."""
+    """ADD, SUB, MUL, MINIMUM, MAXIMUM; an input that is smaller than the output is repeated along leading dimensions."""
     a, b, output = operands.activation(0), operands.activation(1), operands.int8(operands.output)
-    add = operands.operator.name == "ADD"
-    if add:
+    kind = _KINDS[operands.operator.name]
+    reals = 0.0, 0.0, 0.0
+    if kind in ("add", "subtract"):
         twice = 2 * max(scale(a), scale(b))
         reals = scale(a) / twice, scale(b) / twice, twice / (2**20 * scale(output))
         if reals[2] >= 1:
             operands.refuse("an output scale that is not a millionth of the inputs'", scale(output))
-    else:
+    elif kind == "multiply":
         reals = 0.0, 0.0, scale(a) * scale(b) / scale(output)
+    return _binary(operands, kind, reals)
+
+
+def prelu(operands: Operands) -> Binary:
+    """PRELU: slopes of their own for negative values, one a channel or one a value."""
+    a, slopes, output = operands.activation(0), operands.activation(1), operands.int8(operands.output)
+    ratio = scale(a) / scale(output)
+    return _binary(operands, "prelu", (ratio, 0.0, scale(a) * scale(slopes) / scale(output)))
+
+
+def _binary(operands: Operands, kind: Kind, reals: tuple[float, float, float]) -> Binary:
+    a, b, output = operands.activation(0), operands.activation(1), operands.output
     first, second, result = (quantize_multiplier(real) for real in reals)
     counts = output.count, _repeated(operands, a), _repeated(operands, b)
-    low, high = operands.clamp(output)
-    return Binary(add, counts, (-zero(a), -zero(b)), (first, second, result), zero(output), low, high)
+    return Binary(kind, counts, (-zero(a), -zero(b)), (first, second, result), zero(output), *operands.clamp(output))
 
 
 def _repeated(operands: Operands, tensor: Tensor) -> int:
@@ -87,26 +108,78 @@ def relu6(operands: Operands) -> Lookup:
     return Lookup(np.clip(_CODES, zero(source), six), source.count)
 
 
-def requantize(operands: Operands) -> Lookup:
-    """QUANTIZE from int8 to int8."""
+def leaky_relu(operands: Operands) -> Lookup:
+    """LEAKY_RELU: TensorFlow Lite computes both factors in float32."""
     source, output = operands.activation(0), operands.int8(operands.output)
+    step, out = np.float32(scale(source)), np.float32(scale(output))
+    slopes = step / out, step * np.float32(operands.option("alpha", 0.0)) / out
+    if slopes[1] < 0:
+        operands.refuse("a slope from 0", operands.option("alpha", 0.0))
+    centred = _CODES - zero(source)
+    above, below = (multiply(centred, *quantize_multiplier(float(slope))) for slope in slopes)
+    return Lookup(np.clip(np.where(centred >= 0, above, below) + zero(output), -128, 127), output.count)
+
+
+def hard_swish(operands: Operands) -> Lookup:
+    """HARD_SWISH, in the 16 bits that TensorFlow Lite's reference kernel computes in."""
+    source, output = operands.activation(0), operands.int8(operands.output)
+    fine = np.float32(1 / 128) * np.float32(scale(source))
+    result, result_shift = _half(float(fine / np.float32(scale(output))))
+    gate, gate_shift = _half(float(fine / np.float32(3 / 32768)))
+    if result_shift > 0:
+        operands.refuse("an output scale of at least a 128th of the input's", scale(output))
+    values = (_CODES - zero(source)) * 128
+    opened = _saturated16(values << max(gate_shift - 1, 0))
+    opened = opened * gate + (1 << 14) >> 15
+    opened = _saturated16(opened << 1) if gate_shift > 0 else divide_by_power(opened, max(-gate_shift, 0))
+    opened = (opened + (1 << 15)) >> 1
+    product = opened * _saturated16(values * result + (1 << 14) >> 15)
+    halves = np.sign(product) * (np.abs(product) >> 15)  # C's division, towards zero
+    return Lookup(np.clip(divide_by_power(halves, -result_shift) + zero(output), -128, 127), output.count)
+
+
+def _half(real: float) -> tuple[int, int]:
+    """A multiplier in 16 bits, and the shift."""
+    multiplier, shift = quantize_multiplier(real)
+    return min(multiplier + (1 << 15) >> 16, 2**15 - 1), shift
+
+
+def _saturated16(values: Integers) -> Integers:
+    return np.clip(values, -(2**15), 2**15 - 1)
+
+
+def requantize(operands: Operands) -> Lookup:
+    """QUANTIZE from int8 or uint8 to int8 or uint8."""
+    source, output = operands.byte(operands.input(0)), operands.byte(operands.output)
     return Lookup(_rescaled(source, output), output.count)
 
 
 def logistic_table(operands: Operands) -> Lookup:
     """LOGISTIC: to scale 1/256, zero point -128."""
-    source, output = operands.activation(0), operands.int8(operands.output)
-    if zero(output) != -128:
-        operands.refuse("an output with zero point -128", zero(output))
+    if zero(operands.int8(operands.output)) != -128:
+        operands.refuse("an output with zero point -128", zero(operands.output))
+    return _sigmoid(operands, lambda x: int(divide_by_power(np.asarray(logistic(x), np.int64), 23)) - 128)
+
+
+def tanh_table(operands: Operands) -> Lookup:
+    """TANH: to scale 1/128, zero point 0."""
+    if zero(operands.int8(operands.output)) != 0:
+        operands.refuse("an output with zero point 0", zero(operands.output))
+    return _sigmoid(operands, lambda x: int(divide_by_power(np.asarray(tanh(x), np.int64), 24)))
+
+
+def _sigmoid(operands: Operands, curve: Callable[[int], int]) -> Lookup:
+    """A curve of inputs with four integer bits; -128 and 127 beyond."""
+    source = operands.activation(0)
     multiplier, shift = quantize_multiplier(scale(source) * 2**27)
     radius = math.floor(15 * 2**27 / 2**shift) if shift < 64 else 0
     centred = _CODES - zero(source)
     inputs = multiply(centred, multiplier, shift)
     table = [
-        -128 if c <= -radius else 127 if c >= radius else int(divide_by_power(np.asarray(logistic(int(x)), np.int64), 23)) - 128
+        -128 if c <= -radius else 127 if c >= radius else curve(int(x))
         for c, x in zip(centred.tolist(), inputs.tolist(), strict=True)
     ]
-    return Lookup(np.clip(np.array(table, np.int64), -128, 127), output.count)
+    return Lookup(np.clip(np.array(table, np.int64), -128, 127), source.count)
 
 
 def softmax(operands: Operands) -> Softmax:
@@ -127,35 +200,10 @@ def softmax(operands: Operands) -> Softmax:
     return Softmax(np.array(table, np.int64), source.count // width, width)
 
 
-def concatenation(operands: Operands) -> Concatenation:
-    """CONCATENATION along any axis; integers are copied as they are."""
-    if operands.option("fused_activation_function", "NONE") != "NONE":
-        operands.refuse("no fused activation", operands.option("fused_activation_function", "NONE"))
-    output = operands.int8(operands.output)
-    axis = operands.option("axis", 0) % len(output.shape)
-    sources = [operands.activation(i) for i in range(operands.count)]
-    if any(scale(source) != scale(output) for source in sources):
-        operands.refuse(f"inputs with the output's scale, {scale(output)}", [scale(source) for source in sources])
-    return Concatenation(math.prod(output.shape[:axis]), tuple(math.prod(source.shape[axis:]) for source in sources))
-
-
-def pad(operands: Operands) -> Pad:
-    """PAD with the zero point, PADV2 with a constant; up to four dimensions."""
-    source, output = operands.activation(0), operands.int8(operands.output)
-    margins = operands.constant(1)
-    rank = len(source.shape)
-    if rank > 4 or margins.shape != (rank, 2) or max(output.shape, default=0) >= 2**16:
-        operands.refuse("a margin before and after each of at most four dimensions", f"{margins.shape} for {source.shape}")
-    value = int(operands.constant(2).reshape(-1)[0]) if operands.given(2) is not None else zero(output)
-
-    def four(sizes: tuple[int, ...], fill: int) -> tuple[int, int, int, int]:
-        first, second, third, fourth = (fill,) * (4 - rank) + sizes
-        return first, second, third, fourth
-
-    before = tuple(int(margin) for margin in margins[:, 0])
-    return Pad(four(source.shape, 1), four(before, 0), four(output.shape, 1), value)
-
-
 def _rescaled(source: Tensor, output: Tensor) -> Integers:
+    """For each byte, as int8 has it: the value on the output's grid, as int8 has its byte."""
     multiplier, shift = quantize_multiplier(scale(source) / scale(output))
-    return np.clip(multiply(_CODES - zero(source), multiplier, shift) + zero(output), -128, 127)
+    codes = _CODES % 256 if source.dtype == "uint8" else _CODES
+    low, high = (0, 255) if output.dtype == "uint8" else (-128, 127)
+    values = np.clip(multiply(codes - zero(source), multiplier, shift) + zero(output), low, high)
+    return (values + 128) % 256 - 128
