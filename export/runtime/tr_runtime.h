@@ -110,6 +110,7 @@ typedef struct {
  * tr_depthwise: in.height * in.width + height * width bytes; `out` may be `in` when the shapes are equal. */
 void tr_conv2d(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_lean_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch); /* height * width bytes */
 
 /* A convolution that adds its outputs, requantized as ever, to what lies in their place: a residual block's sum without a tensor
  * for the convolution's own. Of tr_plain_add's form, with `there_multiplier` for what lies there. conv.requant.apply is
@@ -126,12 +127,14 @@ tr_apply tr_requant_sum;
 
 /* The fast ones: a few lines of assembly where the processor has what it takes, plain C everywhere else, the same results.
  * They need `groups` 1; scratch and overlap are in the generator's fast.py.
+ * tr_lean_conv: weights of any encoding; int8 weights need a window of scratch, or none where windows are 1x1.
  * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end; _packed: of any encoding.
  * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with any and the stream to threes of bytes; _binary:
  * bits, 8 a byte, likewise, and may be read up to 3 bytes past their end.
  * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1, and no more than 255 to a window; _3x3:
  * windows of 3x3 that move by one, without dilation; _pairs: of these, those whose requantization says `pairs`.
  * tr_fast_depthwise and tr_fast_depthwise_ternary: dilation_w 1. */
+void tr_lean_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_packed(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);

@@ -12,9 +12,19 @@ _PIXELS = 4  # TR_FAST_PIXELS of tr_window.h
 _UNPACKED, _FEWEST = 4096, 8  # UNPACKED and LEAST of tr_fast_conv.c
 _TERNARY_PIXELS, _TABLES, _CARRIED, _SLACK = 8, 5, 85, 4  # PIXELS and so on of tr_fast_conv_ternary.c
 _INDICES, _LEAST, _TILE = 2048, 48, 64  # likewise
+_ROWS = 4  # ROWS of tr_lean_conv.c
 _SUMS = 128  # SUMS of tr_fast_depthwise.c and tr_fast_depthwise_ternary.c
 _PLANES, _FEW = 4, 128  # PLANES and FEW of tr_fast_depthwise_ternary.c
 _LANE = 255  # inputs whose sum fits 16 bits
+
+
+def takes_dense(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_lean_conv` is the fastest, too: a fully connected layer, which has no other pixels to go with.
+
+    Trits and signs have a kernel that need not unpack them.
+    """
+    one = conv.window.pointwise and conv.window.source.count == conv.window.source.channels
+    return one and packed.encoding not in (TRIT, BIT) and takes_packed_conv(conv, packed)
 
 
 def takes_ternary_conv(conv: Conv, packed: Packed) -> bool:
@@ -59,7 +69,7 @@ def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
     return conv.depthwise and conv.window.dilation_w == 1
 
 
-def ternary_conv_scratch(conv: Conv) -> int:
+def ternary_conv_scratch(conv: Conv, _packed: Packed) -> int:
     """Scratch of `tr_fast_conv_ternary` and `_binary` in bytes: tables, sums (of many taps in 32 bits), weights, windows."""
     width, tile = _threes(conv), _tile(conv)
     sums = (48 if width > _CARRIED else 16) * tile
@@ -83,17 +93,23 @@ def ternary_conv_weights(conv: Conv, packed: Packed) -> NDArray[np.uint8]:
     return np.concatenate([_threes_of_bytes(tile, packed) for tile in ordered])
 
 
-def conv_scratch(conv: Conv) -> int:
+def lean_conv_scratch(conv: Conv, packed: Packed) -> int:
+    """Bytes of scratch of `tr_lean_conv`: a window, and the weights of as many outputs as one pass computes."""
+    rows = _ROWS if conv.window.out.channels >= _ROWS else 1
+    return _gathered(conv, 1) + (0 if packed.encoding is BYTE else rows * _taps(conv))
+
+
+def conv_scratch(conv: Conv, _packed: Packed) -> int:
     """Bytes of scratch of `tr_fast_conv`: four widened windows, and one as it is gathered; without DSP four as they are."""
     return 8 * _PIXELS * -(-_taps(conv) // 4) + _gathered(conv, 1)
 
 
-def packed_conv_scratch(conv: Conv) -> int:
+def packed_conv_scratch(conv: Conv, _packed: Packed) -> int:
     """Bytes of scratch of `tr_fast_conv_packed`: windows as in `tr_fast_conv`, and weights of some outputs."""
     return (8 * _PIXELS + 4) * -(-_taps(conv) // 4) + _unpacked(conv) * _taps(conv) + 3
 
 
-def depthwise_scratch(conv: Conv) -> int:
+def depthwise_scratch(conv: Conv, _packed: Packed) -> int:
     """Bytes of scratch of `tr_fast_depthwise`: taps, sums, the plane and a channel's weights."""
     window = conv.window
     height = (window.out.height - 1) * window.stride_h + (window.height - 1) * window.dilation_h + 1
@@ -102,7 +118,7 @@ def depthwise_scratch(conv: Conv) -> int:
     return taps + 4 * max(window.out.width, _SUMS) + height * pitch + 3 + window.taps
 
 
-def ternary_depthwise_scratch(conv: Conv) -> int:
+def ternary_depthwise_scratch(conv: Conv, _packed: Packed) -> int:
     """Bytes of scratch of `tr_fast_depthwise_ternary`: planes of words, sums and a channel's weights."""
     window = conv.window
     half = -(-window.out.height // 2)
@@ -117,6 +133,13 @@ def ternary_depthwise_scratch(conv: Conv) -> int:
 def ternary_conv_overlap(conv: Conv) -> Overlap:
     """Every tile of outputs reads the whole input."""
     return _overlap(conv, _TERNARY_PIXELS) if _tile(conv) == conv.window.out.channels else APART
+
+
+def lean_conv_overlap(conv: Conv) -> Overlap:
+    """A window of one tap is read where it lies until all of its outputs are written."""
+    if conv.window.taps > 1:
+        return _overlap(conv, 1)
+    return Overlap(True, distance(conv.window, 1, behind=False) + conv.window.out.channels)
 
 
 def conv_overlap(conv: Conv) -> Overlap:

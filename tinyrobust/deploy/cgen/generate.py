@@ -8,7 +8,7 @@ from tinyrobust import assets
 from tinyrobust.deploy.artefact import Artefact
 from tinyrobust.deploy.cgen import emit
 from tinyrobust.deploy.cgen.calls import Call, unweighted_call
-from tinyrobust.deploy.cgen.kernels import weighted_call
+from tinyrobust.deploy.cgen.kernels import lean_call, weighted_call
 from tinyrobust.deploy.cgen.layers import Conv, Network
 from tinyrobust.deploy.cgen.layout import arrange
 from tinyrobust.deploy.cgen.lower import lower
@@ -89,7 +89,7 @@ def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[s
     network = lower(artefact)
     if not network.nodes or network.source == network.result:
         raise ModelFileError(f"{artefact.path}: Expected at least one layer that computes. Received: none.")
-    arranged = arrange(network, _calls(network))
+    arranged = arrange(network, *_calls(network))
     network, calls, layout = arranged.network, arranged.calls, arranged.layout
     name = emit.identifier(name)
     runtime = assets.folder("export") / "runtime"
@@ -105,15 +105,21 @@ def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[s
     return Generated(name, tuple(folder / file for file in texts), layout.arena_bytes, notes)
 
 
-def _calls(network: Network) -> list[Call]:
+def _calls(network: Network) -> tuple[list[Call], dict[int, Call]]:
+    """The fastest call of each layer, and by its step the one with the least scratch, where it is another."""
     convs = [node.layer for node in network.nodes if isinstance(node.layer, Conv)]
     encodings = iter(choose([conv.weights for conv in convs]))
-    return [
-        weighted_call(node.layer, pack(node.layer.weights, next(encodings)))
-        if isinstance(node.layer, Conv)
-        else unweighted_call(node)
-        for node in network.nodes
-    ]
+    fastest, lean = [], {}
+    for step, node in enumerate(network.nodes):
+        if not isinstance(node.layer, Conv):
+            fastest.append(unweighted_call(node))
+            continue
+        packed = pack(node.layer.weights, next(encodings))
+        fastest.append(weighted_call(node.layer, packed))
+        other = lean_call(node.layer, packed)
+        if other is not None and other.scratch < fastest[-1].scratch:
+            lean[step] = other
+    return fastest, lean
 
 
 def _note(network: Network, index: int, call: Call) -> LayerNote:

@@ -11,7 +11,8 @@ from tinyrobust.deploy.cgen.calls import APART, SAME_START, Call, Field, Fields,
 from tinyrobust.deploy.cgen.layers import Conv
 from tinyrobust.deploy.cgen.packing import Packed
 from tinyrobust.deploy.cgen.requantize import cheapest
-from tinyrobust.deploy.cgen.rules import Rule
+from tinyrobust.deploy.cgen.rules import Requantization, Rule
+from tinyrobust.formats import BYTE
 
 _BLOCK = 8  # TR_BLOCK of tr_runtime.h
 
@@ -33,7 +34,7 @@ class Kernel:
     function: str
     sources: tuple[str, ...]
     accepts: Callable[[Conv, Packed], bool]
-    scratch: Callable[[Conv], int]
+    scratch: Callable[[Conv, Packed], int]
     overlap: Callable[[Conv], Overlap]
     weights: Callable[[Conv, Packed], NDArray[np.uint8]] = lambda _, packed: packed.data
     pairs: bool = False
@@ -57,7 +58,22 @@ def _ternary_depthwise(suffix: str, accepts: Callable[[Conv, Packed], bool], *, 
     )
 
 
+_LEAN = Kernel(
+    "tr_lean_conv",
+    ("tr_lean_conv.c", "tr_window.c", "tr_window.h"),
+    fast.takes_dense,
+    fast.lean_conv_scratch,
+    fast.lean_conv_overlap,
+)
+_LEAN_DEPTHWISE = Kernel(
+    "tr_lean_depthwise",
+    ("tr_depthwise.c",),
+    lambda conv, _: conv.depthwise,
+    lambda conv, packed: 0 if packed.encoding is BYTE else conv.window.taps,
+    lambda _: APART,
+)
 _KERNELS = (
+    _LEAN,
     Kernel(
         "tr_fast_conv_ternary",
         ("tr_fast_conv_ternary.c", "tr_pairs.h", "tr_window.c", "tr_window.h"),
@@ -103,14 +119,14 @@ _KERNELS = (
         "tr_depthwise",
         ("tr_depthwise.c",),
         lambda conv, _: conv.depthwise,
-        lambda conv: conv.window.source.height * conv.window.source.width + conv.window.taps,
+        lambda conv, _: conv.window.source.height * conv.window.source.width + conv.window.taps,
         _depthwise_overlap,
     ),
     Kernel(
         "tr_conv2d",
         ("tr_conv2d.c",),
         lambda conv, _: not conv.depthwise,
-        lambda conv: (_BLOCK + 1) * conv.window.taps * conv.window.source.channels,
+        lambda conv, _: (_BLOCK + 1) * conv.window.taps * conv.window.source.channels,
         lambda conv: Overlap(True, distance(conv.window, _BLOCK)),
     ),
 )
@@ -127,10 +143,20 @@ def rule(conv: Conv, packed: Packed) -> Rule:
 
 
 def weighted_call(conv: Conv, packed: Packed) -> Call:
-    """The call of a layer with weights."""
+    """The call of a layer with weights, by the kernel that takes the fewest instructions."""
     requant = cheapest(rule(conv, packed))
     usable = (kernel for kernel in _KERNELS if requant.pairs or not kernel.pairs)
-    kernel = next(kernel for kernel in usable if kernel.accepts(conv, packed))
+    return _call(conv, packed, requant, next(kernel for kernel in usable if kernel.accepts(conv, packed)))
+
+
+def lean_call(conv: Conv, packed: Packed) -> Call | None:
+    """The call that takes the least scratch, and several times the instructions; None where there is none."""
+    kernel = _LEAN_DEPTHWISE if conv.depthwise else _LEAN
+    takes = conv.depthwise or fast.takes_conv(conv, packed)
+    return _call(conv, packed, cheapest(rule(conv, packed)), kernel) if takes else None
+
+
+def _call(conv: Conv, packed: Packed, requant: Requantization, kernel: Kernel) -> Call:
     tables = {"weights": Table("uint8_t", kernel.weights(conv, packed))}
     requant_fields: dict[str, Field] = {"apply": f"tr_requant_{requant.form}"}
     if requant.words is not None:
@@ -165,7 +191,7 @@ def weighted_call(conv: Conv, packed: Packed) -> Call:
         fields=fields,
         tables=tables,
         overlaps=(kernel.overlap(conv),),
-        scratch=kernel.scratch(conv),
+        scratch=kernel.scratch(conv, packed),
         weights=packed.encoding.name,
         form=requant.form,
         macs=conv.macs,

@@ -1,7 +1,8 @@
 """What lies where in the arena, and which sums are fused for its sake."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tinyrobust.deploy.cgen import fusion, memory
 from tinyrobust.deploy.cgen.calls import Call
@@ -34,7 +35,44 @@ class Arranged:
     layout: Layout
 
 
-def arrange(network: Network, calls: Sequence[Call]) -> Arranged:
+def arrange(network: Network, calls: Sequence[Call], lean: Mapping[int, Call] = MappingProxyType({})) -> Arranged:
+    """Chooses the calls, and places everything.
+
+    Where the arena is larger than one with the values alone, side by side as in TensorFlow Lite Micro, calls with less scratch
+    and more instructions take the place of others until it is not: first in the step that needs the most.
+
+    Args:
+        network: The layers.
+        calls: The fastest of each.
+        lean: By step, the one with less scratch.
+    """
+    best, chosen = _with_sums(network, calls), list(calls)
+    limit = _values_alone(network, calls)
+    for step, bytes_ in sorted(_needs(network, calls).items(), key=lambda one: -one[1]):
+        if best.layout.arena_bytes <= limit or bytes_ <= limit:
+            break
+        if step in lean:
+            chosen[step] = lean[step]
+            best = min(best, _with_sums(network, chosen), key=lambda one: one.layout.arena_bytes)
+    return best
+
+
+def _needs(network: Network, calls: Sequence[Call]) -> dict[int, int]:
+    """Bytes that are alive in each step, its scratch among them."""
+    buffers = demand(network, calls).buffers
+    return {step: sum(one.size for one in buffers if one.first <= step <= one.last) for step in range(len(calls))}
+
+
+def _values_alone(network: Network, calls: Sequence[Call]) -> int:
+    """Bytes of an arena with the values alone, the output's among them, none over another."""
+    wanted = demand(network, calls)
+    last = len(network.nodes) - 1
+    output = memory.Buffer(network.values[network.result].size, last, last)
+    values = [one for place, one in enumerate(wanted.buffers) if place not in wanted.scratch.values()]
+    return memory.plan([*values, output]).size
+
+
+def _with_sums(network: Network, calls: Sequence[Call]) -> Arranged:
     """Fuses residual sums into their convolutions where that spares more of the arena than it costs elsewhere.
 
     Tried are all of them, then one after the other left out, and none.

@@ -20,13 +20,16 @@ def conv2d(operands: Operands) -> Conv:
 
 
 def depthwise(operands: Operands) -> Conv:
-    """A depthwise convolution with any multiplier; weights [1, height, width, channels] become a row per channel."""
+    """A depthwise convolution with any multiplier; weights [1, height, width, channels] become a row per channel.
+
+    Over a single channel it is an ordinary convolution, whose kernels gather a window once for all outputs.
+    """
     source, weights = operands.activation(0), _weights(operands, 4)
     _, height, width, channels = weights.shape
     window = operands.window(source.shape, height, width)
     if weights.shape[0] != 1 or channels != window.out.channels or channels % window.source.channels:
         operands.refuse("weights that fit the input and the output", f"{weights.shape} on {source.shape}")
-    return _conv(operands, window, weights, np.moveaxis(_values(weights), 3, 0), depthwise=True)
+    return _conv(operands, window, weights, np.moveaxis(_values(weights), 3, 0), depthwise=window.source.channels > 1)
 
 
 def fully_connected(operands: Operands) -> Conv:
