@@ -20,8 +20,6 @@ GENERATED := model_data.cc model_data.h model_frontend.h model_frontend_vectors.
 
 export PIP_ROOT_USER_ACTION = ignore
 export TF_CPP_MIN_LOG_LEVEL ?= 3
-# As the commands have it: the same kernels on every processor.
-export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow zoo lint apt lock clean

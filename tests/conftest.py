@@ -313,11 +313,15 @@ for name in sys.argv[1:]:
     print(name, flush=True)
     interpreter = runtime.Interpreter.from_file(name + ".tflite", arena_size=4_000_000)
     answers = []
-    details = interpreter.get_input_details(0)
+    inputs, outputs = np.load(name + ".ends.npy")
+    details = [interpreter.get_input_details(place) for place in range(inputs)]
+    sizes = [int(np.prod(detail["shape"])) for detail in details]
     for row in np.load(name + ".npy"):
-        interpreter.set_input(row.view(details["dtype"]).reshape(details["shape"]), 0)
+        for place, part in enumerate(np.split(row, np.cumsum(sizes)[:-1])):
+            interpreter.set_input(part.view(details[place]["dtype"]).reshape(details[place]["shape"]), place)
         interpreter.invoke()
-        answers.append(interpreter.get_output(0).reshape(-1).view(np.int8))
+        parts = [interpreter.get_output(place).reshape(-1).view(np.int8) for place in range(outputs)]
+        answers.append(np.concatenate(parts))
     np.save(name + ".golden.npy", np.stack(answers))
 """
 
@@ -329,28 +333,35 @@ _MAIN = """
 {includes}
 typedef struct {{
     int (*invoke)(const int8_t *, int8_t *, void *);
+    void (*reset)(void *);
     size_t in_bytes, out_bytes, arena_bytes, offset;
 }} model;
 static const model models[] = {{
 {models}
 }};
-/* For each model: how many inputs, then the inputs; answers with the outputs. The arena is exactly as large as it says; the
- * second half of the inputs lies inside it. */
+/* For each model: how many inputs, then the inputs; answers with the outputs. The arena is exactly as large as it says, and
+ * another for each run unless it keeps variables; the second half of the inputs lies inside it. */
 int main(void)
 {{
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {{
         const model *m = &models[i];
         int32_t count = 0;
         if (fread(&count, sizeof count, 1, stdin) != 1) return 1;
+        int8_t *arena = NULL;
         for (int32_t k = 0; k < count; k++) {{
-            int8_t *arena = malloc(m->arena_bytes), *in = malloc(m->in_bytes), *out = malloc(m->out_bytes);
-            memset(arena, 0x55, m->arena_bytes);
+            int8_t *in = malloc(m->in_bytes), *out = malloc(m->out_bytes);
+            if (k == 0 || !m->reset) {{
+                arena = malloc(m->arena_bytes);
+                memset(arena, 0x55, m->arena_bytes);
+                if (m->reset) m->reset(arena);
+            }}
             if (fread(in, 1, m->in_bytes, stdin) != m->in_bytes) return 2;
             const int inside = k >= count / 2;
             if (inside) memcpy(arena + m->offset, in, m->in_bytes);
             if (m->invoke(inside ? arena + m->offset : in, out, arena) != 0) return 3;
             fwrite(out, 1, m->out_bytes, stdout);
-            free(arena); free(in); free(out);
+            free(in); free(out);
+            if (!m->reset || k == count - 1) free(arena);
         }}
     }}
     return 0;
@@ -360,8 +371,11 @@ int main(void)
 
 def _golden(models: Sequence[Path], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What TensorFlow Lite Micro answers, int8 [n, bytes] for each model; inputs the same."""
+    from tinyrobust.deploy.artefact import read
+
     for model, rows in zip(models, inputs, strict=True):
         np.save(model.with_suffix(".npy"), rows)
+        np.save(model.with_suffix(".ends.npy"), [len(read(model).inputs), len(read(model).outputs)])
     names = [str(model.with_suffix("")) for model in models]
     result = subprocess.run([sys.executable, "-c", _GOLDEN, *names], capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{result.stdout[-200:]}: {result.stderr[-1000:]}"
@@ -381,7 +395,7 @@ def _answers(models: Sequence[Path], inputs: Sequence[np.ndarray], folder: Path,
     found, position = [], 0
     for model, rows in zip(models, inputs, strict=True):
         artefact = read(model)
-        size = artefact.tensors[artefact.outputs[0]].count
+        size = sum(artefact.tensors[index].count for index in artefact.outputs)
         end = position + size * len(rows)
         found.append(np.frombuffer(result.stdout[position:end], np.int8).reshape(len(rows), size))
         position = end
@@ -392,8 +406,8 @@ def _build(made: Sequence[Any], folder: Path, *flags: str) -> Path:
     """Compiles generated models and a main that feeds them."""
     includes = "\n".join(f'#include "{g.name}.h"' for g in made)
     lines = [
-        "{{tr_{0}_invoke_in, TR_{1}_INPUT_BYTES, TR_{1}_OUTPUT_BYTES, TR_{1}_ARENA_BYTES, TR_{1}_INPUT_OFFSET}},".format(
-            g.name, g.name.upper()
+        "{{tr_{0}_invoke_in, {2}, TR_{1}_INPUT_BYTES, TR_{1}_OUTPUT_BYTES, TR_{1}_ARENA_BYTES, TR_{1}_INPUT_OFFSET}},".format(
+            g.name, g.name.upper(), f"tr_{g.name}_reset_in" if g.stateful else "NULL"
         )
         for g in made
     ]
@@ -442,7 +456,8 @@ def inputs_for() -> Callable[[Path, int, int], np.ndarray]:
 
         artefact = read(model)
         random = np.random.default_rng(seed)
-        rows = random.integers(-128, 128, (count, artefact.tensors[artefact.inputs[0]].count)).astype(np.int8)
+        size = sum(artefact.tensors[index].count for index in artefact.inputs)
+        rows = random.integers(-128, 128, (count, size)).astype(np.int8)
         rows[0], rows[1 % count] = -128, 127
         return rows
 

@@ -32,6 +32,13 @@ static void report(const char *what, uint32_t index, uint32_t value)
 
 static void infer(void)
 {
+#if JOINED(TR_, TR_MACRO_NAME, _STATEFUL)
+  static int begun;
+  if (!begun) {
+    begun = 1;
+    MODEL(_reset)();
+  }
+#endif
   if (MODEL(_invoke)(MODEL(_input)(), output) != 0) {
     host_exit("the model returned an error");
   }

@@ -19,7 +19,7 @@ name = "digits"
 train_samples = 500
 test_samples = 120
 [network]
-kind = "resnet"
+kind = "stqnet"
 width = 0.25
 [[precision.rule]]
 layers = ".*"

@@ -53,8 +53,6 @@ def prepare_libraries() -> None:
     """Settings of libraries before they are loaded; a user's own come first."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what a user must know, tinyrobust says itself
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # Without AVX-512, TensorFlow leaves oneDNN's convolutions off, and a step of ResNet-8 takes half as long again.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @contextlib.contextmanager

@@ -192,6 +192,9 @@ def _options(table: schema.Operator, where: str, budget: Budget) -> Options:
             options[key] = _ENUMS[key][value]
         elif isinstance(value, bool | int | float):
             options[key] = value
+        elif isinstance(value, bytes):
+            budget.spend(len(value))
+            options[key] = value.decode("utf-8", errors="replace")
     return options
 
 

@@ -37,16 +37,19 @@ _OPTIONS = {
     "PACK": "PackOptions",
     "UNPACK": "UnpackOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+    "VAR_HANDLE": "VarHandleOptions",
+    "CALL_ONCE": "CallOnceOptions",
 }
-_TYPES = {name: getattr(schema.TensorType, name.upper()) for name in ("int8", "uint8", "int32", "float32")}
+_TYPES = {name: getattr(schema.TensorType, name.upper()) for name in ("int8", "uint8", "int32", "float32", "resource")}
 
 
 class Graph:
     """A `.tflite` under construction. Tensors are named by their index."""
 
     def __init__(self) -> None:
-        self._graph = schema.SubGraphT()
-        self._graph.tensors, self._graph.operators = [], []
+        self._graph, self._initial = schema.SubGraphT(), schema.SubGraphT()
+        for graph in (self._graph, self._initial):
+            graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [], []
         self._buffers = [schema.BufferT()]
         self._codes: list[str] = []
         self.shapes: list[tuple[int, ...]] = []
@@ -77,27 +80,48 @@ class Graph:
         """Calls a tensor otherwise."""
         self._graph.tensors[index].name = name.encode()
 
+    def variable(self, name: str, values: Any) -> int:
+        """Adds a variable and what it holds at first; gives its handle."""
+        if not self._initial.operators:
+            self._add(self._graph, "CALL_ONCE", [], [], initSubgraphIndex=1)
+        handle = self.tensor((), dtype="resource")
+        self._add(self._graph, "VAR_HANDLE", [], [handle], sharedName=name)
+        constant = self.tensor(np.shape(values), 0.1, 0, values)
+        self._initial.tensors += [self._graph.tensors[handle], self._graph.tensors[constant]]
+        place = len(self._initial.tensors) - 2
+        self._add(self._initial, "VAR_HANDLE", [], [place], sharedName=name)
+        self._add(self._initial, "ASSIGN_VARIABLE", [place, place + 1], [])
+        return handle
+
+    def assign(self, handle: int, value: int) -> None:
+        """Writes a variable."""
+        self._add(self._graph, "ASSIGN_VARIABLE", [handle, value], [])
+
     def op(self, name: str, inputs: Sequence[int], output: int, *others: int, **options: Any) -> int:
         """Adds an operator with one output, or several; options by the schema's names in camel case."""
+        self._add(self._graph, name, inputs, [output, *others], **options)
+        return output
+
+    def _add(self, graph: Any, name: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
         operator = schema.OperatorT()
         if name not in self._codes:
             self._codes.append(name)
         operator.opcodeIndex = self._codes.index(name)
-        operator.inputs, operator.outputs = list(inputs), [output, *others]
+        operator.inputs, operator.outputs = list(inputs), list(outputs)
         if name in _OPTIONS:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, _OPTIONS[name])
             operator.builtinOptions = getattr(schema, _OPTIONS[name] + "T")()
             for key, value in options.items():
                 assert hasattr(operator.builtinOptions, key), key
                 setattr(operator.builtinOptions, key, value)
-        self._graph.operators.append(operator)
-        return output
+        graph.operators.append(operator)
 
-    def save(self, path: Path, source: int, result: int) -> Path:
-        """Writes the file."""
+    def save(self, path: Path, source: int | Sequence[int], result: int | Sequence[int]) -> Path:
+        """Writes the file; with one input and output, or several."""
         model = schema.ModelT()
-        self._graph.inputs, self._graph.outputs = [source], [result]
-        model.version, model.subgraphs, model.buffers = 3, [self._graph], self._buffers
+        self._graph.inputs, self._graph.outputs = (list(np.atleast_1d(ends)) for ends in (source, result))
+        subgraphs = [self._graph, self._initial] if self._initial.operators else [self._graph]
+        model.version, model.subgraphs, model.buffers = 3, subgraphs, self._buffers
         model.operatorCodes = []
         for name in self._codes:
             code = schema.OperatorCodeT()

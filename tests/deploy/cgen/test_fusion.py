@@ -98,7 +98,7 @@ def free_sums(monkeypatch) -> None:
 
 def _lowered(path):
     network = lower(read(path))
-    return network, _calls(network)
+    return network, _calls(network)[0]
 
 
 def _sums(graph, tmp_path, build):
@@ -192,8 +192,8 @@ def test_nothing_alive_is_overwritten_by_a_fused_plan(graph, conflicts, tmp_path
         assert conflicts(wanted.buffers, wanted.overlaps, found.offsets) == []
         for step, (node, call) in enumerate(zip(network.nodes, calls, strict=True)):
             behind = {value for later in network.nodes[step + 1 :] for value in later.inputs} & set(planned.offsets)
-            before = {network.source, *(earlier.output for earlier in network.nodes[:step])}
-            alive = ((behind & before) | ({node.output} & set(planned.offsets))) - {network.result}
+            before = {*network.sources, *(earlier.output for earlier in network.nodes[:step])}
+            alive = ((behind & before) | ({node.output} & set(planned.offsets))) - {*network.results}
             if call.into is not None:
                 assert planned.offsets[node.output] == planned.offsets[node.inputs[call.into]]
                 assert not {node.inputs[call.into]} & behind

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from tinyrobust.deploy import c_literals as c
 from tinyrobust.deploy.cgen.calls import Call, Fields, Table
 from tinyrobust.deploy.cgen.layers import Edge, Network
@@ -20,7 +18,7 @@ def identifier(name: str) -> str:
 
 def header(network: Network, name: str, layers: int, layout: Layout, classes: Sequence[str]) -> str:
     """`NAME.h`: what a firmware needs to call the model."""
-    upper = f"TR_{name.upper()}"
+    upper, one = f"TR_{name.upper()}", len(network.inputs) == 1
     lines = [
         _banner(network),
         f"#ifndef {upper}_H",
@@ -33,8 +31,8 @@ def header(network: Network, name: str, layers: int, layout: Layout, classes: Se
         "#endif",
         "",
         "/* Real value = scale * (integer - zero point). Shapes are in the order in which the bytes lie, the last fastest. */",
-        *_edge(upper, "INPUT", network.input),
-        *_edge(upper, "OUTPUT", network.output),
+        *_edges(upper, "INPUT", network.inputs),
+        *_edges(upper, "OUTPUT", network.outputs),
         "",
         f"#define {upper}_ARENA_BYTES {layout.arena_bytes}",
         f"#define {upper}_LAYERS {layers}",
@@ -45,13 +43,23 @@ def header(network: Network, name: str, layers: int, layout: Layout, classes: Se
         "/* The same in the caller's arena of that many bytes, 8-byte aligned: reentrant, and the static one is not linked. */",
         f"int tr_{name}_invoke_in(const int8_t *in, int8_t *out, void *arena);",
         "",
-        "/* Where in the arena an input may be written, so that it needs no memory of its own.",
-        f" * It is {'destroyed by' if layout.input_destroyed else 'kept over'} a run. */",
-        f"#define {upper}_INPUT_OFFSET {layout.offsets[network.source]}",
+        f"/* Where in the arena {'an input' if one else 'the inputs'} may be written, so that no other memory is needed.",
+        f" * {'It is' if one else 'They are'} {'destroyed by' if layout.input_destroyed else 'kept over'} a run. */",
+        f"#define {upper}_INPUT_OFFSET {layout.inputs}",
         f"#define {upper}_INPUT_DESTROYED {int(layout.input_destroyed)}",
         f"int8_t *tr_{name}_input(void);",
         "",
+        f"#define {upper}_STATEFUL {int(bool(network.states))}",
+        "",
     ]
+    if network.states:
+        lines += [
+            "/* It hears a stream: variables stay in the arena from run to run, where only inputs may be written meanwhile.",
+            " * To be called before the first run, and where another stream begins. */",
+            f"void tr_{name}_reset(void);",
+            f"void tr_{name}_reset_in(void *arena);",
+            "",
+        ]
     if classes:
         lines += [
             f"#define {upper}_CLASSES {len(classes)}",
@@ -78,6 +86,7 @@ def source(network: Network, name: str, calls: Sequence[Call], layout: Layout, c
         parts += [f"const char *const tr_{name}_classes[{upper}_CLASSES] = {{"]
         parts += [f"    {c.string(text)}," for text in classes] + ["};", ""]
     parts += _invoke_in(network, name, calls, layout)
+    parts += _reset_in(network, name, layout)
     words = -(-layout.arena_bytes // 8)
     parts += [
         f"static uint64_t arena[{max(words, 1)}];",
@@ -93,6 +102,8 @@ def source(network: Network, name: str, calls: Sequence[Call], layout: Layout, c
         "}",
         "",
     ]
+    if network.states:
+        parts += [f"void tr_{name}_reset(void)", "{", f"    tr_{name}_reset_in(arena);", "}", ""]
     return "\n".join(parts)
 
 
@@ -111,22 +122,48 @@ def _invoke_in(network: Network, name: str, calls: Sequence[Call], layout: Layou
     return [*lines, f"    TR_LAYER({len(calls)});", "    (void)base;", "    return 0;", "}", ""]
 
 
+def _reset_in(network: Network, name: str, layout: Layout) -> list[str]:
+    """Sets the variables to what they begin with: mostly one value all over."""
+    if not network.states:
+        return []
+    arrays, lines = [], [f"void tr_{name}_reset_in(void *arena)", "{", "    int8_t *const base = arena;"]
+    for state in network.states:
+        place, values = _at(layout.offsets[state.value]), state.initial
+        if (values == values[0]).all():
+            lines.append(f"    memset({place}, {values[0]}, {values.size}U);")
+        else:
+            arrays += _array(f"initial{state.value}", Table("int8_t", values))
+            lines.append(f"    memcpy({place}, initial{state.value}, {values.size}U);")
+    return [*arrays, *lines, "}", ""]
+
+
 def _place(network: Network, layout: Layout, value: int) -> str:
     if network.values[value].constant is not None:
         return f"constant{value}"
-    if value in (network.source, network.result):
-        return "in" if value == network.source else "out"
+    for pointer, offsets in (("in", network.sources), ("out", network.results)):
+        if value in offsets:
+            return _at(offsets[value], pointer)
     return _at(layout.offsets[value])
 
 
-def _at(offset: int) -> str:
-    return f"base + {offset}" if offset else "base"
+def _at(offset: int, pointer: str = "base") -> str:
+    return f"{pointer} + {offset}" if offset else pointer
+
+
+def _edges(upper: str, role: str, edges: Sequence[Edge]) -> list[str]:
+    """What a caller has to know of the inputs or outputs: several lie one behind the other in one buffer."""
+    lines = [f"#define {upper}_{role}_BYTES {sum(edge.size for edge in edges)}"]
+    if len(edges) == 1:
+        return lines + _edge(upper, role, edges[0])
+    lines += [f"#define {upper}_{role}S {len(edges)} /* one behind the other */"]
+    for number, edge in enumerate(edges):
+        lines += [f"#define {upper}_{role}{number}_OFFSET {edge.offset}", *_edge(upper, f"{role}{number}", edge)]
+    return lines
 
 
 def _edge(upper: str, role: str, edge: Edge) -> list[str]:
     shape = ", ".join(map(str, edge.shape))
     return [
-        f"#define {upper}_{role}_BYTES {int(np.prod(edge.shape, dtype=np.int64))}",
         f"#define {upper}_{role}_TYPE {edge.dtype}_t",
         f"#define {upper}_{role}_SHAPE {{{shape}}}",
         f"#define {upper}_{role}_SCALE {c.float32(edge.scale)}",

@@ -68,15 +68,15 @@ def _sum(network: Network, calls: Sequence[Call], step: int) -> Sum | None:
     layer = node.layer
     if calls[step].kernel != "tr_add_plain" or not isinstance(layer, Binary) or len(set(layer.counts)) > 1:
         return None
-    born = {other.output: i for i, other in enumerate(network.nodes)}
-    if node.output == network.result or not set(node.inputs) <= set(born) or len(set(node.inputs)) < len(node.inputs):
+    born = {other.output: i for i, other in enumerate(network.nodes) if other.output not in network.kept}
+    if node.output in network.results or not set(node.inputs) <= set(born) or len(set(node.inputs)) < len(node.inputs):
         return None
     kept, value = sorted(node.inputs, key=lambda read: born[read])
     conv = born[value]
     readers = [i for i, other in enumerate(network.nodes) if kept in other.inputs and i != step]
     alone = [i for i, other in enumerate(network.nodes) if value in other.inputs] == [step]
     applies = calls[conv].kernel != "tr_fast_depthwise_ternary_pairs"  # which requantizes by itself
-    fits = applies and isinstance(network.nodes[conv].layer, Conv) and network.result not in (kept, value)
+    fits = applies and isinstance(network.nodes[conv].layer, Conv) and not network.results.keys() & {kept, value}
     late = max(readers, default=-1)
     if not (alone and fits) or late > conv or (late == conv and not _in_place(calls[conv])):
         return None

@@ -61,14 +61,16 @@ class Generated:
     Attributes:
         name: The model's name as C has it: functions are called `tr_<name>_...`.
         files: What was written: the model's source first, then its header and the runtime.
-        arena_bytes: Static RAM, the input inside it, the output not.
+        arena_bytes: Static RAM, inputs and variables inside it, outputs not.
         layers: How each layer runs.
+        stateful: Whether it keeps variables from one run to the next.
     """
 
     name: str
     files: tuple[Path, ...]
     arena_bytes: int
     layers: tuple[LayerNote, ...]
+    stateful: bool
 
 
 def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[str] = ()) -> Generated:
@@ -77,7 +79,7 @@ def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[s
     The outputs equal those of TensorFlow Lite Micro's reference kernels on every input.
 
     Args:
-        artefact: Any int8 `.tflite` of supported operators, with one input and one output.
+        artefact: Any int8 `.tflite` of supported operators.
         name: What the model is called in C; what C does not allow in it becomes `_`.
         folder: Where the files go.
         classes: The names of the classes, in the order of the outputs.
@@ -87,7 +89,7 @@ def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[s
         RunFolderError: The folder cannot be written.
     """
     network = lower(artefact)
-    if not network.nodes or network.source == network.result:
+    if not network.nodes:
         raise ModelFileError(f"{artefact.path}: Expected at least one layer that computes. Received: none.")
     arranged = arrange(network, *_calls(network))
     network, calls, layout = arranged.network, arranged.calls, arranged.layout
@@ -102,7 +104,7 @@ def generate(artefact: Artefact, name: str, folder: Path, *, classes: Sequence[s
     for file, text in texts.items():
         write_atomic(folder / file, text)
     notes = tuple(_note(network, index, call) for index, call in enumerate(calls))
-    return Generated(name, tuple(folder / file for file in texts), layout.arena_bytes, notes)
+    return Generated(name, tuple(folder / file for file in texts), layout.arena_bytes, notes, bool(network.states))
 
 
 def _calls(network: Network) -> tuple[list[Call], dict[int, Call]]:

@@ -16,12 +16,14 @@ class Layout:
     Attributes:
         offsets: Of each value in the arena, by its index in the network.
         scratch: Of each layer's scratch; None where it needs none.
+        inputs: Of the inputs, which lie one behind the other.
         arena_bytes: Bytes of the arena.
-        input_destroyed: Whether a layer writes over an input that lies in the arena.
+        input_destroyed: Whether a layer writes over inputs that lie in the arena.
     """
 
     offsets: dict[int, int]
     scratch: tuple[int | None, ...]
+    inputs: int
     arena_bytes: int
     input_destroyed: bool
 
@@ -67,9 +69,9 @@ def _values_alone(network: Network, calls: Sequence[Call]) -> int:
     """Bytes of an arena with the values alone, the output's among them, none over another."""
     wanted = demand(network, calls)
     last = len(network.nodes) - 1
-    output = memory.Buffer(network.values[network.result].size, last, last)
+    outputs = [memory.Buffer(edge.size, last, last) for edge in network.outputs]
     values = [one for place, one in enumerate(wanted.buffers) if place not in wanted.scratch.values()]
-    return memory.plan([*values, output]).size
+    return memory.plan([*values, *outputs]).size
 
 
 def _with_sums(network: Network, calls: Sequence[Call]) -> Arranged:
@@ -115,29 +117,44 @@ class Demand:
 
 
 def demand(network: Network, calls: Sequence[Call]) -> Demand:
-    """Every value but constants and the output, and each layer's scratch: how large, and from when to when."""
-    born = {network.source: -1} | {node.output: step for step, node in enumerate(network.nodes)}
+    """Every value but constants and outputs, and each layer's scratch: how large, and from when to when.
+
+    The inputs lie one behind the other in one buffer, the first of all; variables are alive all the time.
+    """
+    kept, end = network.kept, len(network.nodes)
+    born = dict.fromkeys(network.sources, -1)
+    born |= {node.output: step for step, node in enumerate(network.nodes) if node.output not in kept}
     dies = dict(born)
     for step, node in enumerate(network.nodes):
         dies.update((value, step) for value in node.inputs if value in born)
     into = {
         node.output: node.inputs[call.into] for node, call in zip(network.nodes, calls, strict=True) if call.into is not None
     }
-    places: dict[int, int] = {}
-    buffers: list[memory.Buffer] = []
+    places = dict.fromkeys(network.sources, 0)
+    buffers = [memory.Buffer(sum(edge.size for edge in network.inputs), -1, max(dies[value] for value in network.sources))]
+    for value in kept:
+        places[value] = len(buffers)
+        buffers.append(memory.Buffer(network.values[value].size, -1, end))
     for value in born:
+        if value in network.sources:
+            continue
         if value in into:
             places[value] = places[into[value]]
             first = buffers[places[value]]
             buffers[places[value]] = memory.Buffer(first.size, first.first, dies[value])
-        elif value != network.result:
+        elif value not in network.results:
             places[value] = len(buffers)
             buffers.append(memory.Buffer(network.values[value].size, born[value], dies[value]))
     overlaps = [
         memory.Overlap(places[value], places[node.output], overlap.distance)
         for step, (node, call) in enumerate(zip(network.nodes, calls, strict=True))
         for value, overlap in zip(node.inputs, call.overlaps, strict=True)
-        if overlap.allowed and value in places and node.output in places and dies[value] == step
+        if overlap.allowed
+        and value in places
+        and node.output in places
+        and not {value, node.output} & kept
+        and dies[value] == step
+        and not (value in network.sources and len(network.inputs) > 1)
     ]
     steps = [step for step, call in enumerate(calls) if call.scratch]
     scratch = {step: len(buffers) + i for i, step in enumerate(steps)}
@@ -149,10 +166,10 @@ def layout(network: Network, calls: Sequence[Call]) -> Layout:
     """Plans the arena."""
     wanted = demand(network, calls)
     planned = memory.plan(wanted.buffers, wanted.overlaps)
-    offsets = {value: planned.offsets[place] for value, place in wanted.places.items()}
+    offsets = {value: planned.offsets[place] + network.sources.get(value, 0) for value, place in wanted.places.items()}
     scratch = tuple(planned.offsets[wanted.scratch[step]] if step in wanted.scratch else None for step in range(len(calls)))
-    first = offsets[network.source]
-    last = first + network.values[network.source].size
-    others = zip(planned.offsets[1:], wanted.buffers[1:], strict=True)  # the input's buffer is the first
+    first = planned.offsets[0]
+    last = first + wanted.buffers[0].size
+    others = zip(planned.offsets[1:], wanted.buffers[1:], strict=True)
     destroyed = any(offset < last and first < offset + buffer.size for offset, buffer in others)
-    return Layout(offsets, scratch, planned.size, destroyed)
+    return Layout(offsets, scratch, first, planned.size, destroyed)

@@ -6,8 +6,10 @@ import numpy as np
 
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.cgen import moves, unweighted, weighted
-from tinyrobust.deploy.cgen.layers import Binary, Edge, Layer, Move, Network, Node, Value
+from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Edge, Layer, Move, Network, Node, State, Value
 from tinyrobust.deploy.cgen.operands import Operands, scale, zero
+from tinyrobust.deploy.cgen.variables import ASSIGN, READ, STATE, Variables
+from tinyrobust.deploy.probing import inner
 from tinyrobust.errors import ModelFileError
 
 _LOWERINGS: dict[str, Callable[[Operands], Layer]] = {
@@ -45,15 +47,17 @@ _READ = {
     **dict.fromkeys(("CONCATENATION", "PACK"), slice(None)),
     **dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM", "PRELU"), slice(2)),
     "SPLIT": slice(1, 2),
+    ASSIGN: slice(1, 2),
+    READ: slice(0),
 }
 
-SUPPORTED = frozenset({*_LOWERINGS, *_RENAMINGS, "DEQUANTIZE"})
+SUPPORTED = frozenset({*_LOWERINGS, *_RENAMINGS, *STATE, "DEQUANTIZE"})
 
 
 def lower(artefact: Artefact) -> Network:
     """The network that an artefact describes.
 
-    QUANTIZE from float at the input and DEQUANTIZE at the output fall away: the C takes and gives int8.
+    QUANTIZE from float at an input and DEQUANTIZE at an output fall away: the C takes and gives int8.
 
     Raises:
         ModelFileError: An operator or a tensor is not supported; the message names it and what can be done.
@@ -64,53 +68,62 @@ def lower(artefact: Artefact) -> Network:
 class _Lowering:
     def __init__(self, artefact: Artefact) -> None:
         self._artefact = artefact
+        self._variables = Variables(artefact)
         self._values: list[Value] = []
         self._index: dict[int, int] = {}  # tensor to value
+        self._states: dict[str, int] = {}  # variable to value
         self._nodes: list[Node] = []
 
     def network(self) -> Network:
         artefact = self._artefact
-        if len(artefact.inputs) != 1 or len(artefact.outputs) != 1:
-            raise ModelFileError(
-                f"{artefact.path}: Expected one input and one output. "
-                f"Received: {len(artefact.inputs)} inputs and {len(artefact.outputs)} outputs."
-            )
-        source, result = self._edge(artefact.inputs[0], "input"), self._edge(artefact.outputs[0], "output")
-        operators = [o for o in artefact.operators if not self._at_edge(o)]
-        for tensor in dict.fromkeys((artefact.inputs[0], source.index)):
-            self._index[tensor] = len(self._values)
-        self._values.append(Value(source.name, source.count))
-        for operands in self._needed(operators, result.index):
+        sources = [(index, self._edge(index, "input")) for index in artefact.inputs]
+        results = [self._edge(index, "output") for index in artefact.outputs]
+        for index, tensor in sources:
+            self._index[index] = self._index[tensor.index] = self._value(tensor)
+        for operands in self._needed({tensor.index for tensor in results}):
             self._lower(operands)
-        if result.index not in self._index:
+        missing = [tensor.name for tensor in results if tensor.index not in self._index]
+        if missing:
             raise ModelFileError(
-                f"{artefact.path}: Expected an output that operators compute. Received: tensor {result.name!r}, a constant.",
+                f"{artefact.path}: Expected an output that operators compute. Received: tensor {missing[0]!r}, a constant.",
                 hint="The file is damaged: convert the model again.",
             )
+        inputs = [self._index[tensor.index] for _, tensor in sources]
+        outputs = self._results(results)  # which may add nodes
         return Network(
-            values=tuple(self._values),
             nodes=tuple(self._nodes),
-            source=self._index[source.index],
-            result=self._index[result.index],
-            input=Edge(source.shape, scale(source), zero(source), source.dtype),
-            output=Edge(result.shape, scale(result), zero(result), result.dtype),
+            inputs=_edges(inputs, [tensor for _, tensor in sources]),
+            outputs=_edges(outputs, results),
+            states=tuple(State(value, self._variables.initial[name]) for name, value in self._states.items()),
+            values=tuple(self._values),
             sha256=artefact.sha256,
         )
 
+    def _value(self, tensor: Tensor) -> int:
+        self._values.append(Value(tensor.name, tensor.count))
+        return len(self._values) - 1
+
+    def _results(self, tensors: list[Tensor]) -> list[int]:
+        """The values of the outputs, each with a place of its own: what is also something else is copied."""
+        results: list[int] = []
+        for tensor in tensors:
+            value = self._index[tensor.index]
+            taken = {*results, *(self._index[index] for index in self._artefact.inputs), *self._states.values()}
+            results.append(self._copied(value, tensor, "output") if value in taken else value)
+        return results
+
+    def _copied(self, value: int, tensor: Tensor, op: str, into: int | None = None) -> int:
+        target = self._value(tensor) if into is None else into
+        self._nodes.append(Node(op, tensor.name, Concatenation(1, (tensor.count,)), (value,), target))
+        return target
+
     def _edge(self, index: int, role: str) -> Tensor:
-        """The tensor of integers that stands for the graph's input or output, behind QUANTIZE or before DEQUANTIZE."""
-        tensor = self._artefact.tensors[index]
-        if tensor.dtype == "float32":
-            for operator in self._artefact.operators:
-                if role == "input" and operator.name == "QUANTIZE" and operator.inputs == (index,):
-                    tensor = self._artefact.tensors[operator.outputs[0]]
-                elif role == "output" and operator.name == "DEQUANTIZE" and operator.outputs == (index,):
-                    tensor = self._artefact.tensors[operator.inputs[0]]
+        """The tensor of integers that stands for an input or output of the graph, behind QUANTIZE or before DEQUANTIZE."""
+        tensor = inner(self._artefact, index, "QUANTIZE" if role == "input" else "DEQUANTIZE")
         if tensor.dtype not in ("int8", "uint8") or tensor.scales.size != 1:
             raise ModelFileError(
                 f"{self._artefact.path}: Expected an {role} of int8 or uint8 with one scale, or float32 behind QUANTIZE or "
-                f"DEQUANTIZE. "
-                f"Received: tensor {tensor.name!r} of type {tensor.dtype}.",
+                f"DEQUANTIZE. Received: tensor {tensor.name!r} of type {tensor.dtype}.",
                 hint="Convert the model with full integer quantization.",
             )
         return tensor
@@ -119,18 +132,29 @@ class _Lowering:
         kinds = {"QUANTIZE": operator.inputs[:1], "DEQUANTIZE": operator.outputs[:1]}.get(operator.name, ())
         return any(self._artefact.tensors[i].dtype == "float32" for i in kinds if i >= 0)
 
-    def _needed(self, operators: list[Operator], result: int) -> list[Operands]:
-        """The operators that the result depends on, once for each output that it does; shapes are known without computing."""
-        wanted, kept = {result}, []
-        for operator in reversed(operators):
+    def _needed(self, wanted: set[int]) -> list[Operands]:
+        """The operators that outputs and variables depend on, once for each output that they do; shapes need no computing."""
+        kept: list[Operands] = []
+        for operator in reversed([one for one in self._artefact.operators if not self._at_edge(one)]):
             places = [place for place, output in enumerate(operator.outputs) if output in wanted]
+            if operator.name == ASSIGN:
+                places = [0]
             if places:
                 wanted.update(operator.inputs[i] for i in _read(operator))
                 kept += [Operands(self._artefact, operator, place) for place in reversed(places)]
         return kept[::-1]
 
     def _lower(self, operands: Operands) -> None:
-        operator, output = operands.operator, operands.output
+        operator = operands.operator
+        if operator.name == ASSIGN:
+            self._assign(operator)
+            return
+        output = operands.output
+        if operator.name == READ:
+            value = self._state(operator, output)
+            alone = self._variables.outlives(operator)
+            self._index[output.index] = value if alone else self._copied(value, output, READ)
+            return
         if operator.name in _RENAMINGS:
             source = operands.input(0)
             if source.count != output.count or source.data is not None:
@@ -144,9 +168,30 @@ class _Lowering:
         if isinstance(layer, Move) and layer.nothing:
             self._index[output.index] = inputs[0]
             return
-        self._index[output.index] = len(self._values)
-        self._values.append(Value(output.name, output.count))
+        self._index[output.index] = self._value(output)
         self._nodes.append(Node(operator.name, self._artefact.layer(operator), layer, inputs, self._index[output.index]))
+
+    def _state(self, operator: Operator, tensor: Tensor) -> int:
+        """The value of the variable that an operator reads or writes as `tensor`."""
+        name = self._variables.named(operator)
+        if name not in self._states:
+            self._states[name] = self._value(tensor)
+        size = self._variables.initial.setdefault(name, np.zeros(tensor.count, np.int8)).size
+        if size != tensor.count or not size or tensor.dtype != "int8":
+            raise ModelFileError(
+                f"{self._artefact.path}: Expected int8 variables of one size. "
+                f"Received: {name!r} of {size} values, and as {tensor.dtype} of {tensor.count}."
+            )
+        return self._states[name]
+
+    def _assign(self, operator: Operator) -> None:
+        tensor = self._artefact.tensors[operator.inputs[1]]
+        target = self._state(operator, tensor)
+        if tensor.data is not None:
+            self._values.append(Value(tensor.name, tensor.count, np.asarray(tensor.data, np.int8).reshape(-1)))
+            self._copied(len(self._values) - 1, tensor, ASSIGN, target)
+        elif self._index[tensor.index] != target:
+            self._copied(self._index[tensor.index], tensor, ASSIGN, target)
 
     def _read(self, operands: Operands, layer: Layer, position: int) -> int:
         """The value of an input; constants become values of their own, spread out where the layer counts more bytes."""
@@ -158,6 +203,14 @@ class _Lowering:
             data = np.broadcast_to(data, operands.output.shape)
         self._values.append(Value(tensor.name, data.size, np.ascontiguousarray(data, np.int8).reshape(-1)))
         return len(self._values) - 1
+
+
+def _edges(values: list[int], tensors: list[Tensor]) -> tuple[Edge, ...]:
+    starts = np.cumsum([0, *(tensor.count for tensor in tensors)]).tolist()
+    return tuple(
+        Edge(value, start, tensor.shape, scale(tensor), zero(tensor), tensor.dtype)
+        for value, start, tensor in zip(values, starts, tensors, strict=False)
+    )
 
 
 def _read(operator: Operator) -> range:
