@@ -8,20 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.addition import plain
-from tinyrobust.deploy.cgen.layers import (
-    Binary,
-    Concatenation,
-    Layer,
-    Lookup,
-    Mean,
-    Move,
-    Node,
-    Pad,
-    Pool,
-    Resize,
-    Softmax,
-    Window,
-)
+from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Layer, Lookup, Mean, Move, Pad, Pool, Resize, Softmax, Window
+from tinyrobust.deploy.cgen.network import Node
 
 # The initializer of a struct, field by field. Text is C; in it `{table}` names a table.
 Field = int | str | tuple[int, ...] | Mapping[str, "Field"]

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tinyrobust.deploy import c_literals as c
 from tinyrobust.deploy.cgen.calls import Call, Fields, Table
-from tinyrobust.deploy.cgen.layers import Edge, Network
 from tinyrobust.deploy.cgen.layout import Layout
+from tinyrobust.deploy.cgen.network import Edge, Network
 
 _WIDTH = 118
 

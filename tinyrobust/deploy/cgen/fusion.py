@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from tinyrobust.deploy.cgen.addition import plain
 from tinyrobust.deploy.cgen.calls import APART, Call, Fields
-from tinyrobust.deploy.cgen.layers import Binary, Conv, Network, Node
+from tinyrobust.deploy.cgen.layers import Binary, Conv
+from tinyrobust.deploy.cgen.network import Network, Node
 
 # On a Cortex-M4 at -Os (gcc 12.2), in bytes; a test compiles and compares. Code of the shared function; of the addition's own
 # kernel, which goes when nothing else uses it; call and difference of the descriptions that each sum spares; and the stack.

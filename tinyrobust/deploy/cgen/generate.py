@@ -9,9 +9,10 @@ from tinyrobust.deploy.artefact import Artefact
 from tinyrobust.deploy.cgen import emit
 from tinyrobust.deploy.cgen.calls import Call, unweighted_call
 from tinyrobust.deploy.cgen.kernels import lean_call, weighted_call
-from tinyrobust.deploy.cgen.layers import Conv, Network
+from tinyrobust.deploy.cgen.layers import Conv
 from tinyrobust.deploy.cgen.layout import arrange
 from tinyrobust.deploy.cgen.lower import lower
+from tinyrobust.deploy.cgen.network import Network
 from tinyrobust.deploy.cgen.packing import choose, pack
 from tinyrobust.deploy.deploy_records import PORTABLE
 from tinyrobust.errors import ModelFileError

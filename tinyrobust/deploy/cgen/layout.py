@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from tinyrobust.deploy.cgen import fusion, memory
 from tinyrobust.deploy.cgen.calls import Call
-from tinyrobust.deploy.cgen.layers import Network
+from tinyrobust.deploy.cgen.network import Network
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,7 +6,8 @@ import numpy as np
 
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.cgen import moves, unweighted, weighted
-from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Edge, Layer, Move, Network, Node, State, Value
+from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Layer, Move
+from tinyrobust.deploy.cgen.network import Edge, Network, Node, State, Value
 from tinyrobust.deploy.cgen.operands import Operands, scale, zero
 from tinyrobust.deploy.cgen.variables import ASSIGN, READ, STATE, Variables
 from tinyrobust.deploy.probing import inner
