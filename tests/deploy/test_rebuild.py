@@ -11,7 +11,10 @@ import pytest
 from tinyrobust.attacks.repair import smoothed
 from tinyrobust.data.sources import load
 from tinyrobust.deploy import artefact
+from tinyrobust.deploy.cgen.lower import SUPPORTED
+from tinyrobust.deploy.cgen.variables import STATE
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.operators import LAYERS
 from tinyrobust.deploy.rebuild import rebuild
 from tinyrobust.errors import ModelFileError
 from tinyrobust.recipe.data import Data
@@ -133,6 +136,34 @@ def test_curves_and_other_ways_to_reduce(converted, images) -> None:
     agreement, steps = _compared(converted(network, images), images)
     assert agreement >= 0.9
     assert steps <= 2
+
+
+def test_parts_and_other_orders(converted, images) -> None:
+    """Slices, splits, stacks and nearest neighbours move pixels; their gradients move the other way."""
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(6, 3, padding="same", activation="relu")(image)
+    first, second = keras.ops.split(x[:, 1:7:2, ::-1], 2, axis=-1)
+    row = keras.ops.squeeze(x[:, 2:3], 1)
+    stacked = keras.ops.stack([first, second], axis=2)
+    large = keras.ops.image.resize(first, (9, 12), "nearest")
+    parts = [keras.layers.Flatten()(part) for part in (stacked, row, large, keras.ops.expand_dims(second[:, 1], 1))]
+    network = keras.Model(image, keras.layers.Dense(5)(keras.layers.Concatenate()(parts)))
+    float_file = converted(network, None)
+    names = {operator.name for operator in artefact.read(float_file).operators}
+    assert names >= {"STRIDED_SLICE", "SPLIT", "PACK", "RESIZE_NEAREST_NEIGHBOR"}
+    twin, source = KerasTarget(rebuild(float_file)), KerasTarget(network)
+    np.testing.assert_allclose(twin.predict(images), source.predict(images), atol=1e-4)
+    labels = np.zeros(len(images), np.int64)
+    np.testing.assert_allclose(twin.loss_gradient(images, labels), source.loss_gradient(images, labels), atol=1e-4)
+    agreement, steps = _compared(converted(network, images), images)
+    assert agreement >= 0.9
+    assert steps <= 2
+
+
+def test_what_runs_as_c_has_a_twin() -> None:
+    """But for what only ends a network, and what an answer would depend on beside its input."""
+    assert SUPPORTED - set(LAYERS) == {"SOFTMAX", *STATE}
 
 
 @pytest.mark.parametrize(("activation", "operator"), [("exponential", "EXP"), ("softmax", "SOFTMAX")])

@@ -1,11 +1,13 @@
 """The Keras layer of every operator of a `.tflite` that has one: what a differentiable twin is made of."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
+from tinyrobust.deploy import slicing
 from tinyrobust.deploy.artefact import Artefact, Operator, Options
 from tinyrobust.deploy.tensors import Values
 
@@ -43,15 +45,19 @@ class Operands:
         absent = len(operator.inputs) < 3 or operator.inputs[2] < 0
         return np.zeros(channels) if absent else self.constant(operator, 2)
 
-    def shape(self, operator: Operator) -> tuple[int, ...]:
+    def integers(self, operator: Operator, place: int) -> list[int]:
+        """A constant that counts: a shape, sizes, axes."""
+        return [int(value) for value in self.constant(operator, place).reshape(-1)]
+
+    def shape(self, operator: Operator, part: int = 0) -> tuple[int, ...]:
         """Of an operator's output, for one sample."""
-        shape = self.file.tensors[operator.outputs[0]].shape
+        shape = self.file.tensors[operator.outputs[part]].shape
         if shape[:1] != (1,):
             raise ValueError(f"Expected {operator.name} to put out a batch of 1. Received: shape {shape}")
         return shape[1:]
 
 
-Build = Callable[[Operands, Operator], keras.KerasTensor]
+Build = Callable[[Operands, Operator], keras.KerasTensor | list[keras.KerasTensor]]
 WithConstant = Callable[[keras.KerasTensor, Values, int], keras.KerasTensor]
 
 
@@ -146,7 +152,7 @@ def _reduced(flat: type[keras.Layer], rows: type[keras.Layer]) -> Build:
     def build(graph: Operands, operator: Operator) -> keras.KerasTensor:
         value, shape = graph.activation(operator), graph.shape(operator)
         rank = len(value.shape)
-        axes = sorted(int(axis) % rank for axis in graph.constant(operator, 1).reshape(-1))
+        axes = sorted(axis % rank for axis in graph.integers(operator, 1))
         if (rank, axes) not in ((4, [1, 2]), (3, [1])):
             raise ValueError(f"Expected {operator.name} over all places. Received: axes {axes} of shape {value.shape}")
         kind = flat if rank == 4 else rows
@@ -156,7 +162,7 @@ def _reduced(flat: type[keras.Layer], rows: type[keras.Layer]) -> Build:
 
 
 def _transpose(graph: Operands, operator: Operator) -> keras.KerasTensor:
-    order = [int(axis) for axis in graph.constant(operator, 1).reshape(-1)]
+    order = graph.integers(operator, 1)
     if order[:1] != [0]:
         raise ValueError(f"Expected TRANSPOSE to leave the batch where it is. Received: {order}")
     return keras.layers.Permute(order[1:], name=f"transpose{operator.outputs[0]}")(graph.activation(operator))
@@ -184,7 +190,10 @@ def _curve(activation: str) -> Build:
 def _pad(graph: Operands, operator: Operator) -> keras.KerasTensor:
     widths = graph.constant(operator, 1).tolist()
     if len(widths) != 4 or any(widths[0] + widths[3]):
-        raise ValueError(f"Expected PAD of height and width. Received: {widths}")
+        raise ValueError(f"Expected {operator.name} of height and width. Received: {widths}")
+    if operator.name == "PADV2":
+        filling = float(graph.constant(operator, 2).reshape(()))
+        return keras.ops.pad(graph.activation(operator), widths, "constant", filling)
     return keras.layers.ZeroPadding2D(tuple(map(tuple, widths[1:3])), name=f"pad{operator.outputs[0]}")(
         graph.activation(operator)
     )
@@ -192,6 +201,31 @@ def _pad(graph: Operands, operator: Operator) -> keras.KerasTensor:
 
 def _reshape(graph: Operands, operator: Operator) -> keras.KerasTensor:
     return keras.layers.Reshape(graph.shape(operator), name=f"reshape{operator.outputs[0]}")(graph.activation(operator))
+
+
+def _cut(graph: Operands, operator: Operator) -> list[keras.KerasTensor]:
+    """Parts of a tensor, or its rows and columns in another order."""
+    value = graph.activation(operator, slicing.SOURCE.get(operator.name, 0))
+    parts, shape = [], (1, *value.shape[1:])
+    for part, index in enumerate(operator.outputs):
+        out, constants = graph.file.tensors[index].shape, functools.partial(graph.integers, operator)
+        batch, *chosen = slicing.places(operator, shape, out, constants, part)
+        if len(batch) != 1 or math.prod(map(len, chosen)) != math.prod(graph.shape(operator, part)):
+            raise ValueError(f"Expected {operator.name} to make {out}. Received: places {[list(one)[:8] for one in chosen]}")
+        cut = value
+        for axis, places in enumerate(chosen, start=1):
+            if list(places) != list(range(shape[axis])):
+                cut = keras.ops.take(cut, list(places), axis)
+        parts.append(keras.layers.Reshape(graph.shape(operator, part), name=f"part{index}")(cut))
+    return parts
+
+
+def _pack(graph: Operands, operator: Operator) -> keras.KerasTensor:
+    values = [graph.activation(operator, place) for place in range(len(operator.inputs))]
+    axis = slicing.axis_of(int(operator.options.get("axis", 0)), len(values[0].shape) + 1)
+    if axis == 0:
+        raise ValueError("Expected PACK behind the batch. Received: axis 0")
+    return keras.ops.stack(values, axis)
 
 
 def _concatenate(graph: Operands, operator: Operator) -> keras.KerasTensor:
@@ -224,9 +258,11 @@ LAYERS: dict[str, Build] = {
     "TANH": _curve("tanh"),
     "ELU": _curve("elu"),
     "GELU": _curve("gelu"),
-    "PAD": _pad,
-    "RESHAPE": _reshape,
+    **dict.fromkeys(("PAD", "PADV2"), _pad),
+    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _reshape),
+    **dict.fromkeys(slicing.NAMES, _cut),
     "CONCATENATION": _concatenate,
+    "PACK": _pack,
     **dict.fromkeys(
         ("RELU", "RELU6", "RELU_N1_TO_1", "QUANTIZE", "DEQUANTIZE"), lambda graph, operator: graph.activation(operator)
     ),

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from tinyrobust.deploy import artefact as artefacts
+from tinyrobust.deploy import slicing
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.matching import along_channels
 from tinyrobust.deploy.operators import LAYERS, Operands
@@ -31,7 +32,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _SCORES = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC")
 _MOST_VALUES = 2**23  # of all activations of an image; attacks keep those of a whole batch, in 32 bits
 # They copy values that are on the grid already.
-_COPIES = {"RESHAPE", "TRANSPOSE", "PAD", "MAX_POOL_2D", "REDUCE_MAX", "CONCATENATION", "DEQUANTIZE"}
+_MOVES = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", *slicing.NAMES}
+_COPIES = {*_MOVES, "PAD", "PADV2", "MAX_POOL_2D", "REDUCE_MAX", "CONCATENATION", "PACK", "DEQUANTIZE"}
 
 
 def rebuild(source: Path | Artefact) -> keras.Model:
@@ -127,10 +129,14 @@ class _Graph(Operands):
         if operator.inputs[0] in self.constants and operator.name in ("DEQUANTIZE", "QUANTIZE"):  # weights of another type
             self.constants[operator.outputs[0]] = self.constants[operator.inputs[0]]
             return
-        output = LAYERS[operator.name](self, operator)
-        if operator.name in ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "TRANSPOSE") and operator.inputs[0] in self._inputs:
+        made = LAYERS[operator.name](self, operator)
+        if operator.name in (*_MOVES, "QUANTIZE", "DEQUANTIZE") and self._inputs.intersection(operator.inputs):
             self._inputs.update(operator.outputs)
-        tensor = self.file.tensors[operator.outputs[0]]
+        for output, index in zip(made if isinstance(made, list) else [made], operator.outputs, strict=False):
+            self.values[index] = self._checked(output, self.file.tensors[index], operator, last)
+
+    def _checked(self, output: keras.KerasTensor, tensor: Tensor, operator: Operator, last: Operator) -> keras.KerasTensor:
+        """An operator's output as the file has it: of that size, and on that grid."""
         if math.prod(output.shape[1:]) != tensor.count:  # an operator that lies could ask for any amount of memory
             raise ValueError(f"Expected {operator.name} to make {tensor.shape}, as the file says. Received: {output.shape}")
         bounds = operator.name if operator.name in _BOUNDS else operator.options.get("fused_activation_function", "NONE")
@@ -138,7 +144,7 @@ class _Graph(Operands):
             raise ValueError(f"Expected an activation of {', '.join(_BOUNDS)}. Received: {bounds}")
         # Logits stay between the levels: rounded ones tie.
         logits = bounds == "NONE" and tensor.index in (last.inputs if last.name in _SCORES else last.outputs)
-        self.values[tensor.index] = output if operator.name in _COPIES or logits else self._on_grid(output, tensor, bounds)
+        return output if operator.name in _COPIES or logits else self._on_grid(output, tensor, bounds)
 
     def _on_grid(self, value: keras.KerasTensor, tensor: Tensor, bounds: str) -> keras.KerasTensor:
         """`value` within the bounds and, in a quantized tensor, rounded to its grid."""

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tinyrobust.deploy import slicing
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.cgen import moves, unweighted, weighted
 from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Layer, Move
 from tinyrobust.deploy.cgen.network import Edge, Network, Node, State, Value
-from tinyrobust.deploy.cgen.operands import Operands, scale, zero
+from tinyrobust.deploy.cgen.operands import Operands, elsewhere, scale, zero
 from tinyrobust.deploy.cgen.variables import ASSIGN, READ, STATE, Variables
 from tinyrobust.deploy.probing import inner
 from tinyrobust.errors import ModelFileError
@@ -25,13 +26,9 @@ _LOWERINGS: dict[str, Callable[[Operands], Layer]] = {
     "PADV2": moves.pad,
     "CONCATENATION": moves.concatenation,
     "PACK": moves.concatenation,
-    "STRIDED_SLICE": moves.strided_slice,
-    "SLICE": moves.slice_,
-    "SPLIT": moves.split,
-    "SPLIT_V": moves.split_v,
-    "UNPACK": moves.unpack,
-    "TRANSPOSE": moves.transpose,
+    **dict.fromkeys(slicing.NAMES, moves.cut),
     "RESIZE_NEAREST_NEIGHBOR": moves.resize_nearest,
+    "TRANSPOSE": moves.transpose,
     "RELU": unweighted.relu,
     "RELU6": unweighted.relu6,
     "LEAKY_RELU": unweighted.leaky_relu,
@@ -125,7 +122,7 @@ class _Lowering:
             raise ModelFileError(
                 f"{self._artefact.path}: Expected an {role} of int8 or uint8 with one scale, or float32 behind QUANTIZE or "
                 f"DEQUANTIZE. Received: tensor {tensor.name!r} of type {tensor.dtype}.",
-                hint="Convert the model with full integer quantization.",
+                hint=f"The C is of int8 networks: convert with full integer quantization. {elsewhere(self._artefact)}",
             )
         return tensor
 

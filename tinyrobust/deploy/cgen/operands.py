@@ -7,8 +7,10 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyrobust.deploy import micro
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.cgen.layers import Shape, Window
+from tinyrobust.deploy.slicing import MisfitError, axis_of
 from tinyrobust.errors import ModelFileError
 
 _Option = TypeVar("_Option")
@@ -78,9 +80,10 @@ class Operands:
         Raises:
             ModelFileError: There is no such place.
         """
-        if not -size <= value < size:
-            self.refuse(f"an axis or place from {-size} to {size - 1}", value)
-        return value % size
+        try:
+            return axis_of(value, size)
+        except MisfitError as error:
+            return self.refuse(error.expected, error.received)
 
     def integers(self, position: int) -> list[int]:
         """The values of input `position`, which is constant."""
@@ -138,7 +141,7 @@ class Operands:
         raise ModelFileError(
             f"{self.artefact.path}: operator {self.operator.index} ({self.operator.name}), which writes {self.output.name!r}: "
             f"Expected {expected}. Received: {received}.",
-            hint="TensorFlow Lite Micro may run the file as it is; or convert the model without this.",
+            hint=elsewhere(self.artefact),
         )
 
     def _pad(self, source: int, out: int, size: int, stride: int, dilation: int) -> int:
@@ -151,6 +154,14 @@ class Operands:
         if pad > _LARGEST_WINDOW:
             self.refuse(f"at most {_LARGEST_WINDOW} rows or columns of padding", pad)
         return pad
+
+
+def elsewhere(artefact: Artefact) -> str:
+    """What TensorFlow Lite Micro does with a file that there is no C for, and what can be done."""
+    refused = micro.refused(artefact)
+    if refused:
+        return f"TensorFlow Lite Micro does not run the file either: {refused}."
+    return "TensorFlow Lite Micro runs the file as it is: export it with `--format array`. Or convert the model without this."
 
 
 def scale(tensor: Tensor) -> float:

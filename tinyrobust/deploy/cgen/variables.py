@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.deploy.artefact import Artefact, Graph, Operator
+from tinyrobust.deploy.cgen.operands import elsewhere
 from tinyrobust.deploy.subgraphs import called
 from tinyrobust.errors import ModelFileError
 
@@ -19,7 +20,7 @@ class Variables:
     """
 
     def __init__(self, artefact: Artefact) -> None:
-        self._path, self._main = artefact.path, artefact.graphs[0]
+        self._artefact, self._main = artefact, artefact.graphs[0]
         self._handles = _handles(self._main)
         self.initial: dict[str, NDArray[np.int8]] = {}
         for operator in self._main.operators:
@@ -51,7 +52,7 @@ class Variables:
 
     def _refusal(self, expected: str, received: str) -> ModelFileError:
         return ModelFileError(
-            f"{self._path}: Expected {expected}. Received: {received}.", hint="TensorFlow Lite Micro may run the file as it is."
+            f"{self._artefact.path}: Expected {expected}. Received: {received}.", hint=elsewhere(self._artefact)
         )
 
     def outlives(self, read: Operator) -> bool:
