@@ -7,7 +7,7 @@ import pytest
 from tinyrobust.deploy import artefact, micro
 from tinyrobust.deploy.c_literals import identifier
 from tinyrobust.deploy.carray import Arena, write_c_array
-from tinyrobust.errors import ModelFileError
+from tinyrobust.deploy.input_units import formula
 from tinyrobust.footprint.measure import arena_head
 
 CLASSES = ("zero", 'a "quoted" \\ name', "naïve??/", "line\nbreak")
@@ -94,10 +94,33 @@ def test_names_become_identifiers(name, expected) -> None:
     assert identifier(name) == expected
 
 
-def test_a_float_file_is_refused(converted, tmp_path) -> None:
+def test_a_float_file_has_no_scales(converted, tmp_path) -> None:
     import keras
 
     path = converted(keras.Sequential([keras.Input((4,), batch_size=1), keras.layers.Dense(2)]))
-    with pytest.raises(ModelFileError, match="a file with a quantized input"):
-        write_c_array(artefact.read(path), "x", tmp_path, arena=Arena(1))
-    assert not (tmp_path / "model_data.cc").exists()
+    _, header = write_c_array(artefact.read(path), "x", tmp_path, arena=Arena(1))
+    assert "// Input: float32, as it is.\nconstexpr int g_x_input_shape[] = {1, 4};" in header.read_text()
+    assert "scale" not in header.read_text().partition("// Input")[2]
+
+
+def test_a_strangers_stream_needs_the_operators_of_all_subgraphs(shared, tmp_path) -> None:
+    path = shared / "field" / "models" / "030_microwakeword_v1_okay_nabu.tflite"
+    _, header = write_c_array(artefact.read(path), "x", tmp_path, arena=Arena(1))
+    for method in ("AddCallOnce", "AddVarHandle", "AddReadVariable", "AddAssignVariable", "AddConcatenation"):
+        assert f"resolver.{method}();" in header.read_text()
+    _, header = write_c_array(artefact.read(path.parent / "018_two_inputs_add.tflite"), "x", tmp_path, arena=Arena(1))
+    assert "g_x_input1_scale" in header.read_text()
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero", "dtype", "said"),
+    [
+        (1 / 255, -128, "int8", "round(x / 0.00392156863) - 128, from -128 to 127; where x is p / 255 of a pixel"),
+        (1 / 255, -128, "int8", "that is p - 128"),
+        (1.0, 0, "uint8", "from 0 to 255; where x is p of a pixel p from 0 to 255, that is p"),
+        (0.5, 3, "int8", "round(x / 0.5) + 3, from -128 to 127"),
+    ],
+)
+def test_how_a_value_becomes_a_byte(scale, zero, dtype, said) -> None:
+    assert said in formula(scale, zero, dtype)
+    assert ("pixel" in formula(scale, zero, dtype)) == (scale != 0.5)

@@ -110,6 +110,23 @@ def _like(grid: Grid, low: float, high: float, tolerance: float) -> bool:
     return abs(grid.low - low) <= tolerance * grid.width and abs(grid.high - high) <= tolerance * grid.width
 
 
+def formula(scale: float, zero: int, dtype: str) -> str:
+    """How a real value becomes an integer of an input, and where that is plain to see, how a pixel does.
+
+    Args:
+        scale: Of the input.
+        zero: Its zero point.
+        dtype: int8, uint8 or int16.
+    """
+    limits = np.iinfo(dtype)
+    said = f"round(x / {scale:.9g}) {'-' if zero < 0 else '+'} {abs(zero)}, from {limits.min} to {limits.max}"
+    for step, taken in ((1 / 255, "p / 255"), (1.0, "p")):
+        if dtype in ("int8", "uint8") and zero == limits.min and np.isclose(scale, step, rtol=1e-3):
+            byte = f"p - {-zero}" if zero else "p"
+            return f"{said}; where x is {taken} of a pixel p from 0 to 255, that is {byte}"
+    return said
+
+
 def name_of(units: Range) -> str:
     """A range in words, such as "-1 to 1"."""
     for name, (mean, std) in _MEAN_STD.items():

@@ -97,7 +97,7 @@ def write_array(
         progress: Called for the arena's search and for the clips that are read.
 
     Raises:
-        ModelFileError: There is no such model, or it is not quantized.
+        ModelFileError: There is no such model.
         RunFolderError: The run's records cannot be read, or the folder cannot be written.
     """
     about = known(model)

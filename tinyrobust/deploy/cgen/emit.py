@@ -6,6 +6,7 @@ from tinyrobust.deploy import c_literals as c
 from tinyrobust.deploy.cgen.calls import Call, Fields, Table
 from tinyrobust.deploy.cgen.layout import Layout
 from tinyrobust.deploy.cgen.network import Edge, Network
+from tinyrobust.deploy.input_units import formula
 
 _WIDTH = 118
 
@@ -168,6 +169,7 @@ def _edge(upper: str, role: str, edge: Edge) -> list[str]:
         f"#define {upper}_{role}_SHAPE {{{shape}}}",
         f"#define {upper}_{role}_SCALE {c.float32(edge.scale)}",
         f"#define {upper}_{role}_ZERO_POINT ({edge.zero})",
+        *([f"/* x: {formula(edge.scale, edge.zero, edge.dtype)} */"] if role.startswith("INPUT") else []),
     ]
 
 
