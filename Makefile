@@ -22,7 +22,7 @@ export PIP_ROOT_USER_ACTION = ignore
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow zoo lint apt lock clean
+.PHONY: help demo test test-slow fuzz zoo lint apt lock clean
 .DELETE_ON_ERROR:
 
 help: ## Say what the targets are
@@ -38,6 +38,14 @@ test: apt lint ## Check format, style, types and import rules, and run the tests
 
 test-slow: .venv/.dev ## Run the tests that train for minutes
 	$(BIN)/pytest -m slow
+
+# New inputs lie in build/fuzz, what ends it in build/fuzz-crashes: mended, it belongs into tests/hostile/corpus.
+SECONDS ?= 3600
+fuzz: .venv/.dev ## Fuzz the door to .tflite files, guided by coverage, for SECONDS=3600
+	@$(PIP) install --quiet --require-hashes -r requirements-fuzz.lock
+	@mkdir -p build/fuzz build/fuzz-crashes
+	$(BIN)/python tests/hostile/fuzz.py -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 -max_len=16384 \
+		-artifact_prefix=build/fuzz-crashes/ build/fuzz tests/hostile/corpus
 
 zoo: .venv/.run ## Train a model of models/ and put what it leaves beside its recipe; MODEL=kws-dscnn
 	run=$$($(BIN)/tinyrobust run $(MODEL) --json | $(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["run"])') && \
@@ -55,6 +63,7 @@ lock: .venv/.dev ## Write the lock files anew; UPGRADE=--upgrade takes newer ver
 	$(LOCK) $(UPGRADE) --constraint requirements-dev.lock pyproject.toml --output-file requirements.lock
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) --constraint requirements-dev.lock - --output-file requirements-build.lock
+	@echo "atheris==3.0.0" | $(LOCK) - --output-file requirements-fuzz.lock
 
 clean: ## Remove ./.venv and everything that tools wrote; runs/ stays
 	rm -rf .venv build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -31,8 +31,9 @@ class Case:
 
 
 def damaged(content: bytes, random: Random) -> tuple[str, bytes]:
-    """The file with a part cut off, bits flipped, a stretch of noise, or a word replaced; rarely nothing but noise."""
-    kind = random.choice(["cut", "flip", "noise", "word", "nothing but noise"], p=[0.25, 0.3, 0.2, 0.23, 0.02])
+    """The file with a part cut off, bits flipped, noise, a word replaced or put off alignment; rarely nothing but noise."""
+    kinds = ["cut", "flip", "noise", "word", "off alignment", "nothing but noise"]
+    kind = random.choice(kinds, p=[0.25, 0.3, 0.2, 0.13, 0.1, 0.02])
     found = bytearray(content)
     if kind == "cut":
         del found[int(random.integers(len(content))) :]
@@ -46,6 +47,11 @@ def damaged(content: bytes, random: Random) -> tuple[str, bytes]:
         for _ in range(int(random.integers(1, 4))):
             place = 4 * int(random.integers(len(content) // 4))
             found[place : place + 4] = (_one(_NUMBERS, random) % 2**32).to_bytes(4, "little")
+    elif kind == "off alignment":  # offsets to tables and vectors among them
+        for _ in range(int(random.integers(1, 4))):
+            place = 4 * int(random.integers(len(content) // 4))
+            word = int.from_bytes(found[place : place + 4], "little") + int(random.integers(1, 4))
+            found[place : place + 4] = (word % 2**32).to_bytes(4, "little")
     else:
         found = bytearray(b"\x1c\0\0\0TFL3" + random.bytes(int(random.integers(4, 4096))))
     return str(kind), bytes(found)
@@ -112,7 +118,10 @@ def _buffer(model: Any, random: Random) -> None:
 
 def _values(model: Any, random: Random) -> None:
     """Of a constant: fewer, more, others, or somewhere else."""
-    buffer = _one([one for one in model.buffers if one.data is not None and len(one.data)], random)
+    filled = [one for one in model.buffers if one.data is not None and len(one.data)]
+    if not filled:
+        return
+    buffer = _one(filled, random)
     data, change = np.asarray(buffer.data, np.uint8), random.integers(4)
     if change == 0:
         buffer.data = data[: int(random.integers(len(data)))]
@@ -134,7 +143,7 @@ def _quantization(model: Any, random: Random) -> None:
         found[0].quantization.scale, found[0].quantization.zeroPoint = np.ones(1, np.float32), np.zeros(1, np.int64)
     quantization, change = _one(found, random).quantization, random.integers(6)
     scales, zeros = np.array(quantization.scale, np.float32), np.array(quantization.zeroPoint, np.int64)
-    if change == 0:
+    if change == 0 and len(scales):
         scales[random.integers(len(scales))] = _one(_SCALES, random)
     elif change == 1:
         scales[:] = _one(_SCALES, random)
@@ -216,6 +225,37 @@ def _graphs(model: Any, random: Random) -> None:
     model.subgraphs = [] if random.random() < 0.5 else [model.subgraphs[0], copy.deepcopy(model.subgraphs[0])]
 
 
+def _overflowing(model: Any, random: Random) -> None:
+    """Sizes each of which is usual, and whose product is not."""
+    sizes = _one([(2**16, 2**16, 2**16, 2**16), (2**31 - 1, 2**31 - 1), (2**21, 2**21, 2**22), (65_537, 65_537)], random)
+    _tensor(model, random).shape = np.array(sizes, np.int32)
+
+
+def _nothing_inside(model: Any, random: Random) -> None:
+    """A bias without values, or a filter without channels."""
+    weighted = [one for one in model.subgraphs[0].operators if len(one.inputs) > 1]
+    if not weighted:
+        return
+    operator = _one(weighted, random)
+    tensor = model.subgraphs[0].tensors[_one([index for index in operator.inputs[1:] if index >= 0] or [0], random)]
+    tensor.shape = np.array([0] if random.random() < 0.5 else [*tensor.shape[:-1], 0], np.int32)
+    if random.random() < 0.5:
+        model.buffers[tensor.buffer].data = np.zeros(0, np.uint8)
+
+
+def _endless(model: Any, random: Random) -> None:
+    """A loop whose condition is its body, or the graph that it is in."""
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.deprecatedBuiltinCode = schema.BuiltinOperator.WHILE, schema.BuiltinOperator.WHILE
+    model.operatorCodes.append(code)
+    model.subgraphs.append(copy.deepcopy(model.subgraphs[0]))
+    operator = _operator(model, random)
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.WhileOptions, schema.WhileOptionsT()
+    operator.builtinOptions.condSubgraphIndex = _one([0, 1], random)
+    operator.builtinOptions.bodySubgraphIndex = _one([0, 1], random)
+
+
 def _version(model: Any, random: Random) -> None:
     model.version = _one([0, 1, 2, 4, 2**32 - 1], random)
 
@@ -238,6 +278,7 @@ def _name(model: Any, random: Random) -> None:
 _LIES: tuple[Callable[[Any, Random], None], ...] = (
     *3 * (_shape, _options, _indices, _quantization, _code),
     *2 * (_type, _buffer, _values),
+    *(_overflowing, _nothing_inside, _endless),
     *(_unquantized, _variable, _code_index, _order, _one_operator_more, _one_operator_less, _graphs, _version, _name),
 )
 

@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,10 @@ def sources(small_tflite: Path, digits_net: Any, converted: Callable[..., Path])
     return [small_tflite, digits_net.tflite, converted(digits_net.model, batch=None)]
 
 
+CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.tflite"))
+"""Files of every operator that moves bytes or bends curves, a stream with variables, and what `make fuzz` has found."""
+
+
 def test_two_thousand_hostile_files(hostile, sources, door) -> None:
     # The C takes half a second and the twin a tenth: a share of the files goes there.
     for number, case in enumerate(hostile(sources, _CASES, 1)):
@@ -100,6 +105,18 @@ def test_two_thousand_hostile_files(hostile, sources, door) -> None:
     assert sum(door.counts["read"].values()) == _CASES
     assert door.counts["run"]["valid"] > 200  # flips in weights, other names: what no check could object to
     assert all(door.counts[step]["refused"] for step in ("read", "footprint", "open", "generate", "rebuild"))
+
+
+def test_hostile_files_of_every_operator(hostile, door) -> None:
+    for case in hostile(CORPUS, 600, 2):
+        door.send(case, generating=True, rebuilding=False)
+    assert all(door.counts["generate"][result] > 50 for result in ("valid", "refused"))
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_what_fuzzing_starts_from_and_what_it_found(path, door) -> None:
+    door.send(SimpleNamespace(name=path.stem, content=path.read_bytes()), generating=True, rebuilding=True)
+    assert door.counts["read"].total() == 1
 
 
 def _verified(content: bytes) -> bool:

@@ -86,8 +86,11 @@ class Operands:
             return self.refuse(error.expected, error.received)
 
     def integers(self, position: int) -> list[int]:
-        """The values of input `position`, which is constant."""
-        return [int(value) for value in self.constant(position).reshape(-1)]
+        """The values of input `position`, which is constant and counts something."""
+        values = self.constant(position)
+        if values.dtype.kind not in "iu":
+            self.refuse(f"integers as input {position}", values.dtype)
+        return [int(value) for value in values.reshape(-1)]
 
     def constant(self, position: int) -> NDArray[Any]:
         """The values of input `position`.

@@ -90,7 +90,7 @@ def _repeated(operands: Operands, tensor: Tensor) -> int:
     significant = next((i for i, size in enumerate(shape) if size != 1), len(shape))
     if len(shape) == len(out) and shape[significant:] == out[significant:]:
         return tensor.count
-    if tensor.data is not None and all(s in (1, o) for s, o in zip(shape, out, strict=True)):
+    if tensor.data is not None and len(shape) == len(out) and all(s in (1, o) for s, o in zip(shape, out, strict=True)):
         return operands.output.count
     return operands.refuse("inputs of one shape, or one that repeats along leading dimensions", f"{tensor.shape} in {out}")
 
@@ -112,9 +112,10 @@ def leaky_relu(operands: Operands) -> Lookup:
     """LEAKY_RELU: TensorFlow Lite computes both factors in float32."""
     source, output = operands.activation(0), operands.int8(operands.output)
     step, out = np.float32(scale(source)), np.float32(scale(output))
-    slopes = step / out, step * np.float32(operands.option("alpha", 0.0)) / out
-    if slopes[1] < 0:
-        operands.refuse("a slope from 0", operands.option("alpha", 0.0))
+    with np.errstate(over="ignore"):
+        slopes = step / out, step * np.float32(operands.option("alpha", 0.0)) / out
+    if not all(np.isfinite(slopes)) or slopes[1] < 0:
+        operands.refuse("slopes from 0 that float32 holds", slopes)
     centred = _CODES - zero(source)
     above, below = (multiply(centred, *quantize_multiplier(float(slope))) for slope in slopes)
     return Lookup(np.clip(np.where(centred >= 0, above, below) + zero(output), -128, 127), output.count)
@@ -124,8 +125,11 @@ def hard_swish(operands: Operands) -> Lookup:
     """HARD_SWISH, in the 16 bits that TensorFlow Lite's reference kernel computes in."""
     source, output = operands.activation(0), operands.int8(operands.output)
     fine = np.float32(1 / 128) * np.float32(scale(source))
-    result, result_shift = _half(float(fine / np.float32(scale(output))))
-    gate, gate_shift = _half(float(fine / np.float32(3 / 32768)))
+    with np.errstate(over="ignore"):
+        ratios = fine / np.float32(scale(output)), fine / np.float32(3 / 32768)
+    if not all(np.isfinite(ratios)):
+        operands.refuse("scales whose ratio float32 holds", ratios)
+    (result, result_shift), (gate, gate_shift) = (_half(float(ratio)) for ratio in ratios)
     if result_shift > 0:
         operands.refuse("an output scale of at least a 128th of the input's", scale(output))
     values = (_CODES - zero(source)) * 128
