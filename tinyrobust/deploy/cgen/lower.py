@@ -145,7 +145,7 @@ class _Lowering:
     def _lower(self, operands: Operands) -> None:
         operator = operands.operator
         if operator.name == ASSIGN:
-            self._assign(operator)
+            self._assign(operands)
             return
         output = operands.output
         if operator.name == READ:
@@ -157,7 +157,7 @@ class _Lowering:
             source = operands.input(0)
             if source.count != output.count or source.data is not None:
                 operands.refuse("as many computed values as before", f"{source.count} to {output.count}")
-            self._index[output.index] = self._index[source.index]
+            self._index[output.index] = self._computed(operands, source)
             return
         if operator.name not in _LOWERINGS:
             operands.refuse(f"one of {', '.join(sorted(SUPPORTED))}", operator.name)
@@ -182,20 +182,26 @@ class _Lowering:
             )
         return self._states[name]
 
-    def _assign(self, operator: Operator) -> None:
-        tensor = self._artefact.tensors[operator.inputs[1]]
-        target = self._state(operator, tensor)
+    def _computed(self, operands: Operands, tensor: Tensor) -> int:
+        """The value that a tensor is."""
+        if tensor.index not in self._index:
+            operands.refuse(f"tensor {tensor.name!r} to be computed from the inputs", "one that nothing computes in int8")
+        return self._index[tensor.index]
+
+    def _assign(self, operands: Operands) -> None:
+        tensor = operands.input(1)
+        target = self._state(operands.operator, tensor)
         if tensor.data is not None:
             self._values.append(Value(tensor.name, tensor.count, np.asarray(tensor.data, np.int8).reshape(-1)))
             self._copied(len(self._values) - 1, tensor, ASSIGN, target)
-        elif self._index[tensor.index] != target:
-            self._copied(self._index[tensor.index], tensor, ASSIGN, target)
+        elif (value := self._computed(operands, tensor)) != target:
+            self._copied(value, tensor, ASSIGN, target)
 
     def _read(self, operands: Operands, layer: Layer, position: int) -> int:
         """The value of an input; constants become values of their own, spread out where the layer counts more bytes."""
         tensor = operands.input(position)
         if tensor.data is None:
-            return self._index[tensor.index]
+            return self._computed(operands, tensor)
         data = tensor.data
         if isinstance(layer, Binary) and layer.counts[1 + position] > tensor.count:
             data = np.broadcast_to(data, operands.output.shape)

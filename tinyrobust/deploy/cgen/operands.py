@@ -141,9 +141,10 @@ class Operands:
 
     def refuse(self, expected: str, received: object) -> NoReturn:
         """Raises a `ModelFileError` that names the operator and its output."""
+        which = f"operator {self.operator.index} ({self.operator.name})"
+        which += f", which writes {self.output.name!r}" if self.operator.outputs else ""
         raise ModelFileError(
-            f"{self.artefact.path}: operator {self.operator.index} ({self.operator.name}), which writes {self.output.name!r}: "
-            f"Expected {expected}. Received: {received}.",
+            f"{self.artefact.path}: {which}: Expected {expected}. Received: {received}.",
             hint=elsewhere(self.artefact),
         )
 
