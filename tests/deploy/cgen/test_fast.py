@@ -14,8 +14,8 @@ _FEW = {f"tr_fast_depthwise{name}" for name in ("", "_ternary", "_ternary_3x3", 
 KERNELS = {
     TERNARY: {"tr_fast_conv_ternary", *_FEW},
     BINARY: {"tr_fast_conv_binary", *_FEW},
-    FOUR: {"tr_fast_conv_packed", "tr_fast_depthwise", "tr_lean_conv"},
-    INT8: {"tr_fast_conv", "tr_fast_depthwise", "tr_lean_conv"},
+    FOUR: {"tr_fast_conv_packed", "tr_fast_depthwise"},
+    INT8: {"tr_fast_conv", "tr_fast_depthwise"},
 }
 CORES = (("mps2-an385", "-Os"), ("mps2-an386", "-Os"), ("mps2-an386", "-O2"), ("mps3-an547", "-Os"))
 
@@ -57,16 +57,36 @@ def model(request, graph, tmp_path_factory):
     x = layer(x, "CONV_2D", (70, 3, 2, 34), (1, 2, 2, 70), 60.0, 0, padding=0, **window(2) | {"strideH": 3})
     flat = net.tensor((1, 280), *net.grids[x])
     x = net.op("RESHAPE", [x, net.tensor((2,), data=(1, 280), dtype="int32")], flat, newShape=[1, 280])
-    x = layer(x, "FULLY_CONNECTED", (11, 280), (1, 11), 400.0, 9)  # outputs by fours, of which the last are not full,
-    x = layer(x, "FULLY_CONNECTED", (7, 11), (1, 7), 700.0, 0)  # taps that are no multiple of four,
-    x = layer(x, "FULLY_CONNECTED", (3, 7), (1, 3), 900.0, -3)  # and fewer outputs than four
+    x = layer(x, "FULLY_CONNECTED", (11, 280), (1, 11), 400.0, 9)
     return net.save(tmp_path_factory.mktemp("fast") / "fast.tflite", source, x), KERNELS[request.param]
+
+
+@pytest.fixture(scope="module", params=(FOUR, INT8), ids=("four", "int8"))
+def dense(request, graph, tmp_path_factory):
+    """Outputs by fours, of which the last are not full; taps that are no multiple of four; fewer outputs than four."""
+    random, net = np.random.default_rng(0), graph()
+    x = source = net.tensor((1, 20), 0.05, -7)
+    for taps, outputs, step in ((20, 11, 0.2), (11, 7, 0.5), (7, 3, 0.8)):
+        weights = net.tensor((outputs, taps), 0.01, 0, random.choice(request.param, (outputs, taps)))
+        bias = net.tensor((outputs,), net.grids[x][0] * 0.01, 0, random.integers(-999, 999, outputs), dtype="int32")
+        x = net.op("FULLY_CONNECTED", [x, weights, bias], net.tensor((1, outputs), step, -3))
+    return net.save(tmp_path_factory.mktemp("dense") / "dense.tflite", source, x)
 
 
 @pytest.fixture(scope="module")
 def expected(model, golden_outputs, inputs_for):
     inputs = inputs_for(model[0], 12, 0)
     return inputs, golden_outputs(model[0], inputs)
+
+
+@pytest.mark.parametrize(("board", "optimisation"), CORES)
+def test_dense_layers_are_equal_on_the_core(dense, golden_outputs, inputs_for, board, optimisation, tmp_path):
+    if shutil.which("arm-none-eabi-gcc") is None or shutil.which("qemu-system-arm") is None:
+        pytest.skip("the Arm compiler or QEMU is not installed")
+    made, inputs = generate(read(dense), "dense", tmp_path), inputs_for(dense, 12, 0)
+    assert {note.kernel for note in made.layers} == {"tr_lean_conv"}
+    emulated = emulate(tmp_path, made.name, inputs, board=board, optimisation=optimisation)
+    assert np.array_equal(emulated.outputs, golden_outputs(dense, inputs))
 
 
 @pytest.mark.parametrize(("board", "optimisation"), CORES)
@@ -78,7 +98,7 @@ def test_equal_on_the_core(model, expected, board, optimisation, tmp_path):
     made = generate(read(path), "fast", tmp_path)
     assert {note.kernel for note in made.layers} == kernels
     emulated = emulate(tmp_path, made.name, inputs, board=board, optimisation=optimisation)
-    assert len(np.unique(outputs)) > 12
+    assert len(np.unique(outputs)) > 20
     assert np.array_equal(emulated.outputs, outputs)
 
 

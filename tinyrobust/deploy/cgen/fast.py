@@ -18,13 +18,14 @@ _PLANES, _FEW = 4, 128  # PLANES and FEW of tr_fast_depthwise_ternary.c
 _LANE = 255  # inputs whose sum fits 16 bits
 
 
-def takes_dense(conv: Conv, packed: Packed) -> bool:
-    """Whether `tr_lean_conv` is the fastest, too: a fully connected layer, which has no other pixels to go with.
+def one_pixel(conv: Conv) -> bool:
+    """Whether it is a fully connected layer, which has no other pixels to go with."""
+    return conv.window.pointwise and conv.window.source.count == conv.window.source.channels
 
-    Trits and signs have a kernel that need not unpack them.
-    """
-    one = conv.window.pointwise and conv.window.source.count == conv.window.source.channels
-    return one and packed.encoding not in (TRIT, BIT) and takes_packed_conv(conv, packed)
+
+def takes_dense(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_lean_conv` is the fastest; trits and signs have a kernel that need not unpack them."""
+    return one_pixel(conv) and packed.encoding not in (TRIT, BIT) and takes_packed_conv(conv, packed)
 
 
 def takes_ternary_conv(conv: Conv, packed: Packed) -> bool:

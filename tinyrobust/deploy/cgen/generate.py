@@ -8,6 +8,7 @@ from tinyrobust import assets
 from tinyrobust.deploy.artefact import Artefact
 from tinyrobust.deploy.cgen import emit
 from tinyrobust.deploy.cgen.calls import Call, unweighted_call
+from tinyrobust.deploy.cgen.fast import one_pixel
 from tinyrobust.deploy.cgen.kernels import lean_call, weighted_call
 from tinyrobust.deploy.cgen.layers import Conv
 from tinyrobust.deploy.cgen.layout import arrange
@@ -18,6 +19,7 @@ from tinyrobust.deploy.deploy_records import PORTABLE
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import write_atomic
 
+_DENSE = 20  # fully connected layers have a kernel of their own where they have one in so many of all MACs
 _ALWAYS = ("tr_runtime.h", "tr_internal.h")
 
 
@@ -112,13 +114,14 @@ def _calls(network: Network) -> tuple[list[Call], dict[int, Call]]:
     """The fastest call of each layer, and by its step the one with the least scratch, where it is another."""
     convs = [node.layer for node in network.nodes if isinstance(node.layer, Conv)]
     encodings = iter(choose([conv.weights for conv in convs]))
+    dense = _DENSE * sum(conv.macs for conv in convs if one_pixel(conv)) >= sum(conv.macs for conv in convs)
     fastest, lean = [], {}
     for step, node in enumerate(network.nodes):
         if not isinstance(node.layer, Conv):
             fastest.append(unweighted_call(node))
             continue
         packed = pack(node.layer.weights, next(encodings))
-        fastest.append(weighted_call(node.layer, packed))
+        fastest.append(weighted_call(node.layer, packed, dense=dense))
         other = lean_call(node.layer, packed)
         if other is not None and other.scratch < fastest[-1].scratch:
             lean[step] = other

@@ -73,7 +73,6 @@ _LEAN_DEPTHWISE = Kernel(
     lambda _: APART,
 )
 _KERNELS = (
-    _LEAN,
     Kernel(
         "tr_fast_conv_ternary",
         ("tr_fast_conv_ternary.c", "tr_pairs.h", "tr_window.c", "tr_window.h"),
@@ -142,10 +141,17 @@ def rule(conv: Conv, packed: Packed) -> Rule:
     return Rule(bias, conv.multipliers, conv.shifts, packed.scale, conv.zero, conv.low, conv.high, reach)
 
 
-def weighted_call(conv: Conv, packed: Packed) -> Call:
-    """The call of a layer with weights, by the kernel that takes the fewest instructions."""
+def weighted_call(conv: Conv, packed: Packed, *, dense: bool = False) -> Call:
+    """The call of a layer with weights, by the kernel that takes the fewest instructions.
+
+    Args:
+        conv: The layer.
+        packed: Its weights.
+        dense: Whether fully connected layers have a kernel of their own: it takes 450 bytes of flash.
+    """
     requant = cheapest(rule(conv, packed))
-    usable = (kernel for kernel in _KERNELS if requant.pairs or not kernel.pairs)
+    kernels = (_LEAN, *_KERNELS) if dense else _KERNELS
+    usable = (kernel for kernel in kernels if requant.pairs or not kernel.pairs)
     return _call(conv, packed, requant, next(kernel for kernel in usable if kernel.accepts(conv, packed)))
 
 

@@ -93,13 +93,17 @@ def pad(operands: Operands) -> Pad:
     source, output = operands.activation(0), operands.int8(operands.output)
     margins = operands.constant(1)
     rank = len(source.shape)
-    if rank > 4 or margins.shape != (rank, 2) or max(output.shape, default=0) >= 2**16:
+    if rank > 4 or margins.shape != (rank, 2) or margins.min(initial=0) < 0 or max(output.shape, default=0) >= 2**16:
         operands.refuse("a margin before and after each of at most four dimensions", f"{margins.shape} for {source.shape}")
-    value = int(operands.constant(2).reshape(-1)[0]) if operands.given(2) is not None else zero(output)
+    if tuple(int(size) for size in source.shape + margins.sum(axis=1)) != output.shape:
+        operands.refuse("an output as large as the input with its margins", list(output.shape))
+    filling = operands.integers(2) if operands.given(2) is not None else [zero(output)]
+    if len(filling) != 1:
+        operands.refuse("one value to fill with", filling)
 
     def four(sizes: tuple[int, ...], fill: int) -> tuple[int, int, int, int]:
         first, second, third, fourth = (fill,) * (4 - rank) + sizes
         return first, second, third, fourth
 
     before = tuple(int(margin) for margin in margins[:, 0])
-    return Pad(four(source.shape, 1), four(before, 0), four(output.shape, 1), value)
+    return Pad(four(source.shape, 1), four(before, 0), four(output.shape, 1), filling[0])
