@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import tinyrobust
 from tinyrobust.deploy import artefact
 
 
+@pytest.mark.timeout(2700)  # five minutes of two quiet cores, and there are slower ones that are not quiet
 def test_two_epochs_through_every_stage(shared: Path, tmp_path: Path) -> None:
     run = tinyrobust.run(
         "cifar10-stq",
