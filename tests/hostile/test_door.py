@@ -95,7 +95,7 @@ def sources(small_tflite: Path, digits_net: Any, converted: Callable[..., Path])
 
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.tflite"))
-"""Files of every operator that moves bytes or bends curves, a stream with variables, and what `make fuzz` has found."""
+"""Files of every operator that moves bytes or bends curves, a stream with variables, and what `make fuzz` found."""
 
 
 def test_two_thousand_hostile_files(hostile, sources, door) -> None:
@@ -108,7 +108,8 @@ def test_two_thousand_hostile_files(hostile, sources, door) -> None:
 
 
 def test_hostile_files_of_every_operator(hostile, door) -> None:
-    for case in hostile(CORPUS, 600, 2):
+    honest = [path for path in CORPUS if not path.stem.startswith("found")]
+    for case in hostile(honest, 600, 2):
         door.send(case, generating=True, rebuilding=False)
     assert all(door.counts["generate"][result] > 50 for result in ("valid", "refused"))
 
