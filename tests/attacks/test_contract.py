@@ -114,12 +114,15 @@ def test_broken_samples_are_left_alone_but_where_they_must_transfer(case) -> Non
         assert (whole != x).reshape(len(x), -1).any(axis=1).all()
 
 
+_DIFFERENCES = ("zoo",)  # finite differences of scores magnify what rounding makes of these
+
+
 @every
 def test_a_seed_fixes_the_examples_whatever_the_batches_are(case) -> None:
     spec, target, x, y = case
     examples = _attacked(spec, target, x, y, _LARGE[spec.norm], seed=3)
     again = _attacked(spec, target, x, y, _LARGE[spec.norm], seed=3, batch_size=7)
-    if not spec.gradients:
+    if not spec.gradients and spec.kind not in _DIFFERENCES:
         np.testing.assert_allclose(again, examples, atol=1e-5)
         return
     # The same walk but for rounding: kernels of other batch sizes add in another order, and a walk may take another path.
