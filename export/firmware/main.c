@@ -32,13 +32,6 @@ static void report(const char *what, uint32_t index, uint32_t value)
 
 static void infer(void)
 {
-#if JOINED(TR_, TR_MACRO_NAME, _STATEFUL)
-  static int begun;
-  if (!begun) {
-    begun = 1;
-    MODEL(_reset)();
-  }
-#endif
   if (MODEL(_invoke)(MODEL(_input)(), output) != 0) {
     host_exit("the model returned an error");
   }
@@ -113,6 +106,9 @@ int main(void)
   const int32_t inputs = host_open_to_read("inputs.bin");
   const int32_t outputs = host_open_to_write("outputs.bin");
 
+#if JOINED(TR_, TR_MACRO_NAME, _STATEFUL)
+  MODEL(_reset)();
+#endif
   report("clock_hz", 0, TR_CLOCK_HZ);
   clock_start();
   measure(inputs, outputs);

@@ -24,7 +24,7 @@ void tr_add(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *ou
     add(layer, a, b, out, 1);
 }
 
-void tr_subtract(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out)
+void tr_sub(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out)
 {
     add(layer, a, b, out, -1);
 }

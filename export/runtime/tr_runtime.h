@@ -185,7 +185,7 @@ typedef struct {
 
 void tr_add(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
 void tr_add_plain(const tr_plain_add *layer, const int8_t *a, const int8_t *b, int8_t *out);
-void tr_subtract(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void tr_sub(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
 void tr_mul(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out);
 void tr_prelu(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out); /* `a_` where a is not negative */
 void tr_minimum(const tr_binary *layer, const int8_t *a, const int8_t *b, int8_t *out); /* of the integers as they are */

@@ -43,13 +43,9 @@ def places(operator: Operator, shape: Sequence[int], out: Sequence[int], constan
     Raises:
         MisfitError: The operator contradicts its tensors.
     """
-    try:
-        cut = _CUTS[operator.name]
-    except KeyError:
-        raise MisfitError(f"one of {', '.join(_CUTS)}", operator.name) from None
     if 0 in shape:
         raise MisfitError("values", f"shape {list(shape)}")
-    return cut(operator, shape, out, constant, part)
+    return _CUTS[operator.name](operator, shape, out, constant, part)
 
 
 def axis_of(value: int, size: int) -> int:

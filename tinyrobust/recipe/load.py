@@ -13,6 +13,7 @@ from tinyrobust import assets, toml
 from tinyrobust.choices import no_such
 from tinyrobust.errors import RecipeError
 from tinyrobust.recipe.resolved import Recipe
+from tinyrobust.recipe.start import naming_files
 
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -57,20 +58,14 @@ def _name(path: Path) -> str:
     return path.resolve().parent.name if path.name == "recipe.toml" else path.stem
 
 
-def _look_beside(path: Path, table: object) -> None:
-    """A file that a table of a recipe names is looked for beside the recipe, and then from where the command runs."""
-    if isinstance(table, dict) and isinstance(named := table.get("path"), str) and (path.parent / named).is_file():
-        table["path"] = str(path.parent / named)
-
-
 def _extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
         raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(map(_name, (*seen, path)))}.")
     values = toml.values(path, RecipeError)
-    train = values.get("train")
-    for table in (values.get("network"), train.get("start") if isinstance(train, dict) else None):
-        _look_beside(path, table)
+    for table in naming_files(values):  # looked for beside the recipe, and then from where the command runs
+        if isinstance(named := table.get("path"), str) and (path.parent / named).is_file():
+            table["path"] = str(path.parent / named)
     parent, without = values.pop("extends", None), values.pop("without", [])
     if parent is None and not without:
         return values

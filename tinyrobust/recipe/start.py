@@ -1,5 +1,6 @@
 """`[train.start]`: the float network whose weights training with the recipe's quantizers starts from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -52,7 +53,7 @@ class FloatNetwork(Table):
 
 
 class StartFile(ModelFile):
-    """The `float_model.keras` of an earlier run with the same network, such as `models/cifar10-resnet20/float_model.keras`."""
+    """The `float_model.keras` of an earlier run with the same network, `runs/<name>-<hash8>/float_model.keras`."""
 
     trained: ClassVar[bool] = True
     kind: Literal["keras-file"]
@@ -66,9 +67,15 @@ def needs(objectives: tuple[Objective, ...]) -> frozenset[Need]:
     return frozenset[Need]().union(*(objective.needs for objective in objectives))
 
 
+def naming_files(tables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those tables of a recipe that may name a file, as they are: `[network]` and `[train.start]`, where there are any."""
+    train = tables.get("train")
+    found = (tables.get("network"), train.get("start") if isinstance(train, dict) else None)
+    return [table for table in found if isinstance(table, dict)]
+
+
 def without_paths(tables: dict[str, Any]) -> dict[str, Any]:
     """Tables of a recipe as a run's hash covers them: of a file that they name, its hash and not where it lies."""
-    for table in (tables.get("network"), tables.get("train", {}).get("start")):
-        if table:
-            table.pop("path", None)
+    for table in naming_files(tables):
+        table.pop("path", None)
     return tables

@@ -1,5 +1,8 @@
 """Networks that keep something from frame to frame, and those of several inputs and outputs."""
 
+import ctypes
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -48,6 +51,24 @@ def test_a_stream_begins_anew_after_a_reset(stream, golden_outputs, inputs_for, 
     once, again = (golden_outputs(stream, inputs_for(stream, 3, 0)) for _ in range(2))
     np.testing.assert_array_equal(once, again)
     assert len(np.unique(once, axis=0)) > 1
+    sources = [path for path in made.files if path.suffix == ".c"]
+    subprocess.run(["gcc", "-std=c99", "-shared", "-fPIC", "-o", tmp_path / "stream.so", *sources], check=True)
+    library, frames = ctypes.CDLL(str(tmp_path / "stream.so")), inputs_for(stream, 3, 0)
+
+    def heard() -> list[bytes]:
+        answers = []
+        for frame in frames:
+            out = ctypes.create_string_buffer(once.shape[1])
+            assert library.tr_stream_invoke(frame.tobytes(), out) == 0
+            answers.append(out.raw)
+        return answers
+
+    library.tr_stream_reset()
+    expected = [row.tobytes() for row in once]
+    assert heard() == expected
+    assert heard() != expected  # goes on with the frames before
+    library.tr_stream_reset()
+    assert heard() == expected
 
 
 def test_what_was_read_before_a_variable_is_written_stays(graph, assert_exact, inputs_for, tmp_path):

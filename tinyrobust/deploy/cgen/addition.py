@@ -55,7 +55,7 @@ def exact(layer: Binary) -> Integers:
 
 
 def _sign(layer: Binary) -> int:
-    return -1 if layer.kind == "subtract" else 1
+    return -1 if layer.kind == "sub" else 1
 
 
 def _offset(expected: Integers, layer: Binary, multipliers: tuple[int, int], shift: int) -> int | None:

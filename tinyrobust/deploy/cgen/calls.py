@@ -8,15 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.addition import plain
-from tinyrobust.deploy.cgen.layers import Binary, Concatenation, Layer, Lookup, Mean, Move, Pad, Pool, Resize, Softmax, Window
+from tinyrobust.deploy.cgen.layers import (
+    MOVE_RANK,
+    Binary,
+    Concatenation,
+    Layer,
+    Lookup,
+    Mean,
+    Move,
+    Pad,
+    Pool,
+    Resize,
+    Softmax,
+    Window,
+)
 from tinyrobust.deploy.cgen.network import Node
 
 # The initializer of a struct, field by field. Text is C; in it `{table}` names a table.
 Field = int | str | tuple[int, ...] | Mapping[str, "Field"]
 Fields = Mapping[str, Field]
-
-_KERNELS = {"multiply": "tr_mul"}
-_RANK = 5  # TR_MOVE_RANK of tr_runtime.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +149,10 @@ def _pool(layer: Pool) -> Call:
 
 
 def _binary(layer: Binary) -> Call:
-    kernel, struct = _KERNELS.get(layer.kind, f"tr_{layer.kind}"), "tr_binary"
+    kernel, struct = f"tr_{layer.kind}", "tr_binary"
     fields: dict[str, Field] = {f"{n}_count".lstrip("_"): c for n, c in zip(("", "a", "b"), layer.counts, strict=True)}
     fields |= {"low": layer.low, "high": layer.high}
-    simple = plain(layer) if layer.kind in ("add", "subtract") else None
+    simple = plain(layer) if layer.kind in ("add", "sub") else None
     if simple:
         kernel, struct = "tr_add_plain", "tr_plain_add"
         fields |= {"a_multiplier": simple.multipliers[0], "b_multiplier": simple.multipliers[1]}
@@ -184,7 +194,7 @@ def _simple(layer: Layer) -> Call:
         )
         return Call("tr_copy_rows", ("tr_move.c",), statements, overlaps=(APART,) * len(layer.widths))
     if isinstance(layer, Move):
-        apart = _RANK - len(layer.shape)
+        apart = MOVE_RANK - len(layer.shape)
         fields = {
             "shape": (1,) * apart + layer.shape,
             "stride": (0,) * apart + layer.strides,

@@ -9,7 +9,7 @@ from tinyrobust.deploy.artefact import Artefact
 from tinyrobust.deploy.cgen import emit
 from tinyrobust.deploy.cgen.calls import Call, unweighted_call
 from tinyrobust.deploy.cgen.fast import one_pixel
-from tinyrobust.deploy.cgen.kernels import lean_call, weighted_call
+from tinyrobust.deploy.cgen.kernels import weighted_calls
 from tinyrobust.deploy.cgen.layers import Conv
 from tinyrobust.deploy.cgen.layout import arrange
 from tinyrobust.deploy.cgen.lower import lower
@@ -120,10 +120,9 @@ def _calls(network: Network) -> tuple[list[Call], dict[int, Call]]:
         if not isinstance(node.layer, Conv):
             fastest.append(unweighted_call(node))
             continue
-        packed = pack(node.layer.weights, next(encodings))
-        fastest.append(weighted_call(node.layer, packed, dense=dense))
-        other = lean_call(node.layer, packed)
-        if other is not None and other.scratch < fastest[-1].scratch:
+        call, other = weighted_calls(node.layer, pack(node.layer.weights, next(encodings)), dense=dense)
+        fastest.append(call)
+        if other is not None:
             lean[step] = other
     return fastest, lean
 

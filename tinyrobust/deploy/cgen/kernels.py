@@ -1,7 +1,7 @@
 """Which kernel runs a layer with weights: the first that takes it, fast ones before portable ones."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,20 +58,23 @@ def _ternary_depthwise(suffix: str, accepts: Callable[[Conv, Packed], bool], *, 
     )
 
 
-_LEAN = Kernel(
-    "tr_lean_conv",
-    ("tr_lean_conv.c", "tr_window.c", "tr_window.h"),
-    fast.takes_dense,
-    fast.lean_conv_scratch,
-    fast.lean_conv_overlap,
+_LEAN = (
+    Kernel(
+        "tr_lean_conv",
+        ("tr_lean_conv.c", "tr_window.c", "tr_window.h"),
+        fast.takes_conv,
+        fast.lean_conv_scratch,
+        fast.lean_conv_overlap,
+    ),
+    Kernel(
+        "tr_lean_depthwise",
+        ("tr_depthwise.c",),
+        lambda conv, _: conv.depthwise,
+        lambda conv, packed: 0 if packed.encoding is BYTE else conv.window.taps,
+        lambda _: APART,
+    ),
 )
-_LEAN_DEPTHWISE = Kernel(
-    "tr_lean_depthwise",
-    ("tr_depthwise.c",),
-    lambda conv, _: conv.depthwise,
-    lambda conv, packed: 0 if packed.encoding is BYTE else conv.window.taps,
-    lambda _: APART,
-)
+_DENSE = replace(_LEAN[0], accepts=fast.takes_dense)
 _KERNELS = (
     Kernel(
         "tr_fast_conv_ternary",
@@ -141,8 +144,8 @@ def rule(conv: Conv, packed: Packed) -> Rule:
     return Rule(bias, conv.multipliers, conv.shifts, packed.scale, conv.zero, conv.low, conv.high, reach)
 
 
-def weighted_call(conv: Conv, packed: Packed, *, dense: bool = False) -> Call:
-    """The call of a layer with weights, by the kernel that takes the fewest instructions.
+def weighted_calls(conv: Conv, packed: Packed, *, dense: bool) -> tuple[Call, Call | None]:
+    """The calls of a layer with weights: by the kernel with the fewest instructions, and by one with less scratch, if any.
 
     Args:
         conv: The layer.
@@ -150,16 +153,15 @@ def weighted_call(conv: Conv, packed: Packed, *, dense: bool = False) -> Call:
         dense: Whether fully connected layers have a kernel of their own: it takes 450 bytes of flash.
     """
     requant = cheapest(rule(conv, packed))
-    kernels = (_LEAN, *_KERNELS) if dense else _KERNELS
-    usable = (kernel for kernel in kernels if requant.pairs or not kernel.pairs)
-    return _call(conv, packed, requant, next(kernel for kernel in usable if kernel.accepts(conv, packed)))
 
+    def call(kernels: Iterable[Kernel]) -> Call | None:
+        usable = (kernel for kernel in kernels if requant.pairs or not kernel.pairs)
+        found = next((kernel for kernel in usable if kernel.accepts(conv, packed)), None)
+        return _call(conv, packed, requant, found) if found else None
 
-def lean_call(conv: Conv, packed: Packed) -> Call | None:
-    """The call that takes the least scratch, and several times the instructions; None where there is none."""
-    kernel = _LEAN_DEPTHWISE if conv.depthwise else _LEAN
-    takes = conv.depthwise or fast.takes_conv(conv, packed)
-    return _call(conv, packed, cheapest(rule(conv, packed)), kernel) if takes else None
+    fastest, lean = call((_DENSE, *_KERNELS) if dense else _KERNELS), call(_LEAN)
+    assert fastest is not None  # the last kernels take every shape
+    return fastest, lean if lean is not None and lean.scratch < fastest.scratch else None
 
 
 def _call(conv: Conv, packed: Packed, requant: Requantization, kernel: Kernel) -> Call:

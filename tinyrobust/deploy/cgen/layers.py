@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.fixedpoint import Integers
 
-Kind = Literal["add", "subtract", "multiply", "minimum", "maximum", "prelu"]
+MOVE_RANK = 5  # TR_MOVE_RANK of tr_runtime.h
+Kind = Literal["add", "sub", "mul", "minimum", "maximum", "prelu"]  # the kernel is called tr_<kind>
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ def arrange(network: Network, calls: Sequence[Call], lean: Mapping[int, Call] = 
         lean: By step, the one with less scratch.
     """
     best, chosen = _with_sums(network, calls), list(calls)
+    if not lean:
+        return best
     limit = _values_alone(network, calls)
     for step, bytes_ in sorted(_needs(network, calls).items(), key=lambda one: -one[1]):
         if best.layout.arena_bytes <= limit or bytes_ <= limit:

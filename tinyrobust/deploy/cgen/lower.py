@@ -1,8 +1,10 @@
 """A `.tflite` to a network of typed layers: shapes, integers and nothing of TensorFlow Lite's left."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyrobust.deploy import slicing
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
@@ -97,8 +99,10 @@ class _Lowering:
             sha256=artefact.sha256,
         )
 
-    def _value(self, tensor: Tensor) -> int:
-        self._values.append(Value(tensor.name, tensor.count))
+    def _value(self, tensor: Tensor, constant: NDArray[Any] | None = None) -> int:
+        """A new value for a tensor, computed or constant."""
+        held = None if constant is None else np.ascontiguousarray(constant, np.int8).reshape(-1)
+        self._values.append(Value(tensor.name, tensor.count if held is None else held.size, held))
         return len(self._values) - 1
 
     def _results(self, tensors: list[Tensor]) -> list[int]:
@@ -192,8 +196,7 @@ class _Lowering:
         tensor = operands.input(1)
         target = self._state(operands.operator, tensor)
         if tensor.data is not None:
-            self._values.append(Value(tensor.name, tensor.count, np.asarray(tensor.data, np.int8).reshape(-1)))
-            self._copied(len(self._values) - 1, tensor, ASSIGN, target)
+            self._copied(self._value(tensor, tensor.data), tensor, ASSIGN, target)
         elif (value := self._computed(operands, tensor)) != target:
             self._copied(value, tensor, ASSIGN, target)
 
@@ -205,8 +208,7 @@ class _Lowering:
         data = tensor.data
         if isinstance(layer, Binary) and layer.counts[1 + position] > tensor.count:
             data = np.broadcast_to(data, operands.output.shape)
-        self._values.append(Value(tensor.name, data.size, np.ascontiguousarray(data, np.int8).reshape(-1)))
-        return len(self._values) - 1
+        return self._value(tensor, data)
 
 
 def _edges(values: list[int], tensors: list[Tensor]) -> tuple[Edge, ...]:

@@ -7,10 +7,8 @@ import numpy as np
 
 from tinyrobust.deploy import slicing
 from tinyrobust.deploy.artefact import Tensor
-from tinyrobust.deploy.cgen.layers import Concatenation, Move, Pad, Resize
+from tinyrobust.deploy.cgen.layers import MOVE_RANK, Concatenation, Move, Pad, Resize
 from tinyrobust.deploy.cgen.operands import Operands, scale, zero
-
-_RANK = 5  # TR_MOVE_RANK of tr_runtime.h
 
 
 def cut(operands: Operands) -> Move:
@@ -67,8 +65,8 @@ def _move(operands: Operands, source: Tensor, sizes: Sequence[int], strides: Seq
         else:
             shape.insert(0, size)
             steps.insert(0, stride)
-    if len(shape) > _RANK:
-        operands.refuse(f"at most {_RANK} dimensions that are apart", f"{shape} of {list(source.shape)}")
+    if len(shape) > MOVE_RANK:
+        operands.refuse(f"at most {MOVE_RANK} dimensions that are apart", f"{shape} of {list(source.shape)}")
     return Move(tuple(shape), tuple(steps), start, source.count)
 
 

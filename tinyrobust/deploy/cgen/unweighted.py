@@ -23,8 +23,8 @@ _NEGLIGIBLE = 2**11  # an exponential in Q0.31 that neither the sum (Q12.19, rou
 _CODES = np.arange(-128, 128, dtype=np.int64)
 _KINDS: dict[str, Kind] = {
     "ADD": "add",
-    "SUB": "subtract",
-    "MUL": "multiply",
+    "SUB": "sub",
+    "MUL": "mul",
     "MINIMUM": "minimum",
     "MAXIMUM": "maximum",
 }
@@ -60,12 +60,12 @@ def binary(operands: Operands) -> Binary:
     a, b, output = operands.activation(0), operands.activation(1), operands.int8(operands.output)
     kind = _KINDS[operands.operator.name]
     reals = 0.0, 0.0, 0.0
-    if kind in ("add", "subtract"):
+    if kind in ("add", "sub"):
         twice = 2 * max(scale(a), scale(b))
         reals = scale(a) / twice, scale(b) / twice, twice / (2**20 * scale(output))
         if reals[2] >= 1:
             operands.refuse("an output scale that is not a millionth of the inputs'", scale(output))
-    elif kind == "multiply":
+    elif kind == "mul":
         reals = 0.0, 0.0, scale(a) * scale(b) / scale(output)
     return _binary(operands, kind, reals)
 
