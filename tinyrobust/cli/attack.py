@@ -1,6 +1,7 @@
 """`tinyrobust attack`: how robust is exactly the file that is flashed."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,9 +14,11 @@ from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
     from tinyrobust.attacks.target import InputRange
+    from tinyrobust.deploy.reading import AnomalyScore, Reading
     from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 _HEADER = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
+_DETECTION = ("Epsilon", "Figure", "Worst case (95 % interval)")
 
 
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, its model.tflite, or anybody's .tflite.")]
@@ -68,6 +71,16 @@ _Scale = Annotated[
     Literal["feature", "all", "std"] | None,
     typer.Option(help="Of inputs that are no pixels: an epsilon is a share of each feature's range, of all, or in deviations."),
 ]
+_Label = Annotated[
+    int | None, typer.Option(min=0, help="Of a file with several sigmoids: attack this one alone; all of them when absent.")
+]
+_Anomaly = Annotated[
+    Literal["reconstruction", "output"] | None,
+    typer.Option(help="Of an anomaly detector: its score is the error of its reconstruction, or the number that it puts out."),
+]
+_FalseAlarms = Annotated[
+    float, typer.Option(min=1e-6, max=0.5, help="Of an anomaly detector: the share of normal inputs that set its threshold.")
+]
 _FrontEnd = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Of sound: frontend.json, where it is not beside the model.")
 ]
@@ -93,13 +106,16 @@ def attack(
     input_range: _InputRange = None,
     normalised: _Normalised = None,
     scale: _Scale = None,
+    label: _Label = None,
+    anomaly: _Anomaly = None,
+    false_alarms: _FalseAlarms = 0.05,
     frontend: _FrontEnd = None,
     jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Attack a run, or any `.tflite` classifier, and print its robust accuracy: the per-sample worst case.
+    """Attack a run, or any `.tflite` classifier or anomaly detector, and print what holds: the per-sample worst case.
 
     A file of a run is attacked through its Keras network too (white box, and transfer to the file), a stranger's file
     through a twin that is rebuilt from it. Checks say whether the figures can be trusted. It can be interrupted: the same
@@ -115,32 +131,60 @@ def attack(
 
         tinyrobust attack wand.tflite --data windows.npz --scale std --epsilon 0.1
 
+        tinyrobust attack pump.tflite --data spectra.npz --anomaly reconstruction --epsilon 0.05
+
         tinyrobust attack runs/kws-stq-1a2b3c4d --domain waveform --snr 20 --snr 30
     """
     chosen_range = _range(input_range, normalised)
-    if domain == "features":
-        from tinyrobust.pipeline import inputs
-
-        inputs.check(model, data)  # before TensorFlow is loaded
+    readings = _readings(model, data, label, anomaly, false_alarms) if domain == "features" else [None]
     with console.quiet_imports():
         from tinyrobust.pipeline import attack as existing
     with console.progress(not as_json) as progress:
-        record = existing.attack(
-            model, domain=domain, data=data, protocol=protocol, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db,
-            samples=samples, seed=seed, data_dir=data_dir, frontend=frontend, output=output, input_range=chosen_range,
-            temperature=temperature, surrogate=surrogate, members=members, grid=grid or None, scale=scale, fresh=fresh,
-            jobs=jobs, progress=progress,
-        )  # fmt: skip
-    _print(record, as_json)
+        records = [
+            existing.attack(
+                model, domain=domain, data=data, protocol=protocol, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db,
+                samples=samples, seed=seed, data_dir=data_dir, frontend=frontend, input_range=chosen_range,
+                output=output if len(readings) == 1 else (output or Path(f"attack-{model.stem}")) / f"label-{place}",
+                temperature=temperature, surrogate=surrogate, members=members, grid=grid or None, scale=scale,
+                reading=reading, fresh=fresh, jobs=jobs, progress=progress,
+            )
+            for place, reading in enumerate(readings)
+        ]  # fmt: skip
+    if as_json and len(records) > 1:
+        console.print_json(json.dumps([json.loads(record.to_json()) for record in records]))
+        return
+    for record in records:
+        _print(record, as_json)
+
+
+def _readings(
+    model: Path, data: str | None, label: int | None, anomaly: "AnomalyScore | None", false_alarms: float
+) -> "Sequence[Reading | None]":
+    """What the outputs mean, one for each evaluation; checked with the data before TensorFlow is loaded."""
+    from tinyrobust.deploy.reading import Anomaly, Label, Reading
+    from tinyrobust.pipeline import inputs
+
+    if label is not None and anomaly is not None:
+        raise RecipeError("Expected one of --label and --anomaly. Received: both")
+    chosen: Reading | None = None if label is None else Label(index=label)
+    if anomaly is not None:
+        chosen = Anomaly(score=anomaly, false_alarms=false_alarms)
+    every = inputs.every_label(model, data) if chosen is None else []
+    readings: list[Reading | None] = [Label(index=index) for index in every] or [chosen]
+    inputs.check(model, data, readings[0])
+    return readings
 
 
 def _print(record: "RobustnessRecord", as_json: bool) -> None:
     if as_json:
         console.print_json(record.to_json())
         return
-    console.OUT.print(table(record.model, "ltrl", list(_rows(record)), _HEADER))
+    label = f", label {record.reading.index}" if record.reading and record.reading.kind == "label" else ""
+    console.OUT.print(table(f"{record.model}{label}", "ltrl", list(_rows(record)), _HEADER))
     if record.units:
         console.OUT.print(Text(f"Units: {record.units}"))
+    if record.detection:
+        console.OUT.print(table("Of the file as an anomaly detector", "rll", list(_found(record)), _DETECTION))
     trust = "" if record.reliable else " [red]unreliable[/]"
     at = _radius(record, record.headline_norm, record.headline_epsilon)
     at = f"epsilon {at}" if record.headline_norm == "linf" else at
@@ -189,6 +233,15 @@ def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
     for worst in record.worst:
         trust = "" if record.reliable else ", unreliable"
         yield worst.target, f"worst case{trust}", _radius(record, worst.norm, worst.epsilon), percent(worst.robust)
+
+
+def _found(record: "RobustnessRecord") -> Iterator[tuple[str, str, str]]:
+    for row in record.detection:
+        at = _radius(record, "linf", row.epsilon) if row.epsilon else "no attack"
+        yield at, "anomalies found", percent(row.detected)
+        yield "", "false alarms", percent(row.false_alarms)
+        area = "none" if row.area is None else f"{row.area.value:.3f} ({row.area.low:.3f} to {row.area.high:.3f})"
+        yield "", "area under the ROC curve", area
 
 
 def _radius(record: "RobustnessRecord", norm: str, epsilon: float) -> str:

@@ -19,6 +19,7 @@ from tinyrobust.errors import DataError
 
 Values = NDArray[Any]
 """Numbers of any type."""
+Labels = NDArray[np.int64]
 _FORMAT = (
     "The file needs x_test (numbers, [n, ...]) and y_test (integers from 0, [n]); x_train and y_train, and classes (names), "
     'are taken where they are there. np.savez("mine.npz", x_test=x, y_test=y) writes one.'
@@ -33,7 +34,7 @@ class Samples:
         name: Of the .npz.
         fingerprint: SHA-256 of its test part, in hex.
         x: Test inputs [n, ...].
-        y: Their classes, int64 [n].
+        y: Their classes, int64 [n]; of several labels, 0 or 1, int64 [n, labels].
         train: The same of the training part; None where there is none.
         classes: How many classes the data have: names, or the largest label of both parts and one.
     """
@@ -41,13 +42,17 @@ class Samples:
     name: str
     fingerprint: str
     x: Values
-    y: NDArray[np.int64]
-    train: tuple[Values, NDArray[np.int64]] | None
+    y: Labels
+    train: tuple[Values, Labels] | None
     classes: int
 
 
-def read_samples(path: Path) -> Samples:
+def read_samples(path: Path, labels_each: int = 1) -> Samples:
     """Reads a .npz of any inputs. Nothing in it is unpickled.
+
+    Args:
+        path: Of the file.
+        labels_each: How many labels an input may have that hold or do not; then y may be [n, labels_each] of 0 and 1.
 
     Raises:
         DataError: The file is missing or corrupt, or its arrays are not as expected.
@@ -57,8 +62,8 @@ def read_samples(path: Path) -> Samples:
     if missing:
         names = ", ".join(arrays) or "no arrays"
         raise DataError(f"{path}: Expected the arrays x_test and y_test. Received: {names}", hint=_FORMAT)
-    x, y = _part(path, "test", arrays)
-    train = _part(path, "train", arrays) if {"x_train", "y_train"} <= arrays.keys() else None
+    x, y = _part(path, "test", arrays, labels_each)
+    train = _part(path, "train", arrays, labels_each) if {"x_train", "y_train"} <= arrays.keys() else None
     if train and train[0].shape[1:] != x.shape[1:]:
         raise DataError(f"{path}: Expected inputs of one shape. Received: {train[0].shape[1:]} and {x.shape[1:]}")
     names_ = arrays.get("classes")
@@ -69,7 +74,7 @@ def read_samples(path: Path) -> Samples:
     return Samples(path.name, digest.hexdigest(), x, y, train, most if names_ is None else max(most, names_.size))
 
 
-def _part(path: Path, part: str, arrays: dict[str, Values]) -> tuple[Values, NDArray[np.int64]]:
+def _part(path: Path, part: str, arrays: dict[str, Values], labels_each: int) -> tuple[Values, Labels]:
     name, x = f"x_{part}", arrays[f"x_{part}"]
     if x.dtype.kind not in "buif":
         raise DataError(f"{path}: Expected numbers in {name}. Received: {x.dtype}", hint=_FORMAT)
@@ -82,7 +87,11 @@ def _part(path: Path, part: str, arrays: dict[str, Values]) -> tuple[Values, NDA
             f"{path}: Expected finite numbers in {name}. Received: NaN or infinite values in {bad} of {len(x)} samples",
             hint=f"Leave these out: keep = np.isfinite({name}).reshape(len({name}), -1).all(axis=1).",
         )
-    y = labels(path, f"y_{part}", arrays[f"y_{part}"], len(x))
+    y = arrays[f"y_{part}"]
+    if y.shape == (len(x), labels_each) and labels_each > 1 and y.dtype.kind in "biuf" and np.isin(y, (0, 1)).all():
+        y = y.astype(np.int64)
+    else:
+        y = labels(path, f"y_{part}", y, len(x))
     if y.min() < 0:
         raise DataError(f"{path}: Expected labels from 0 in y_{part}. Received: {y.min()} to {y.max()}")
     return (x.astype(np.uint8) if x.dtype.kind == "b" else x), y

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyrobust.deploy import artefact, input_units
+from tinyrobust.deploy import artefact, input_units, reading
 from tinyrobust.deploy.repair import mended
 from tinyrobust.deploy.sandbox import Limits, Refused, Sandboxes, refusal
 from tinyrobust.deploy.tensors import quantized
@@ -30,22 +30,29 @@ class Int8Model:
     Args:
         path: The file.
         limits: What running it may cost.
+        read_as: What its outputs mean; absent: scores of classes, and one sigmoid is two of them.
 
     Attributes:
+        reading: What its outputs mean.
         input_shape: Of one image, without the batch dimension.
-        classes: Length of the output; 2 of a file with one score, a sigmoid: its scores are one minus that, and that.
+        classes: How many its outputs name; 2 of a file with one score, a sigmoid: its scores are one minus that, and that.
         sha256: Of the file, in hex.
         channels: Of its images; 1 where the input is none.
         grid: The inputs that it can tell apart, also of a float input that is quantized first; None where nothing says so.
         input_range: The smallest and largest input that the file can represent, in its own units; None for float inputs.
         ends_in_softmax: Whether its outputs are probabilities.
-        sigmoids: Whether each of several outputs is a sigmoid's: labels that may hold at once.
+        sigmoids: How many outputs are sigmoids of their own, labels that may hold at once; 0 where they are not.
 
     Raises:
         ModelFileError: The file is missing, corrupt, cannot be run, or does not map one image to one row of scores.
     """
 
-    def __init__(self, path: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        read_as: reading.Reading | None = None,
+    ) -> None:
         self.path = path
         file = artefact.read(path)
         self.sha256 = file.sha256
@@ -59,15 +66,16 @@ class Int8Model:
         self.ends_in_softmax = last is not None and last.name == "SOFTMAX"
         source, sink = _only(file, file.inputs, "input"), _only(file, file.outputs, "output")
         self._source, self._sink = source.index, sink.index
+        self.reading = read_as or reading.usual(file)
         self._check(source, sink)
         self._source_type: np.dtype[np.generic] = np.dtype(source.dtype)
         self._sink_type: np.dtype[np.generic] = np.dtype(sink.dtype)
         self._source_scale, self._source_zero = _grid(source)
         self._sink_scale, self._sink_zero = _grid(sink)
         self.input_shape = source.shape[1:]
-        self._scores = sink.shape[-1]
-        self.classes = max(2, self._scores)
-        self.sigmoids = self._scores > 1 and last is not None and last.name == "LOGISTIC"
+        self._outputs = sink.count
+        self.classes = self.reading.classes(sink.count)
+        self.sigmoids = sink.count if sink.count > 1 and last is not None and last.name == "LOGISTIC" else 0
         self.grid = input_units.grid_of(file)
         self.channels = (
             next((n for n in (self.input_shape[-1], self.input_shape[0]) if n == 3), 1) if len(source.shape) == 4 else 1
@@ -82,12 +90,13 @@ class Int8Model:
         self.run(np.zeros((1, *self.input_shape), self._source_type))
 
     def predict(self, x: FloatArray) -> FloatArray:
-        """The file's outputs as real numbers, [n, classes] float32, for inputs [n, *input_shape] in the file's input units.
+        """The file's scores as real numbers, [n, classes] float32, for inputs [n, *input_shape] in the file's input units.
 
         Raises:
             ModelFileError: The inputs have another shape.
         """
-        return self.dequantized(self.run(self.quantized(x)))
+        inputs = self.quantized(x)
+        return self.scores(inputs, self.run(inputs))
 
     def quantized(self, x: FloatArray) -> Array:
         """Inputs as the integers the file reads: round(x / scale) + zero point, halves away from zero, saturated.
@@ -149,26 +158,32 @@ class Int8Model:
         """The type of raw outputs."""
         return self._sink_type
 
-    def dequantized(self, outputs: Array) -> FloatArray:
-        """Raw outputs [n, scores] as real numbers [n, classes]: (integer - zero point) * scale; of a float file as they are.
+    def scores(self, inputs: Array, outputs: Array) -> FloatArray:
+        """Scores [n, classes] of raw inputs [n, *input_shape] and the raw outputs [n, outputs] that the file has for them.
 
         Raises:
-            ModelFileError: They are not all numbers: no class can be named.
+            ModelFileError: The outputs are not all numbers: no class can be named.
         """
-        real: FloatArray = outputs.astype(np.float32).reshape(len(outputs), self._scores)
-        if self._sink_type.kind != "f":
-            real = (real - np.float32(self._sink_zero)) * np.float32(self._sink_scale)
-        elif np.isnan(real).any():
+        return self.reading.scores(*self.real(inputs, outputs))
+
+    def real(self, inputs: Array, outputs: Array) -> tuple[FloatArray, FloatArray]:
+        """The same inputs and outputs as real numbers, each [n, values].
+
+        Raises:
+            ModelFileError: The outputs are not all numbers.
+        """
+        made = _real(outputs, self._sink_scale, self._sink_zero)
+        if np.isnan(made).any():
             raise ModelFileError(f"{self.path}: expected numbers as outputs. Received: NaN")
-        return np.concatenate([1 - real, real], axis=1) if self._scores == 1 else real
+        return _real(inputs, self._source_scale, self._source_zero), made
 
     def run(self, quantized: Array) -> Array:
-        """The file's raw outputs [n, scores], in its own output type, for inputs in its own input type.
+        """The file's raw outputs [n, outputs], in its own output type, for inputs in its own input type.
 
         Raises:
             ModelFileError: The inputs have another shape or type.
         """
-        return self.tensors(quantized, [self._sink])[0].reshape(len(quantized), self._scores)
+        return self.tensors(quantized, [self._sink])[0].reshape(len(quantized), self._outputs)
 
     def tensors(self, quantized: Array, indices: Sequence[int]) -> list[Array]:
         """What the file puts into some of its tensors, raw, for inputs in its own input type: each [n, ...].
@@ -196,9 +211,7 @@ class Int8Model:
         return [values[str(place)] for place in range(len(wanted))]
 
     def logits(self, quantized: Array) -> FloatArray:
-        """What goes into the file's final softmax, [n, classes] real numbers; the outputs themselves where it has none.
-
-        Of one score it is 0 and what goes into its sigmoid: the softmax of both is the score and one minus it.
+        """What goes into the file's final softmax or sigmoid, [n, classes]; its scores where it has none.
 
         A white-box attacker reads them: probabilities in steps of 1/256 saturate long before the logits do.
 
@@ -206,16 +219,11 @@ class Int8Model:
             ModelFileError: The inputs have another shape or type.
         """
         last = self._file.last_operator
-        if last is None or not (self.ends_in_softmax or self._scores == 1):
-            return self.dequantized(self.run(quantized))
-        tensor, beta = self._file.tensors[last.inputs[0]], np.float32(last.options.get("beta", 1.0))
+        if last is None or last.name not in self.reading.before:
+            return self.scores(quantized, self.run(quantized))
+        tensor = self._file.tensors[last.inputs[0]]
         (values,) = self.tensors(quantized, [tensor.index])
-        real: FloatArray = values.reshape(len(quantized), -1).astype(np.float32)
-        if tensor.quantized:
-            real = (real - np.float32(tensor.zero_points[0])) * tensor.scales[0]
-        if self._scores == 1:
-            return np.concatenate([np.zeros_like(real), real], axis=1)
-        return real * beta
+        return self.reading.logits(_real(values, *_grid(tensor)), last.options)
 
     def _expect_shape(self, x: Array) -> None:
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
@@ -229,7 +237,7 @@ class Int8Model:
             )
         if len(source.shape) < 2 or not source.count:
             raise ModelFileError(f"{self.path}: expected inputs of at least one value. Received: input shape {source.shape}")
-        self._check_scores(sink)
+        self.reading.check(self._file, sink)
         for name, tensor in (("input", source), ("output", sink)):
             integer = tensor.dtype in ("int8", "uint8", "int16") and len(tensor.scales) == 1 and tensor.scales[0] > 0
             if tensor.dtype != "float32" and not integer:
@@ -237,24 +245,6 @@ class Int8Model:
                 raise ModelFileError(
                     f"{self.path}: expected a float32 or quantized {name}. Received: {tensor.dtype} with scale {scale}"
                 )
-
-    def _check_scores(self, sink: artefact.Tensor) -> None:
-        last = self._file.last_operator
-        sigmoid = last is not None and last.name == "LOGISTIC"
-        if len(sink.shape) > 2 and sink.count != sink.shape[-1]:
-            raise ModelFileError(
-                f"{self.path}: expected one row of at least two scores. Received: output shape {sink.shape}, a map of them, as "
-                "networks for segmentation and detection have it",
-                hint="Only classifiers can be attacked; footprint and export take this file.",
-            )
-        if not sink.shape or sink.count != sink.shape[-1] or not sink.count:
-            raise ModelFileError(f"{self.path}: expected one row of at least two scores. Received: output shape {sink.shape}")
-        if sink.count == 1 and not sigmoid:
-            raise ModelFileError(
-                f"{self.path}: expected one row of at least two scores, or one that is a sigmoid's. Received: one number that "
-                "is no probability, as of a regression",
-                hint="Of a classifier with two classes: leave the sigmoid at the end of the file.",
-            )
 
     def _check_details(self) -> None:
         """What the interpreter makes of the file is what it says: a device goes by that."""
@@ -286,6 +276,12 @@ def _only(file: artefact.Artefact, indices: Sequence[int], what: str) -> artefac
 def _grid(tensor: artefact.Tensor) -> tuple[float, int]:
     """Scale and zero point; 0 and 0 of a float tensor."""
     return (float(tensor.scales[0]), int(tensor.zero_points[0])) if tensor.quantized else (0.0, 0)
+
+
+def _real(values: Array, scale: float, zero: int) -> FloatArray:
+    """Raw values [n, ...] as real numbers [n, values]: (integer - zero point) * scale; of a float tensor as they are."""
+    real: FloatArray = values.reshape(len(values), -1).astype(np.float32)
+    return real if values.dtype.kind == "f" else (real - np.float32(zero)) * np.float32(scale)
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ from tinyrobust.deploy import slicing
 from tinyrobust.deploy.artefact import Artefact, Operator, Tensor
 from tinyrobust.deploy.matching import along_channels
 from tinyrobust.deploy.operators import LAYERS, Operands
+from tinyrobust.deploy.reading import Anomaly, Label, Reading, usual
 from tinyrobust.deploy.tensors import Values
 from tinyrobust.errors import ModelFileError
 from tinyrobust.quantizers.activations import OnGrid
@@ -36,11 +37,22 @@ _MOVES = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", *slicing.NAMES}
 _COPIES = {*_MOVES, "PAD", "PADV2", "MAX_POOL_2D", "REDUCE_MAX", "CONCATENATION", "PACK", "DEQUANTIZE"}
 
 
-def rebuild(source: Path | Artefact) -> keras.Model:
+@keras.saving.register_keras_serializable("tinyrobust")
+class ArcSinh(keras.layers.Layer):
+    """The inverse hyperbolic sine; see `reading.Anomaly.scores`."""
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Of every value."""
+        return keras.ops.arcsinh(x)
+
+
+def rebuild(source: Path | Artefact, reading: Reading | None = None, input_shape: tuple[int, ...] | None = None) -> keras.Model:
     """The twin of a file.
 
     Args:
-        source: A classifier with one input and one output, quantized in any way or float, batch 1.
+        source: A file with one input and one output, quantized in any way or float, batch 1.
+        reading: What its outputs mean; as `Int8Model` has it when absent.
+        input_shape: Of one input of the twin, in the same order of values; the file's when absent.
 
     Returns:
         A model from inputs [n, ...] in the file's input units (real numbers) to logits [n, classes], its weights frozen. The
@@ -54,13 +66,8 @@ def rebuild(source: Path | Artefact) -> keras.Model:
         raise ModelFileError(
             f"{file.path}: expected one input and one output. Received: {len(file.inputs)} and {len(file.outputs)}"
         )
-    last = file.last_operator
-    of_shapes = _of_shapes(file)
-    inner = [
-        operator
-        for operator in file.operators
-        if operator.index not in of_shapes and (operator is not last or last.name not in _SCORES)
-    ]
+    graph = _Graph(file, reading or usual(file))
+    inner = [operator for operator in file.operators if graph.has(operator)]
     unknown = sorted({operator.name for operator in inner} - set(LAYERS))
     if unknown:
         raise ModelFileError(
@@ -75,7 +82,7 @@ def rebuild(source: Path | Artefact) -> keras.Model:
             hint="The file can be attacked as a black box only.",
         )
     try:
-        return _Graph(file).model()
+        return graph.model(input_shape)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # Keras refuses what TensorFlow Lite may run
         raise ModelFileError(
             f"{file.path} has no differentiable twin: {error}", hint="The file can be attacked as a black box only."
@@ -95,33 +102,41 @@ def _of_shapes(file: Artefact) -> set[int]:
 
 
 class _Graph(Operands):
-    """The file's graph, operator by operator."""
+    """The file's graph, operator by operator.
 
-    def __init__(self, file: Artefact) -> None:
+    Args:
+        file: Of one input and one output.
+        reading: What its outputs mean.
+    """
+
+    def __init__(self, file: Artefact, reading: Reading) -> None:
         super().__init__(file, {tensor.index: dequantized(tensor) for tensor in file.tensors if tensor.data is not None})
         self._inputs = set(file.inputs)  # tensors that hold the input itself
         self._of_shapes = _of_shapes(file)
+        self._reading, self._last = reading, file.last_operator
+        dropped = self._last is not None and self._last.name in _SCORES and not isinstance(reading, Anomaly)
+        self._dropped = self._last if dropped else None
 
-    def model(self) -> keras.Model:
-        """The whole graph, up to the logits."""
-        place, last = self.file.tensors[self.file.inputs[0]], self.file.last_operator
+    def has(self, operator: Operator) -> bool:
+        """Whether the twin has it: not those of shapes and, of a classifier, not the softmax or sigmoid at the end."""
+        return operator.index not in self._of_shapes and operator is not self._dropped
+
+    def model(self, input_shape: tuple[int, ...] | None = None) -> keras.Model:
+        """The whole graph, up to the logits, for inputs of that shape."""
+        place, last = self.file.tensors[self.file.inputs[0]], self._last
         if last is None:
             raise ValueError("Expected an operator that computes the output. Received: none")
-        source = keras.Input(place.shape[1:], name="input")
-        self.values[place.index] = self._on_grid(source, place, "NONE")
+        source = keras.Input(input_shape or place.shape[1:], name="input")
+        same = source.shape[1:] == place.shape[1:]
+        value = source if same else keras.layers.Reshape(place.shape[1:], name="as-the-file-has-it")(source)
+        self.values[place.index] = seen = self._on_grid(value, place, "NONE")
         for operator in self.file.operators:
-            if operator.index in self._of_shapes:
-                continue
-            if operator.index < last.index or (operator is last and last.name not in _SCORES):
+            if self.has(operator) and operator.index <= last.index:
                 self._add(operator, last)
-        logits = self.values[last.inputs[0] if last.name in _SCORES else last.outputs[0]]
-        if last.name == "SOFTMAX" and last.options.get("beta", 1.0) != 1.0:
-            logits = keras.layers.Rescaling(last.options["beta"], name="beta")(logits)
-        if len(logits.shape) != 2:
-            logits = keras.layers.Flatten(name="row")(logits)
-        if logits.shape[-1] == 1:  # a sigmoid: the softmax of zero and its logit is one minus it, and it
-            logits = keras.layers.Concatenate(name="both")([keras.layers.Rescaling(0.0, name="zero")(logits), logits])
-        model = keras.Model(source, logits, name="rebuilt")
+        values = self.values[last.inputs[0] if self._dropped else last.outputs[0]]
+        if self._dropped and last.name == "SOFTMAX" and last.options.get("beta", 1.0) != 1.0:
+            values = keras.layers.Rescaling(last.options["beta"], name="beta")(values)
+        model = keras.Model(source, _logits(self._reading, seen, values), name="rebuilt")
         model.trainable = False
         return model
 
@@ -142,8 +157,9 @@ class _Graph(Operands):
         bounds = operator.name if operator.name in _BOUNDS else operator.options.get("fused_activation_function", "NONE")
         if bounds not in _BOUNDS:
             raise ValueError(f"Expected an activation of {', '.join(_BOUNDS)}. Received: {bounds}")
-        # Logits stay between the levels: rounded ones tie.
-        logits = bounds == "NONE" and tensor.index in (last.inputs if last.name in _SCORES else last.outputs)
+        # Logits stay between the levels: rounded ones tie. A reconstruction is compared as the file has it.
+        logits = bounds == "NONE" and tensor.index in (last.inputs if self._dropped else last.outputs)
+        logits = logits and not isinstance(self._reading, Anomaly)
         return output if operator.name in _COPIES or logits else self._on_grid(output, tensor, bounds)
 
     def _on_grid(self, value: keras.KerasTensor, tensor: Tensor, bounds: str) -> keras.KerasTensor:
@@ -159,6 +175,26 @@ class _Graph(Operands):
             return value
         clip = keras.layers.ReLU(None if np.isinf(high) else high - low, name=f"relu{tensor.index}")
         return clip(value) if low == 0 else keras.layers.Rescaling(1, low)(clip(keras.layers.Rescaling(1, -low)(value)))
+
+
+def _logits(reading: Reading, x: keras.KerasTensor, values: keras.KerasTensor) -> keras.KerasTensor:
+    """Logits [n, classes] from the input and what the file makes of it, as `reading` has them."""
+    layers = keras.layers
+    row = values if len(values.shape) == 2 else layers.Flatten(name="row")(values)
+    if isinstance(reading, Anomaly):
+        if reading.score == "reconstruction":
+            error = layers.Subtract(name="error")([row, x if len(x.shape) == 2 else layers.Flatten(name="input-row")(x)])
+            squares = layers.Reshape((-1, 1), name="column")(layers.Multiply(name="squares")([error, error]))
+            row = layers.GlobalAveragePooling1D(name="mean")(squares)
+        row = layers.Rescaling(1 / reading.spread, -reading.threshold / reading.spread, name="spreads")(row)
+        row = ArcSinh(name="above")(row)
+    elif isinstance(reading, Label):
+        if row.shape[-1] > 1:
+            row = layers.Reshape((-1, 1), name="labels")(row)
+            row = layers.Flatten(name="label")(layers.Cropping1D((reading.index, row.shape[1] - reading.index - 1))(row))
+    else:
+        return row
+    return layers.Concatenate(name="both")([layers.Rescaling(0.0, name="zero")(row), row])
 
 
 def dequantized(tensor: Tensor) -> Values:

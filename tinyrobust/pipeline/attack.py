@@ -10,6 +10,7 @@ from tinyrobust import toml
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.sources import load
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.reading import Reading
 from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.graphs.freeze import freeze
 from tinyrobust.pipeline.evaluation_data import features_from, features_of, sound_for
@@ -48,6 +49,7 @@ def attack(
     members: Sequence[str | Path] = (),
     grid: bool | None = None,
     scale: Scale | None = None,
+    reading: Reading | None = None,
     fresh: bool = False,
     jobs: int = 1,
     progress: Progress = silent,
@@ -55,7 +57,7 @@ def attack(
     """Attacks exactly the file that is flashed, and the network it was made from where that is known.
 
     Args:
-        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier of images or of sound.
+        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier or anomaly detector.
         domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
         data: A data set's name or a `.npz` (x_test and y_test of any shape and number type), for a file that is not of a run.
         protocol: A name from models/protocols/, or a file; the recipe's, or "quick", of sound "waveform".
@@ -75,6 +77,7 @@ def attack(
         members: Other networks, likewise, that answer together with the one of the run; none of their files is attacked.
         grid: Try every example rounded to the sensor's 8 bits too; as the recipe says when absent.
         scale: Of inputs that are no pixels, what an epsilon is a share of; see `tinyrobust.robustness.values.Scale`.
+        reading: Of a file whose outputs are no scores of classes what they mean: one of several labels, or an anomaly score.
         fresh: Throw away what another evaluation left in `output`; it is refused otherwise.
         jobs: Processes that attack at the same time; the figures do not depend on it.
         progress: Called with a label, what is done and how much there is.
@@ -84,7 +87,7 @@ def attack(
     """
     recipe, tflite = locate(model)
     plan = _plan(recipe, domain, protocol, seed, samples, headline, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
-    job = _job(recipe, tflite, plan, data, frontend, data_dir, input_range, scale, progress)
+    job = _job(recipe, tflite, plan, data, frontend, data_dir, input_range, scale, reading, progress)
     return _evaluated(_with_networks(job, recipe, temperature, surrogate, members), recipe, output, fresh, jobs)
 
 
@@ -170,15 +173,23 @@ def _job(
     data_dir: str | Path | None,
     input_range: InputRange | None,
     scale: Scale | None,
+    reading: Reading | None,
     progress: Progress,
 ) -> EvaluationJob:
     """The file alone with the front end and the units of its input, what is attacked, and the radii in these units."""
     place, subject = None if data_dir is None else Path(data_dir), Subject(members_of(tflite), input_range=input_range)
     execution = Execution(Path(), progress=progress)
+    if reading is not None and recipe is not None:
+        raise RecipeError(f"Expected no --{reading.kind} for a run, whose network is a classifier. Received: {tflite.parent}")
     if plan.domain == "features" and data is not None and data.endswith(".npz"):
-        attacked, units = features_from(tflite, Path(data).expanduser(), input_range, scale)
-        subject = replace(subject, input_range=units.input_range, units=units)
+        attacked, units, meaning = features_from(tflite, Path(data).expanduser(), input_range, scale, reading)
+        subject = replace(subject, input_range=units.input_range, units=units, reading=meaning)
         return EvaluationJob(subject, attacked, _in_deviations(plan, attacked.per_unit), execution)
+    if reading is not None:
+        raise RecipeError(
+            f"Expected no --{reading.kind} but for the inputs of a .npz. Received: data {data!r}",
+            hint="It needs labels of 0 and 1: --data mine.npz, with x_test and y_test.",
+        )
     if scale is not None:
         raise RecipeError(f"Expected no --scale but for the inputs of a .npz. Received: {scale}")
     if plan.domain == "waveform":

@@ -9,6 +9,7 @@ from tinyrobust.data.arrays import Dataset, stratified
 from tinyrobust.data.samples import fitted
 from tinyrobust.data.sources import load
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
+from tinyrobust.deploy.reading import Reading
 from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.pipeline.inputs import read_inputs
 from tinyrobust.progress import Progress
@@ -45,19 +46,22 @@ def features_of(dataset: Dataset, shape: tuple[int, ...] | None = None) -> Evalu
     )
 
 
-def features_from(tflite: Path, path: Path, stated: InputRange | None, scale: Scale | None) -> tuple[EvaluationData, Units]:
-    """The inputs of a .npz, of any shape and number type, for an existing file, and their units.
+def features_from(
+    tflite: Path, path: Path, stated: InputRange | None, scale: Scale | None, reading: Reading | None = None
+) -> tuple[EvaluationData, Units, Reading]:
+    """The inputs of a .npz, of any shape and number type, for an existing file, their units, and what its outputs mean.
 
     Args:
         tflite: The file.
         path: The .npz.
         stated: What the user says of the units.
         scale: Of what an epsilon is a share, where the samples are no pixels.
+        reading: What the user says of the outputs.
 
     Raises:
         TinyRobustError: They cannot be read, do not fit, or their units cannot be decided.
     """
-    read = read_inputs(tflite, path, stated, scale)
+    read = read_inputs(tflite, path, stated, scale, reading)
     samples, found, learned = read.samples, read.attacked, None
     if samples.train is not None:
         few = stratified(samples.train[1], min(TRAINING_SAMPLES, len(samples.train[1])), 0)
@@ -73,7 +77,7 @@ def features_from(tflite: Path, path: Path, stated: InputRange | None, scale: Sc
         per_unit=found.per_unit,
         notes=read.notes,
     )
-    return data, found.units
+    return data, found.units, read.reading
 
 
 def sound_of(dataset: Dataset, front_end: FrontendRecord | None = None) -> tuple[EvaluationData, FrontendRecord]:

@@ -3,11 +3,16 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from tinyrobust.attacks.target import InputRange
-from tinyrobust.data.samples import Samples, fitted, read_samples
+from tinyrobust.data.arrays import scale as scaled
+from tinyrobust.data.samples import Labels, Samples, fitted, read_samples
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.reading import Anomaly, Label, Reading
 from tinyrobust.errors import DataError
 from tinyrobust.pipeline.models import locate
+from tinyrobust.robustness.ranges import in_units
 from tinyrobust.robustness.values import Attacked, Scale, attacked
 
 
@@ -18,15 +23,17 @@ class Inputs:
     Attributes:
         samples: As the file has them, in the shape that the model takes.
         attacked: As they are attacked.
+        reading: What the model's outputs mean: of an anomaly detector, with its threshold.
         notes: What was done to them, in words.
     """
 
     samples: Samples
     attacked: Attacked
+    reading: Reading
     notes: tuple[str, ...]
 
 
-def check(model: str | Path, data: str | None) -> None:
+def check(model: str | Path, data: str | None, reading: Reading | None = None) -> None:
     """Refuses a .npz that does not fit a file, before anything is loaded that takes long.
 
     Raises:
@@ -34,7 +41,19 @@ def check(model: str | Path, data: str | None) -> None:
     """
     _, tflite = locate(model)
     if data is not None and data.endswith(".npz"):
-        read_fitted(Int8Model(tflite), Path(data).expanduser())
+        read_fitted(Int8Model(tflite, read_as=reading), Path(data).expanduser())
+
+
+def every_label(model: str | Path, data: str | None) -> list[int]:
+    """The labels that a .npz has of a file's several sigmoids, each attacked by itself; none of any other file or data.
+
+    Raises:
+        TinyRobustError: The file or the data cannot be used.
+    """
+    _, tflite = locate(model)
+    if data is None or not data.endswith(".npz") or not (sigmoids := Int8Model(tflite).sigmoids):
+        return []
+    return list(range(sigmoids)) if read_samples(Path(data).expanduser(), sigmoids).y.ndim == 2 else []
 
 
 def read_fitted(model: Int8Model, path: Path) -> tuple[Samples, tuple[str, ...]]:
@@ -43,11 +62,14 @@ def read_fitted(model: Int8Model, path: Path) -> tuple[Samples, tuple[str, ...]]
     Raises:
         DataError: They cannot be read, or made so, or have labels that the file has no output for.
     """
-    samples = read_samples(path)
+    samples = read_samples(path, model.sigmoids)
+    if isinstance(model.reading, Label):
+        samples = _of_label(samples, model.reading.index)
     x, note = fitted(samples.x, tuple(model.input_shape), path.name)
     if samples.y.max() >= model.classes:
+        outputs = {"classes": "the outputs", "label": "0 and 1 for each label", "anomaly": "0 (normal) and 1 (an anomaly)"}
         raise DataError(
-            f"Expected labels from 0 to {model.classes - 1}, the outputs of {model.path.name}. "
+            f"Expected labels from 0 to {model.classes - 1}, {outputs[model.reading.kind]} of {model.path.name}. "
             f"Received: {samples.y.min()} to {samples.y.max()} in y_test of {path.name}",
             hint="Numbered from 1? y_test = y_test - 1." if samples.y.min() == 1 and samples.y.max() == model.classes else None,
         )
@@ -55,7 +77,9 @@ def read_fitted(model: Int8Model, path: Path) -> tuple[Samples, tuple[str, ...]]
     return replace(samples, x=x, train=train), (note,) if note else ()
 
 
-def read_inputs(tflite: Path, path: Path, stated: InputRange | None, scale: Scale | None) -> Inputs:
+def read_inputs(
+    tflite: Path, path: Path, stated: InputRange | None, scale: Scale | None, reading: Reading | None = None
+) -> Inputs:
     """The samples of a .npz as they are attacked.
 
     Args:
@@ -63,17 +87,55 @@ def read_inputs(tflite: Path, path: Path, stated: InputRange | None, scale: Scal
         path: The .npz.
         stated: What the user says of the units.
         scale: Of what an epsilon is a share, where the samples are no pixels.
+        reading: What the user says of the outputs.
 
     Raises:
         TinyRobustError: They cannot be read, do not fit, or their units cannot be decided.
     """
-    model = Int8Model(tflite)
+    model = Int8Model(tflite, read_as=reading)
     samples, notes = read_fitted(model, path)
     known = None if samples.train is None else samples.train[0]
     found = attacked(model, samples.x, samples.y, stated=stated, scale=scale, known=known)
     if found.unit:
         notes += (f"An epsilon is a share {found.unit}.",) if found.per_unit == 1 else (_deviations(found),)
-    return Inputs(samples, found, notes)
+    if not isinstance(model.reading, Anomaly):
+        return Inputs(samples, found, model.reading, notes)
+    anomaly, tested, note = _threshold(model, model.reading, samples, found)
+    samples = replace(samples, x=samples.x[tested], y=samples.y[tested], classes=2)
+    return Inputs(samples, replace(found, stored=found.stored[tested]), anomaly, (*notes, note))
+
+
+def _of_label(samples: Samples, index: int) -> Samples:
+    """The samples with 0 and 1 of one label."""
+
+    def of(y: Labels) -> Labels:
+        return y[:, index] if y.ndim == 2 else y
+
+    train = samples.train and (samples.train[0], of(samples.train[1]))
+    return replace(samples, y=of(samples.y), train=train, classes=2)
+
+
+def _threshold(model: Int8Model, reading: Anomaly, samples: Samples, found: Attacked) -> tuple[Anomaly, Labels, str]:
+    """The reading with a threshold that normal inputs set, the places of the test inputs [n] that are left, and a note."""
+    places = np.arange(len(samples.y))
+    if samples.train is not None and (samples.train[1] == 0).any():
+        normal, tested = found.more(samples.train[0][samples.train[1] == 0]), places
+        source = "the normal inputs of x_train"
+    else:
+        set_aside = np.flatnonzero(samples.y == 0)[::2]
+        normal, tested = found.stored[set_aside], np.setdiff1d(places, set_aside)
+        source = "every second normal input of x_test, which are not tested then (there is no x_train)"
+    x = scaled(normal) if normal.dtype == np.uint8 else normal.astype(np.float32)
+    inputs = model.quantized(np.asarray(in_units(x.reshape(-1, *model.input_shape), found.units.input_range), np.float32))
+    calibrated = reading.calibrated(reading.value(*model.real(inputs, model.run(inputs))))
+    what = "mean squared reconstruction error" if reading.score == "reconstruction" else "output of the file"
+    return (
+        calibrated,
+        tested,
+        f"An anomaly is an input whose score, the {what}, is above {calibrated.threshold:.6g}: at most "
+        f"{reading.false_alarms:.1%} of {calibrated.normals} normal inputs are, {source}. Each input is judged by itself; a "
+        "mean over several of them is another detector.",
+    )
 
 
 def _deviations(found: Attacked) -> str:

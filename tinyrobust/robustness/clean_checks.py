@@ -112,7 +112,8 @@ def no_classifier(model: Int8Model, *, at_chance: bool) -> Check:
     values = math.prod(model.input_shape)
     if model.classes == values and values > 2:
         explanation = (
-            f"No classifier: the file puts out {values} numbers for {values}, as an autoencoder does; they are no scores."
+            f"No classifier: the file puts out {values} numbers for {values}, as an autoencoder does; they are no scores. "
+            "Where it finds anomalies: --anomaly reconstruction, with labels 0 (normal) and 1 (anomaly)."
         )
         return check("no-classifier", True, explanation, outputs=model.classes)
     if at_chance and not model.ends_in_softmax and model.classes > 2:

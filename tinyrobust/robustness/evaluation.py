@@ -12,11 +12,13 @@ from tinyrobust.attacks.target import Target
 from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.data.rows import Rows
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.reading import Label
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.progress import Progress
 from tinyrobust.robustness import clean_checks, job_files, probes
 from tinyrobust.robustness.convergence import run_on
 from tinyrobust.robustness.crafting import Crafter
+from tinyrobust.robustness.detection import detection, scores_of
 from tinyrobust.robustness.distance import Ints
 from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject
 from tinyrobust.robustness.outcomes import Tally, save
@@ -53,7 +55,7 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
         RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
     plan, data = job.plan, job.data
-    model = Int8Model(job.subject.tflite)
+    model = Int8Model(job.subject.tflite, read_as=job.subject.reading)
     _check_data(model, data, job.subject, grid=plan.grid)
     job = replace(job, subject=_in_units(job.subject, model, data), data=_as_attacked(data))
     data = job.data
@@ -75,7 +77,8 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
             *probes.all_checks(runner, attacks, outcomes, converged),
         ]
     outcomes += converged.outcomes
-    record = summary(runner, attacks, outcomes, converged.rows, clean, checks)
+    found = detection(runner, outcomes, sorted(plan.epsilons["linf"]), scores_of(runner), data.labels)
+    record = summary(runner, attacks, outcomes, converged.rows, clean, checks, found)
     output, suffix = job.execution.output, plan.suffix
     save(output / f"per_sample{suffix}.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes))
     record.save(output / f"robustness{suffix}.json")
@@ -215,9 +218,10 @@ def _check_data(model: Int8Model, data: EvaluationData, subject: Subject, *, gri
             f"Expected {len(samples)} labels (at least one) from 0 to {model.classes - 1}, the classes of the file. "
             f"Received: {len(labels)} labels" + (f" from {labels.min()} to {labels.max()}" if len(labels) else "")
         )
-    if model.sigmoids:
+    if model.sigmoids and not isinstance(model.reading, Label):
         raise ModelFileError(
-            f"{model.path}: expected scores of which one is meant. Received: {model.classes} sigmoids, labels of which several "
-            "or none may hold (multi-label); what is robust is then a figure for each label, which is not measured here",
-            hint="Of a network with one label for each input: end it with a softmax, or with logits.",
+            f"{model.path}: expected scores of which one is meant. Received: {model.sigmoids} sigmoids, labels of which "
+            "several or none may hold (multi-label); each is a figure of its own",
+            hint=f"With y_test [n, {model.sigmoids}] of 0 and 1 every label is attacked, with --label K and y_test [n] one. "
+            "Of a network with one label for each input: end it with a softmax, or with logits.",
         )

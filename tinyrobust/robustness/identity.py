@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from tinyrobust._version import __version__
 from tinyrobust.attacks.target import InputRange
+from tinyrobust.deploy.reading import Reading
 from tinyrobust.records import Part, Record
 from tinyrobust.robustness.distance import Array
 from tinyrobust.robustness.job import EvaluationJob
@@ -21,6 +22,7 @@ class TargetsIdentity(Part):
 
     temperature: float | None
     input_range: InputRange
+    reading: Reading
     passes: int
     front_end: dict[str, JsonValue] | None
 
@@ -40,7 +42,7 @@ class Identity(Record):
         seed: Of every random draw.
     """
 
-    SCHEMA: ClassVar[str] = "tinyrobust.evaluation/2"
+    SCHEMA: ClassVar[str] = "tinyrobust.evaluation/3"
     version: str
     model: str
     networks: dict[str, str]
@@ -77,6 +79,7 @@ def identity(job: EvaluationJob, targets: EvaluationTargets, subset: Subset) -> 
         targets=TargetsIdentity(
             temperature=targets.temperature,
             input_range=targets.flashed.input_range,
+            reading=targets.flashed.model_file.reading,
             passes=targets.passes,
             front_end=front_end and front_end.model_dump(mode="json", include={"settings", "low", "high"}),
         ),

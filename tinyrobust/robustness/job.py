@@ -9,6 +9,7 @@ import keras
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.arrays import Samples
 from tinyrobust.data.speech.frontend_record import FrontendRecord
+from tinyrobust.deploy.reading import Reading
 from tinyrobust.progress import Progress, silent
 from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.distance import Ints
@@ -45,6 +46,7 @@ class Subject:
         front_end: Of a spotter whose sound is attacked, before its front end.
         input_range: What pixel values 0 and 255 become in the file's input units; decided from file and data when absent.
         units: What was decided of them with the data, where they are no pixels.
+        reading: What the outputs of the artefact mean; absent: scores of classes, and one sigmoid is two of them.
         temperature: That the network was distilled at; estimated from its logits when absent.
         remarks: What a reader of the figures must know besides, for the record's notes.
     """
@@ -54,6 +56,7 @@ class Subject:
     front_end: FrontendRecord | None = None
     input_range: InputRange | None = None
     units: Units | None = None
+    reading: Reading | None = None
     temperature: float | None = None
     remarks: tuple[str, ...] = ()
 

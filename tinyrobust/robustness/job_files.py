@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.speech.frontend_record import FrontendRecord
+from tinyrobust.deploy.reading import Reading
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.quantizers import layers  # noqa: F401 - so that Keras knows them when it loads a network
 from tinyrobust.records import Record
@@ -29,6 +30,7 @@ class JobRecord(Record):
         surrogate: Whether there is one.
         front_end: Where sound is attacked.
         input_range: As the evaluation found it.
+        reading: What the outputs mean, where it is not the usual.
         temperature: As the evaluation found it.
         data: Name of the data set.
         fingerprint: Of the data.
@@ -43,6 +45,7 @@ class JobRecord(Record):
     surrogate: bool
     front_end: FrontendRecord | None
     input_range: InputRange | None
+    reading: Reading | None
     temperature: float | None
     data: str
     fingerprint: str
@@ -74,6 +77,7 @@ def write(job: EvaluationJob, folder: Path) -> None:
         surrogate=subject.surrogate is not None,
         front_end=subject.front_end,
         input_range=subject.input_range,
+        reading=subject.reading,
         temperature=subject.temperature,
         data=data.name,
         fingerprint=data.fingerprint,
@@ -96,6 +100,7 @@ def read(folder: Path) -> EvaluationJob:
         surrogate=_network(folder, "surrogate") if record.surrogate else None,
         front_end=record.front_end,
         input_range=record.input_range,
+        reading=record.reading,
         temperature=record.temperature,
     )
     data = EvaluationData(record.data, record.fingerprint, *_samples(folder / _SAMPLES))

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tinyrobust.attacks.specs import Norm
+from tinyrobust.deploy.reading import Reading
 from tinyrobust.records import Part, Record
 
 # What was attacked: what enters the network (pixels, features of sound), or the sound itself, before the front end.
@@ -167,6 +168,40 @@ class Check(Part):
     figures: dict[str, float] = Field(default_factory=dict)
 
 
+class Area(Part):
+    """Area under the ROC curve: how often an anomaly has a larger score than a normal input.
+
+    Attributes:
+        value: 1: every anomaly is above every normal input; 0.5: scores say nothing.
+        low: Lower end of the 95 % score interval (Newcombe 2006, Statistics in Medicine 25:559, method 5).
+        high: Upper end.
+        normals: How many normal inputs.
+        anomalies: How many anomalies.
+    """
+
+    value: float
+    low: float
+    high: float
+    normals: int
+    anomalies: int
+
+
+class DetectionRow(Part):
+    """What an anomaly detector finds at one L-inf epsilon; at 0, without attack on the whole test set.
+
+    Attributes:
+        epsilon: The radius, in input units.
+        detected: Anomalies that are found whatever an attack does to hide them; None where there are no anomalies.
+        false_alarms: Normal inputs that raise an alarm or that an attack makes raise one; None where there are none.
+        area: Of the file's scores, an attacked sample's being the worst that was found; None where one kind is absent.
+    """
+
+    epsilon: float
+    detected: Proportion | None
+    false_alarms: Proportion | None
+    area: Area | None
+
+
 class RobustnessRecord(Record):
     """One evaluation of one model: `worst` has a row for every target and one for `all` targets together.
 
@@ -185,6 +220,8 @@ class RobustnessRecord(Record):
             labels are not those of the file, it names one class for everything, or it is no classifier.
         confusion: Counts [true class][named class] of the flashed file on the whole test set, without attack; None in records
             from before it was kept.
+        reading: What the outputs of the file mean; None in records from before it was kept.
+        detection: Of an anomaly detector what it finds without attack and at every L-inf epsilon; empty for everything else.
         convergence: How far attacks were run on beyond what the protocol lists; empty where it has no rule for that.
         checks: Everything that was looked for; a raised one makes the record unreliable.
         reliable: False when a check was raised: then the figures are not evidence of robustness.
@@ -217,6 +254,8 @@ class RobustnessRecord(Record):
     headline: Proportion | None
     golden: Golden
     confusion: list[list[int]] | None = None
+    reading: Reading | None = None
+    detection: list[DetectionRow] = Field(default_factory=list)
     convergence: list[ConvergenceRow] = Field(default_factory=list)
     checks: list[Check]
     reliable: bool

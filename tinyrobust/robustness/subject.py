@@ -84,7 +84,8 @@ class EvaluationTargets:
 
     def __init__(self, subject: Subject, seed: int, model: Int8Model | None = None) -> None:
         self._front_end = None if subject.front_end is None else SoundFrontEnd(subject.front_end)
-        self.flashed = Int8Target(model or Int8Model(subject.tflite), subject.input_range, self._front_end)
+        file = model or Int8Model(subject.tflite, read_as=subject.reading)
+        self.flashed = Int8Target(file, subject.input_range, self._front_end)
         self.notes: list[str] = []
         black_box = self._front_end is not None and not self._front_end.differentiable
         if black_box:
@@ -232,18 +233,10 @@ class EvaluationTargets:
 
     def _rebuild(self) -> None:
         try:
-            self._models = (_of_images(rebuild(self.subject.tflite)),)
+            file = self.flashed.model_file
+            self._models = (rebuild(file.path, file.reading, attack_shape(file.input_shape)),)
             self.white = "twin"
             self.notes.append("No network was given: gradients are those of a twin rebuilt from the file itself.")
         except ModelFileError as error:
             self.white = None
             self.notes.append(f"No network was given, and no twin could be rebuilt from the file: {error.message}")
-
-
-def _of_images(model: keras.Model) -> keras.Model:
-    """The same network for inputs of three axes, as attacks see them."""
-    own = tuple(model.input_shape[1:])
-    if attack_shape(own) == own:
-        return model
-    image = keras.Input(attack_shape(own))
-    return keras.Model(image, model(keras.layers.Reshape(own)(image)))

@@ -15,6 +15,7 @@ from tinyrobust.robustness.robustness_record import (
     Check,
     CleanAccuracy,
     ConvergenceRow,
+    DetectionRow,
     Golden,
     MinimalDistance,
     RobustnessRecord,
@@ -49,6 +50,7 @@ def summary(
     convergence: Sequence[ConvergenceRow],
     clean: Clean,
     checks: list[Check],
+    detection: list[DetectionRow],
 ) -> RobustnessRecord:
     """The record of an evaluation.
 
@@ -59,6 +61,7 @@ def summary(
         convergence: How far they were run on.
         clean: What the targets say without attack.
         checks: All of them.
+        detection: Of an anomaly detector; nothing of other files.
     """
     job, plan, targets = runner.job, runner.job.plan, runner.targets
     epsilons = _measured(runner, attacks)
@@ -94,6 +97,8 @@ def summary(
             checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
         ),
         confusion=clean.confusion,
+        reading=targets.flashed.model_file.reading,
+        detection=detection,
         convergence=list(convergence),
         checks=checks,
         reliable=not any(check.raised for check in checks),

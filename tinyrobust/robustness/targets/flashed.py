@@ -96,7 +96,7 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         return self.model_file.quantized(values.reshape(-1, *self.model_file.input_shape))
 
     def logits(self, x: FloatArray) -> FloatArray:
-        """What goes into the file's final softmax, [n, classes]; its outputs where it has none."""
+        """What goes into the file's final softmax or sigmoid, [n, classes]; its scores where it has none."""
         self.queries += len(x)
         return self.model_file.logits(self.quantized(x))
 
@@ -105,12 +105,12 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
         unchecked = Recheck(predicted, 0, 0)
         if not len(x):
             return unchecked
-        inputs = np.ascontiguousarray(self.quantized(x)).reshape(len(x), -1).view(np.int8)
+        inputs = np.ascontiguousarray(self.quantized(x))
         try:
-            outputs = tflm.outputs(self.model_file.path, inputs)
+            outputs = tflm.outputs(self.model_file.path, inputs.reshape(len(x), -1).view(np.int8))
         except (MissingToolError, ModelFileError):
             return unchecked
-        scores = self.model_file.dequantized(outputs.view(self.model_file.output_dtype))
+        scores = self.model_file.scores(inputs, outputs.view(self.model_file.output_dtype))
         golden = np.argmax(scores, axis=1).astype(np.int64)
         return Recheck(golden, len(x), int(np.sum(golden != predicted)))
 
@@ -120,7 +120,7 @@ class Int8Target(BlackBoxClassifierNeuralNetwork):
 
     def _ask(self, quantized: Quantized) -> FloatArray:
         self.queries += len(quantized)
-        return self.model_file.dequantized(self.model_file.run(quantized))
+        return self.model_file.scores(quantized, self.model_file.run(quantized))
 
 
 def attack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
