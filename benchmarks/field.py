@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.reading import Anomaly, Label
 from tinyrobust.errors import ModelFileError, TinyRobustError
 from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.footprint.measure import footprint
@@ -71,15 +72,22 @@ def attack(path: Path) -> str:
     """Whether the file can be attacked: tried without data, up to where inputs would be needed."""
     from tinyrobust.deploy.rebuild import rebuild
 
+    try:  # as many outputs as inputs are no classes
+        reading: Anomaly | None = Anomaly(score="reconstruction")
+        Int8Model(path, read_as=reading)
+        how = "as an anomaly detector: "
+    except TinyRobustError:
+        reading, how = None, ""
     try:
-        Int8Model(path)
+        several = Int8Model(path, read_as=reading).sigmoids and reading is None
     except TinyRobustError as error:
         return f"no: {_short(error, path)}"
+    how = "label by label: " if several else how
     try:
-        rebuild(read(path))
+        rebuild(read(path), Label() if several else reading)
     except TinyRobustError as error:
-        return f"black box; no white box: {_short(error, path)}"
-    return "white box, black box"
+        return f"{how}black box; no white box: {_short(error, path)}"
+    return f"{how}white box, black box"
 
 
 def _short(error: object, path: Path) -> str:
