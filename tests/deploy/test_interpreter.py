@@ -37,9 +37,10 @@ def test_inputs_saturate_and_halves_round_away_from_zero(model) -> None:
 
 def test_raw_outputs_are_the_dequantized_ones(model, digits_net) -> None:
     x = digits_net.x[:5].astype(np.float32) / 255
-    raw = model.run(model.quantized(x))
+    inputs = model.quantized(x)
+    raw = model.run(inputs)
     assert raw.dtype == np.int8
-    np.testing.assert_array_equal(model.dequantized(raw), model.predict(x))
+    np.testing.assert_array_equal(model.scores(inputs, raw), model.predict(x))
 
 
 def test_no_images_give_no_rows(model) -> None:

@@ -136,7 +136,7 @@ def attack(
         tinyrobust attack runs/kws-stq-1a2b3c4d --domain waveform --snr 20 --snr 30
     """
     chosen_range = _range(input_range, normalised)
-    readings = _readings(model, data, label, anomaly, false_alarms) if domain == "features" else [None]
+    readings = _readings(model, data if domain == "features" else None, label, anomaly, false_alarms)
     with console.quiet_imports():
         from tinyrobust.pipeline import attack as existing
     with console.progress(not as_json) as progress:

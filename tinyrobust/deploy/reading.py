@@ -139,11 +139,11 @@ class Anomaly(Part):
             ModelFileError: They cannot; the remedy is named.
         """
         last, values = file.last_operator, file.tensors[file.inputs[0]].count
-        if self.score == "reconstruction" and sink.count != values:
+        if self.score == "reconstruction" and (sink.count != values or values < 2):
             raise ModelFileError(
-                f"{file.path}: expected as many outputs as inputs, a reconstruction. Received: {values} inputs, {sink.count} "
-                "outputs",
-                hint="Of a file that puts out the anomaly score itself: --anomaly output.",
+                f"{file.path}: expected as many outputs as inputs, a reconstruction of several values. Received: {values} "
+                f"inputs, {sink.count} outputs",
+                hint="Of a file that puts out the anomaly score itself: --anomaly output. Of a classifier: leave it out.",
             )
         if self.score == "output" and sink.count != 1:
             raise ModelFileError(
