@@ -5,6 +5,7 @@ default XNNPACK path differs most, so it is not used. Batches gain nothing here,
 The interpreter runs in processes of its own (`sandbox.py`): no file takes the caller with it, and many images use all cores.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -280,7 +281,7 @@ def _grid(tensor: artefact.Tensor) -> tuple[float, int]:
 
 def _real(values: Array, scale: float, zero: int) -> FloatArray:
     """Raw values [n, ...] as real numbers [n, values]: (integer - zero point) * scale; of a float tensor as they are."""
-    real: FloatArray = values.reshape(len(values), -1).astype(np.float32)
+    real: FloatArray = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float32)
     return real if values.dtype.kind == "f" else (real - np.float32(zero)) * np.float32(scale)
 
 
