@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the door to files: `make fuzz SECONDS=3600`.
 
 Every input is opened as a `.tflite`, planned, and lowered to C. Expected is a valid result or an error that says what is wrong;
-anything else, more than five seconds, or more than 2 GiB ends it, and the input stays in `tests/hostile/crashes`, to be mended
+anything else, more than five seconds, or more than 2 GiB ends it, and the input stays in `build/fuzz-crashes`, to be mended
 and kept in `tests/hostile/corpus`. What reaches new code is kept in the folder that is named first.
 """
 
