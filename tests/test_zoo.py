@@ -1,6 +1,7 @@
 """What is committed in models/: files that belong together, work, and are quoted rightly."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.files import sha256
 from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.pipeline.c_array import write_array
+from tinyrobust.reports.card import write_card
+from tinyrobust.reports.facts import RunFacts
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 
 TRAINED = [name for name, path in assets.recipes().items() if path.with_name("model.tflite").is_file()]
@@ -38,6 +41,17 @@ def test_all_of_a_folder_is_of_one_run_of_its_recipe(model: Path) -> None:
     assert RobustnessRecord.load(model / "robustness.json").model_sha256 == digest
     assert FootprintRecord.load(model / "footprint.json").sha256 == digest
     assert f"recipe hash {recipe.load(model.name).hash[:8]}" in (model / "README.md").read_text()
+
+
+def test_what_a_card_says_of_the_device_follows_from_the_folder(model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / model.name)
+    written = write_card(copy, RunFacts(name=model.name, recipe=recipe.load(model.name)))
+    said = [
+        re.findall(r"## On a device\n(.*?)\n+(?:Classes: |## To)", path.read_text(), re.DOTALL)
+        for path in (written, model / "README.md")
+    ]
+    assert said[0] == said[1]
+    assert "that is p - 128" in said[0][0]
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tinyrobust.deploy import artefact
+from tinyrobust.deploy.carray import Arena, write_c_array
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.card import write_card
@@ -56,6 +59,17 @@ def test_the_c_is_on_the_card(folder: Path, facts: RunFacts) -> None:
     _, body = card(folder, facts)
     assert "11,324 B of flash" in body
     assert f"{formats.total(1_234_560)} instructions an inference (not cycles)" in body
+
+
+def test_the_card_says_as_the_c_does_how_a_value_becomes_a_byte(
+    folder: Path, facts: RunFacts, small_tflite: Path, tmp_path: Path
+) -> None:
+    assert "becomes" not in card(folder, facts)[1]
+    (folder / "model.tflite").write_bytes(small_tflite.read_bytes())
+    (said,) = re.findall(r"^A value x of the input becomes (.*)$", card(folder, facts)[1], re.MULTILINE)
+    _, header = write_c_array(artefact.read(small_tflite), "x", tmp_path, arena=Arena(1))
+    assert f"A value x becomes {said}" in " ".join(header.read_text().replace("//", "").split())
+    assert said.startswith("round(x / ")
 
 
 def test_warnings_are_on_the_card(folder: Path, facts: RunFacts, doubted: str) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from tinyrobust import files
 from tinyrobust._version import __version__
+from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.c_literals import identifier
+from tinyrobust.deploy.input_units import formula
 from tinyrobust.reports import tables
 from tinyrobust.reports.evidence import gather
 from tinyrobust.reports.facts import RunFacts
@@ -25,6 +27,7 @@ def write_card(folder: Path, run: RunFacts) -> Path:
 
     Raises:
         RunFolderError: A record cannot be read, or the card cannot be written.
+        ModelFileError: `model.tflite` cannot be read.
     """
     evidence = gather(folder, run)
     card = (
@@ -36,6 +39,7 @@ def write_card(folder: Path, run: RunFacts) -> Path:
             tables=tables,
             tags=_tags(evidence.run),
             prefix=f"g_{identifier(run.recipe.name)}",
+            becomes=_becomes(folder / "model.tflite"),
             version=__version__,
         )
     )
@@ -46,3 +50,12 @@ def write_card(folder: Path, run: RunFacts) -> Path:
 
 def _tags(run: RunFacts) -> list[str]:
     return ["tflite", "tinyml", "quantization", "adversarial-robustness", *run.recipe.precision.formats]
+
+
+def _becomes(tflite: Path) -> str:
+    """What a value becomes in the input, as the C headers say it; empty where there is no file."""
+    if not tflite.is_file():
+        return ""
+    file = read(tflite)
+    tensor = file.tensors[file.inputs[0]]
+    return formula(float(tensor.scales[0]), int(tensor.zero_points[0]), tensor.dtype)
