@@ -40,6 +40,21 @@ def test_a_file_with_data_is_shown_them(digits_net: Any, tmp_path: Path) -> None
     assert record.right >= 36
 
 
+def test_a_file_of_windows_is_shown_windows(converted: Any, tmp_path: Path) -> None:
+    import keras
+
+    random = np.random.default_rng(0)
+    windows = random.normal(0, 3, (30, 20, 3)).astype(np.float32)
+    network = keras.Sequential([keras.Input((20, 3), batch_size=1), keras.layers.Flatten(), keras.layers.Dense(2)])
+    flashed = converted(network, windows)
+    data = tmp_path / "windows.npz"
+    np.savez(data, x_test=windows, y_test=network.predict(windows, batch_size=1, verbose=0).argmax(axis=1))
+    record = emulate(flashed, data=str(data), images=20)
+    assert record.inputs == "test samples of windows.npz"
+    assert record.right is not None
+    assert record.right >= 18
+
+
 def test_a_file_without_data_gets_random_bytes(small_tflite: Path) -> None:
     record = tinyrobust.emulate(small_tflite, images=2, optimisation="-O2")
     assert (record.n, record.right) == (2, None)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import scale, stratified
 from tinyrobust.data.samples import fitted
@@ -12,9 +13,11 @@ from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.deploy.firmware import Optimisation
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.probing import Inputs
+from tinyrobust.pipeline.inputs import read_inputs
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.data import Data
+from tinyrobust.robustness.ranges import in_units
 
 
 def emulate(
@@ -36,7 +39,8 @@ def emulate(
         board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
         optimisation: The compiler's optimisation.
         images: How many inputs are run, at least 1: test images, drawn stratified and always the same.
-        data: A data set's name or a `.npz`, for a file that is not of a run. Without it, inputs are random bytes.
+        data: A data set's name or a `.npz` of inputs of any shape, for a file that is not of a run. Without it, inputs are
+            random bytes.
         data_dir: Where data sets are stored.
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
         timeout: Seconds for each step of building and running.
@@ -70,6 +74,8 @@ def inputs_for(
     if recipe is None and data is None:
         return probing.probes(artefact.read(flashed), images)
     interpreter = Int8Model(flashed)
+    if data is not None and data.endswith(".npz"):
+        return _samples(interpreter, Path(data).expanduser(), images, input_range)
     source = recipe.data if recipe and data is None else data_for(interpreter, data)
     return _test_images(interpreter, source, images, data_dir, input_range, progress)
 
@@ -86,5 +92,19 @@ def _test_images(
     chosen = stratified(dataset.test.y, min(count, len(dataset.test.y)), 0)
     images, _ = fitted(dataset.test.x[chosen], tuple(interpreter.input_shape), dataset.name)
     quantized = interpreter.quantized_pixels(scale(images.astype(np.uint8)), input_range or interpreter.pixel_range())
-    raw = np.ascontiguousarray(quantized).reshape(len(chosen), -1).view(np.int8)
-    return Inputs(raw, f"test images of {dataset.name}", dataset.test.y[chosen])
+    return Inputs(_rows(quantized), f"test images of {dataset.name}", dataset.test.y[chosen])
+
+
+def _samples(interpreter: Int8Model, path: Path, count: int, input_range: tuple[float, float] | None) -> Inputs:
+    """Test samples of a .npz of any shape, in the units that an attack would take them in."""
+    read = read_inputs(interpreter.path, path, input_range, None)
+    chosen = stratified(read.samples.y, min(count, len(read.samples.y)), 0)
+    stored = read.attacked.stored[chosen]
+    shares = scale(stored) if stored.dtype == np.uint8 else stored
+    quantized = interpreter.quantized(in_units(shares, read.attacked.units.input_range))
+    return Inputs(_rows(quantized), f"test samples of {path.name}", read.samples.y[chosen])
+
+
+def _rows(quantized: NDArray[np.generic]) -> NDArray[np.int8]:
+    """The bytes of each input, [n, bytes]."""
+    return np.ascontiguousarray(quantized).reshape(len(quantized), -1).view(np.int8)
