@@ -17,9 +17,13 @@ class Part(BaseModel):
 
 
 class Record(Part):
-    """A JSON file. A subclass sets `SCHEMA` (`tinyrobust.footprint/1`) and raises its number when fields change."""
+    """A JSON file. A subclass sets `SCHEMA` (`tinyrobust.footprint/1`) and raises its number when fields change.
+
+    `HINT` says what to do about one that cannot be read.
+    """
 
     SCHEMA: ClassVar[str]
+    HINT: ClassVar[str] = "Delete the file and run the stage again."
     schema_: str = Field(default="", alias="schema", serialization_alias="schema")
 
     @model_validator(mode="before")
@@ -53,5 +57,5 @@ class Record(Part):
             reason = f"\n{explain(error, cls)}" if isinstance(error, ValidationError) else f" {error}."
             raise RunFolderError(
                 f"Cannot read {path} as {cls.SCHEMA}:{reason}",
-                hint="Delete the file and run the stage again.",
+                hint=cls.HINT,
             ) from error

@@ -132,6 +132,20 @@ def test_micro_has_no_gradients(network: keras.Model) -> None:
         micro.before(network, (0.0, 1.0))
 
 
+def test_a_front_end_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    grid = Grid(np.zeros(16), np.ones(16))
+    with pytest.raises(ModelFileError, match=r"Expected the shape .* \(49, 10\). Received: \(49, 16\)"):
+        SoundFrontEnd(_record(Mfcc(kind="mfcc"), grid, (49, 16)))
+    with pytest.raises(ValueError, match=r"low and high of 10 numbers, one for each coefficient of shape\. Received: 16 and 16"):
+        _record(Mfcc(kind="mfcc"), grid, (49, 10))
+    with pytest.raises(ValueError, match="below that of high"):
+        _record(Mfcc(kind="mfcc"), Grid(np.ones(10), np.ones(10)), (49, 10))
+    (tmp_path / "frontend.json").write_text('{"settings": {"kind": "mfcc"}}')
+    with pytest.raises(TinyRobustError, match="classes: is missing") as raised:
+        FrontendRecord.load(tmp_path / "frontend.json")
+    assert "wake-word.md" in (raised.value.hint or "")
+
+
 def test_radii_are_shares_of_the_loudness(clips: np.ndarray) -> None:
     audio = np.concatenate([clips, np.zeros((1, 16000), np.int16)])
     found = radii(unit(audio), 0.1, "snr", 0.5)

@@ -109,6 +109,7 @@ def sound_of(dataset: Dataset, front_end: FrontendRecord | None = None) -> tuple
         recordings.audio("test"),
         order[dataset.test.y],
         (recordings.audio("validation", few), order[dataset.validation.y[few]]),
+        classes=len(record.classes),
     )
     return data, record
 
@@ -142,7 +143,8 @@ def sound_for(
     if not path.is_file():
         raise ModelFileError(
             f"Expected the front end of {tflite.name} in {path}. Received: there is no such file",
-            hint="Sound can be attacked only where it is known what the model hears: name its frontend.json with --frontend.",
+            hint="Sound can be attacked only where it is known what the model hears: name its frontend.json with --frontend. "
+            "docs/tutorials/wake-word.md says how to write one.",
         )
     record = FrontendRecord.load(path)
     if recipe and data is None:

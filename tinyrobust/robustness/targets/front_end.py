@@ -23,6 +23,9 @@ class SoundFrontEnd:
     Attributes:
         input_shape: Of a clip.
         differentiable: Whether gradients can go through it.
+
+    Raises:
+        ModelFileError: Its settings give features of another shape than the record says.
     """
 
     def __init__(self, record: FrontendRecord) -> None:
@@ -31,6 +34,11 @@ class SoundFrontEnd:
         self._shape = (*record.shape, 1)
         self._front_end = front_end(record.settings)
         self._grid = Grid.of(record)
+        if self._front_end.shape != record.shape:
+            raise ModelFileError(
+                f"Expected the shape that a front end of these settings has, {self._front_end.shape}. Received: {record.shape}",
+                hint="frontend.json must be that of this very model.",
+            )
 
     def features(self, x: FloatArray) -> FloatArray:
         """What the microcontroller computes: clips [n, samples], rounded to 16 bits, through the real front end.
