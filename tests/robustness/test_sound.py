@@ -136,7 +136,9 @@ def test_a_front_end_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     grid = Grid(np.zeros(16), np.ones(16))
     with pytest.raises(ModelFileError, match=r"Expected the shape .* \(49, 10\). Received: \(49, 16\)"):
         SoundFrontEnd(_record(Mfcc(kind="mfcc"), grid, (49, 16)))
-    with pytest.raises(ValueError, match=r"low and high of 10 numbers, one for each coefficient of shape\. Received: 16 and 16"):
+    with pytest.raises(
+        ValueError, match=r"low and high of 10 numbers, one for each coefficient of shape\. Received: 16 and 16"
+    ):
         _record(Mfcc(kind="mfcc"), grid, (49, 10))
     with pytest.raises(ValueError, match="below that of high"):
         _record(Mfcc(kind="mfcc"), Grid(np.ones(10), np.ones(10)), (49, 10))
