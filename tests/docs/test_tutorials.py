@@ -126,6 +126,19 @@ def test_the_accelerometer(tmp_path: Path) -> None:
     assert re.search(r"Micro's\s+16 of 16 \(test samples of windows.npz\)", printed)
 
 
+@pytest.mark.usefixtures("on_a_board")
+def test_the_anomaly_detector(tmp_path: Path) -> None:
+    printed = follow("anomaly-detector.md", tmp_path)
+    record = trusted(tmp_path / "attack-pump" / "robustness.json", 0.9)
+    clean, near, far = record.detection
+    assert clean.area
+    assert far.area
+    assert clean.area.value > 0.95 > far.area.value
+    assert clean.false_alarms.value < 0.15 < near.false_alarms.value <= far.false_alarms.value
+    assert "area under the ROC curve" in printed
+    assert {"pump.c", "pump.h"} <= {path.name for path in (tmp_path / "pump-c").iterdir()}
+
+
 def words(corpus: Path, folder: Path) -> None:
     """A few clips of each word for the test and fewer for the other parts, as the lists of the corpus say."""
     names = ("testing_list.txt", "validation_list.txt")
