@@ -51,7 +51,8 @@ def _probed(artefact: Artefact, index: int, n: int, random: np.random.Generator)
     if kind.kind in "iu" and kind.itemsize <= 2:
         low, high = np.iinfo(kind.name).min, np.iinfo(kind.name).max
     values: npt.NDArray[np.generic]
-    values = random.uniform(low, high, shape) if kind.kind == "f" else random.integers(low, high + 1, shape)
+    # Drawn in their own type: of the largest input that there is, 64-bit draws would take a gigabyte.
+    values = random.uniform(low, high, shape) if kind.kind == "f" else random.integers(low, high, shape, kind, endpoint=True)
     for row, extreme in enumerate((high, low)[:n]):
         values[row] = extreme
     if behind is not tensor:
