@@ -7,8 +7,8 @@ from tinyrobust.pipeline.run import Run
 
 
 def test_the_demo_reaches_its_accuracy(tmp_path: Path) -> None:
-    # Sixty samples of the 200: attacks take most of the time, and what is promised of them does not depend on their number.
-    run: Run = tinyrobust.run("digits-stq", overrides=["robustness.samples=60"], runs_dir=tmp_path)
+    # Forty samples of the 200: attacks take most of the time, and what is promised of them does not depend on their number.
+    run: Run = tinyrobust.run("digits-stq", overrides=["robustness.samples=40"], runs_dir=tmp_path)
     accuracy = next(clean.test for clean in run.robustness.clean if clean.target == "int8")
     assert accuracy.n == 360
     assert accuracy.value >= 0.97
