@@ -138,12 +138,20 @@ class Anomaly(Part):
         Raises:
             ModelFileError: They cannot; the remedy is named.
         """
-        last, values = file.last_operator, file.tensors[file.inputs[0]].count
+        last, source = file.last_operator, file.tensors[file.inputs[0]]
+        values = source.count
         if self.score == "reconstruction" and (sink.count != values or values < 2):
             raise ModelFileError(
                 f"{file.path}: expected as many outputs as inputs, a reconstruction of several values. Received: {values} "
                 f"inputs, {sink.count} outputs",
                 hint="Of a file that puts out the anomaly score itself: --anomaly output. Of a classifier: leave it out.",
+            )
+        axes, made = ([size for size in tensor.shape if size > 1] for tensor in (source, sink))
+        if self.score == "reconstruction" and axes != made and len(axes) > 1 and len(made) > 1:
+            raise ModelFileError(
+                f"{file.path}: expected a reconstruction with the axes of the input, or laid flat. Received: input shape "
+                f"{source.shape}, output shape {sink.shape}",
+                hint="Which output belongs to which input is not known: transpose one of them in the network.",
             )
         if self.score == "output" and sink.count != 1:
             raise ModelFileError(
@@ -176,8 +184,8 @@ class Anomaly(Part):
         least = math.ceil(1 / self.false_alarms)
         if len(scores) < least:
             raise DataError(
-                f"Expected at least {least} normal inputs, for a threshold that {self.false_alarms:.1%} of them exceed. "
-                f"Received: {len(scores)}",
+                f"Expected at least {least} normal inputs, for a threshold that {100 * self.false_alarms:.3g} % of them "
+                f"exceed. Received: {len(scores)}",
                 hint="More of them, as x_train with y_train of 0; or a larger --false-alarms.",
             )
         threshold = float(np.quantile(scores, 1 - self.false_alarms, method="higher"))

@@ -7,13 +7,13 @@ import numpy as np
 
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.arrays import scale as scaled
-from tinyrobust.data.samples import Labels, Samples, fitted, read_samples
+from tinyrobust.data.samples import Labels, Samples, Values, fitted, read_samples
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.reading import Anomaly, Label, Reading
 from tinyrobust.errors import DataError
 from tinyrobust.pipeline.models import locate
 from tinyrobust.robustness.ranges import in_units
-from tinyrobust.robustness.values import Attacked, Scale, attacked
+from tinyrobust.robustness.values import SATURATED, Attacked, Scale, attacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def read_fitted(model: Int8Model, path: Path) -> tuple[Samples, tuple[str, ...]]
     Raises:
         DataError: They cannot be read, or made so, or have labels that the file has no output for.
     """
-    samples = read_samples(path, model.sigmoids)
+    samples = read_samples(path, 1 if isinstance(model.reading, Anomaly) else model.sigmoids)
     if isinstance(model.reading, Label):
         samples = _of_label(samples, model.reading.index)
     x, note = fitted(samples.x, tuple(model.input_shape), path.name)
@@ -119,12 +119,14 @@ def _threshold(model: Int8Model, reading: Anomaly, samples: Samples, found: Atta
     """The reading with a threshold that normal inputs set, the places of the test inputs [n] that are left, and a note."""
     places = np.arange(len(samples.y))
     if samples.train is not None and (samples.train[1] == 0).any():
-        normal, tested = found.more(samples.train[0][samples.train[1] == 0]), places
+        train = samples.train[0][samples.train[1] == 0]
+        _check_units(model, samples, found, train)
+        normal, tested = found.more(train), places
         source = "the normal inputs of x_train"
     else:
         set_aside = np.flatnonzero(samples.y == 0)[::2]
         normal, tested = found.stored[set_aside], np.setdiff1d(places, set_aside)
-        source = "every second normal input of x_test, which are not tested then (there is no x_train)"
+        source = "every second normal input of x_test, which are not tested then (no input of x_train has y_train 0)"
     x = scaled(normal) if normal.dtype == np.uint8 else normal.astype(np.float32)
     inputs = model.quantized(np.asarray(in_units(x.reshape(-1, *model.input_shape), found.units.input_range), np.float32))
     calibrated = reading.calibrated(reading.value(*model.real(inputs, model.run(inputs))))
@@ -133,9 +135,24 @@ def _threshold(model: Int8Model, reading: Anomaly, samples: Samples, found: Atta
         calibrated,
         tested,
         f"An anomaly is an input whose score, the {what}, is above {calibrated.threshold:.6g}: at most "
-        f"{reading.false_alarms:.1%} of {calibrated.normals} normal inputs are, {source}. Each input is judged by itself; a "
-        "mean over several of them is another detector.",
+        f"{100 * reading.false_alarms:.3g} % of {calibrated.normals} normal inputs are, {source}. Each input is judged "
+        "by itself; a mean over several of them is another detector.",
     )
+
+
+def _check_units(model: Int8Model, samples: Samples, found: Attacked, train: Values) -> None:
+    """Refuses normal inputs [m, ...] in other units than the test inputs': clipped to their range, they set any threshold."""
+    low, high = (-np.inf, np.inf) if model.grid is None else (model.grid.low, model.grid.high)
+    if found.looks is not None:
+        low, high = found.looks
+    pixels = found.stored.dtype == np.uint8 and found.looks is None
+    outside = 0.0 if pixels else float(np.mean((train < low) | (train > high)))
+    if outside > SATURATED or (train.dtype == np.uint8) != (samples.x.dtype == np.uint8):
+        raise DataError(
+            f"Expected x_train in the units of x_test, {samples.x.dtype} from {samples.x.min():g} to {samples.x.max():g}. "
+            f"Received: {train.dtype} from {train.min():g} to {train.max():g}",
+            hint="Normal inputs set the threshold: scale both in the same way.",
+        )
 
 
 def _deviations(found: Attacked) -> str:

@@ -12,7 +12,7 @@ from tinyrobust.attacks.target import Target
 from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.data.rows import Rows
 from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.deploy.reading import Label
+from tinyrobust.deploy.reading import Classes
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.progress import Progress
 from tinyrobust.robustness import clean_checks, job_files, probes
@@ -218,7 +218,7 @@ def _check_data(model: Int8Model, data: EvaluationData, subject: Subject, *, gri
             f"Expected {len(samples)} labels (at least one) from 0 to {model.classes - 1}, the classes of the file. "
             f"Received: {len(labels)} labels" + (f" from {labels.min()} to {labels.max()}" if len(labels) else "")
         )
-    if model.sigmoids and not isinstance(model.reading, Label):
+    if model.sigmoids and isinstance(model.reading, Classes):
         raise ModelFileError(
             f"{model.path}: expected scores of which one is meant. Received: {model.sigmoids} sigmoids, labels of which "
             "several or none may hold (multi-label); each is a figure of its own",

@@ -21,7 +21,7 @@ from tinyrobust.robustness.units import Units, as_stated, check_stated, compared
 
 Scale = Literal["feature", "all", "std"]
 """Of what an epsilon is a share: of each feature's range in the data, of the range of all; or in standard deviations."""
-_SATURATED = 0.01  # so many values may lie outside of what the file can tell apart
+SATURATED = 0.01  # so many values may lie outside of what the file can tell apart
 _FILLED = 0.05  # numbers that fill less of a file's grid than this are in other units
 
 
@@ -143,7 +143,7 @@ def _as_they_are(model: Int8Model, x: Values, stated: InputRange | None, scale: 
         check_stated(model, stated)
         bounds, unit = stated, "of the range that was stated"
         low, high = (np.broadcast_to(along(bound, model.input_shape), model.input_shape) for bound in stated)
-        if (outside := float(np.mean((x < low) | (x > high)))) > _SATURATED:
+        if (outside := float(np.mean((x < low) | (x > high)))) > SATURATED:
             raise DataError(
                 f"Expected data within --input-range {input_units.name_of(stated)}. Received: {outside:.1%} of them outside",
                 hint=f"The data are {float(x.min()):g} to {float(x.max()):g}. Without --input-range their own range is taken.",
@@ -207,7 +207,7 @@ def _contradiction(model: Int8Model, x: Values) -> bool:
         return False
     values, step = x.astype(np.float32), model.grid.width / 255
     outside = np.mean((values < model.grid.low - step) | (values > model.grid.high + step))
-    return bool(outside > _SATURATED) or float(values.max() - values.min()) < _FILLED * model.grid.width
+    return bool(outside > SATURATED) or float(values.max() - values.min()) < _FILLED * model.grid.width
 
 
 def _refused(model: Int8Model, x: Values) -> DataError:
