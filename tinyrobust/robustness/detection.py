@@ -2,7 +2,7 @@
 
 The detector is a classifier of two classes, normal and anomaly: what makes it wrong hides an anomaly or raises a false alarm.
 That is decided at the threshold. The area looks at scores, which attacks that stop at the threshold leave there; so one more
-attack moves each score as far as it can.
+attack moves each score as far as it can. What it breaks counts in the worst case as what any attack breaks.
 """
 
 import zlib
@@ -14,7 +14,7 @@ from tinyrobust.attacks.seeds import seeded
 from tinyrobust.attacks.specs import Apgd, AttackSpec, Square
 from tinyrobust.deploy.reading import Anomaly
 from tinyrobust.robustness.bounds import inside
-from tinyrobust.robustness.distance import Bools, Floats, Ints
+from tinyrobust.robustness.distance import Bools, Floats, Ints, distances
 from tinyrobust.robustness.outcomes import Outcome
 from tinyrobust.robustness.robustness_record import Area, DetectionRow, Proportion
 from tinyrobust.robustness.runner import Runner
@@ -24,12 +24,15 @@ from tinyrobust.robustness.subset import inputs
 _NORMAL, _ANOMALY = 0, 1
 _Z = 1.959963984540054  # of 95 %
 _EDGE = 1e-9
+_NOTE = "One more L-inf attack than the protocol's moves every score as far as it can; what it breaks is in the worst case too."
 
 
 def detection(
     runner: Runner, outcomes: Sequence[Outcome], epsilons: Sequence[float], clean: Floats | None, labels: Ints
 ) -> list[DetectionRow]:
     """The rows of the record: 0 and every L-inf epsilon; none for a file that is no anomaly detector.
+
+    What the attack on the area breaks is added to `runner.minimal`.
 
     Args:
         runner: After all attacks.
@@ -40,6 +43,7 @@ def detection(
     """
     if clean is None:
         return []
+    runner.targets.notes.append(_NOTE)
     alarm = clean > 0
     rows = [_row(0.0, labels, alarm, clean)]
     worst = clean[runner.subset.index]
@@ -97,7 +101,11 @@ def _worst(runner: Runner, outcomes: Sequence[Outcome], epsilon: float, scores: 
     for outcome in outcomes:
         if outcome.target == "int8" and outcome.norm == "linf" and outcome.epsilon <= epsilon and outcome.broken.any():
             add(*runner.examples(outcome))
-    add(np.arange(len(subset.label)), _moved_far(runner, epsilon))
+    far = _moved_far(runner, epsilon)
+    add(np.arange(len(subset.label)), far)
+    named, checked, differing = runner.targets.verdicts("int8", far)
+    runner.golden.add(checked, differing)
+    runner.minimal.add("int8", named, distances(far, subset.x, subset.norms))
     return worst
 
 
