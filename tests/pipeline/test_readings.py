@@ -16,7 +16,7 @@ from tinyrobust.deploy import artefact
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.reading import Anomaly, Label
 from tinyrobust.deploy.rebuild import rebuild
-from tinyrobust.errors import DataError, ModelFileError, TinyRobustError
+from tinyrobust.errors import DataError, ModelFileError, RecipeError, TinyRobustError
 from tinyrobust.pipeline.inputs import check, every_label, read_inputs
 from tinyrobust.robustness.detection import area
 from tinyrobust.robustness.robustness_record import RobustnessRecord
@@ -119,7 +119,7 @@ def test_an_anomaly_is_what_few_normal_inputs_exceed(autoencoder: Path, data: Pa
     assert isinstance(reading, Anomaly)
     assert reading.normals == 200
     assert np.mean(errors > reading.threshold * (1 + 1e-4)) <= 0.05 < np.mean(errors >= reading.threshold * (1 - 1e-4)) + 0.006
-    assert any("at most 5.0% of 200 normal inputs" in note for note in read.notes)
+    assert any("at most 5 % of 200 normal inputs" in note for note in read.notes)
     x = vibration["x_test"]
     named = Int8Model(autoencoder, read_as=reading).predict(x).argmax(axis=1)
     clear = np.abs(_error(autoencoder, x) / reading.threshold - 1) > 1e-3  # not where the last digit decides
@@ -154,6 +154,17 @@ def test_what_is_found_under_attack(autoencoder: Path, data: Path, tmp_path: Pat
     assert far.false_alarms.value > clean.false_alarms.value
     assert "unconstrained" not in {check.name for check in record.checks if check.raised}
     assert RobustnessRecord.load(tmp_path / "out" / "robustness.json").detection == record.detection
+
+
+def test_what_hides_a_score_hides_the_anomaly_too(distance: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "weak.toml").write_text(_APGD.replace("steps = 100", 'norm = "l2"\nsteps = 1'))
+    options = {"protocol": str(tmp_path / "weak.toml"), "l2": (0.001,), "epsilons": (0.05,), "samples": 30}
+    record = _attacked(distance, data, tmp_path, reading=Anomaly(score="output"), **options)
+    clean, far = record.detection
+    assert far.area.value < clean.area.value
+    assert far.false_alarms.value > clean.false_alarms.value  # though no attack of the protocol has this norm
+    worst = next(worst.robust for worst in record.worst if (worst.target, worst.norm) == ("all", "linf"))
+    assert far.detected.count + far.false_alarms.n - far.false_alarms.count == worst.count
 
 
 def test_several_processes_find_the_same(autoencoder: Path, data: Path, tmp_path: Path) -> None:
@@ -200,6 +211,47 @@ def test_other_files_are_refused(autoencoder: Path, distance: Path, sigmoids: Pa
         tinyrobust.attack(autoencoder, data="digits", reading=_RECONSTRUCTION, output=tmp_path)
 
 
+def test_an_autoencoder_may_end_in_sigmoids(data: Path, tmp_path: Path, converted: Callable[..., Path]) -> None:
+    window = keras.Input((_FEATURES,))
+    network = keras.Model(window, keras.layers.Dense(_FEATURES, activation="sigmoid")(keras.layers.Dense(3)(window)))
+    with np.load(data) as arrays:
+        own = {name: arrays[name] for name in arrays.files}
+    x = 1 / (1 + np.exp(-own["x_test"]))
+    path = converted(network, x, name="ends-in-sigmoids")
+    np.savez(tmp_path / "unit.npz", x_test=x, y_test=own["y_test"])
+    record = _attacked(path, tmp_path / "unit.npz", tmp_path, reading=_RECONSTRUCTION, samples=20, epsilons=(0.05,))
+    clean, near = record.detection
+    assert near.false_alarms.value > clean.false_alarms.value  # through the sigmoid there are gradients
+    np.savez(tmp_path / "map.npz", x_test=x, y_test=np.ones(x.shape, np.int64))
+    with pytest.raises(DataError, match="y_test of shape"):
+        read_inputs(path, tmp_path / "map.npz", None, None, _RECONSTRUCTION)
+
+
+@pytest.mark.parametrize("factor", [100, 255])
+def test_normal_inputs_in_other_units_set_no_threshold(factor: int, autoencoder: Path, data: Path, tmp_path: Path) -> None:
+    with np.load(data) as arrays:
+        own = {name: arrays[name] for name in arrays.files}
+    np.savez(tmp_path / "other.npz", **{**own, "x_train": own["x_train"] * factor})
+    with pytest.raises(DataError, match="x_train in the units of x_test"):
+        read_inputs(autoencoder, tmp_path / "other.npz", None, None, _RECONSTRUCTION)
+
+
+def test_unlabelled_training_inputs_are_not_said_to_be_absent(autoencoder: Path, data: Path, tmp_path: Path) -> None:
+    with np.load(data) as arrays:
+        own = {name: arrays[name] for name in arrays.files if name != "y_train"}
+    np.savez(tmp_path / "unlabelled.npz", **own)
+    read = read_inputs(autoencoder, tmp_path / "unlabelled.npz", None, None, _RECONSTRUCTION)
+    assert any("no input of x_train has y_train 0" in note for note in read.notes)
+
+
+def test_a_reconstruction_with_other_axes_is_refused(converted: Callable[..., Path]) -> None:
+    image = keras.Input((4, 6, 3))
+    network = keras.Model(image, keras.layers.Permute((3, 1, 2))(keras.layers.Conv2D(3, 1)(image)))
+    path = converted(network, np.random.default_rng(0).random((20, 4, 6, 3), np.float32), name="turned")
+    with pytest.raises(ModelFileError, match="axes of the input"):
+        Int8Model(path, read_as=_RECONSTRUCTION)
+
+
 def test_an_autoencoder_that_is_taken_for_a_classifier_is_told_the_remedy(
     autoencoder: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +260,12 @@ def test_an_autoencoder_that_is_taken_for_a_classifier_is_told_the_remedy(
     raised = {check.name: check.explanation for check in record.checks if check.raised}
     assert "--anomaly reconstruction" in raised["no-classifier"]
     assert record.detection == []
+
+
+def test_a_share_of_false_alarms_needs_an_anomaly_score(autoencoder: Path, data: Path) -> None:
+    answer = CliRunner().invoke(app, ["attack", str(autoencoder), "--data", str(data), "--false-alarms", "0.1"])
+    assert isinstance(answer.exception, RecipeError)
+    assert "--anomaly" in str(answer.exception)
 
 
 def test_every_label_is_a_figure_of_its_own(

@@ -79,7 +79,12 @@ _Anomaly = Annotated[
     typer.Option(help="Of an anomaly detector: its score is the error of its reconstruction, or the number that it puts out."),
 ]
 _FalseAlarms = Annotated[
-    float, typer.Option(min=1e-6, max=0.5, help="Of an anomaly detector: the share of normal inputs that set its threshold.")
+    float | None,
+    typer.Option(
+        min=1e-6,
+        max=0.5,
+        help="Of an anomaly detector: at most so many normal inputs, as a share, are above its threshold; 0.05 when absent.",
+    ),
 ]
 _FrontEnd = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Of sound: frontend.json, where it is not beside the model.")
@@ -108,7 +113,7 @@ def attack(
     scale: _Scale = None,
     label: _Label = None,
     anomaly: _Anomaly = None,
-    false_alarms: _FalseAlarms = 0.05,
+    false_alarms: _FalseAlarms = None,
     frontend: _FrontEnd = None,
     jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
@@ -158,7 +163,7 @@ def attack(
 
 
 def _readings(
-    model: Path, data: str | None, label: int | None, anomaly: "AnomalyScore | None", false_alarms: float
+    model: Path, data: str | None, label: int | None, anomaly: "AnomalyScore | None", false_alarms: float | None
 ) -> "Sequence[Reading | None]":
     """What the outputs mean, one for each evaluation; checked with the data before TensorFlow is loaded."""
     from tinyrobust.deploy.reading import Anomaly, Label, Reading
@@ -168,7 +173,9 @@ def _readings(
         raise RecipeError("Expected one of --label and --anomaly. Received: both")
     chosen: Reading | None = None if label is None else Label(index=label)
     if anomaly is not None:
-        chosen = Anomaly(score=anomaly, false_alarms=false_alarms)
+        chosen = Anomaly(score=anomaly) if false_alarms is None else Anomaly(score=anomaly, false_alarms=false_alarms)
+    elif false_alarms is not None:
+        raise RecipeError(f"Expected --anomaly with --false-alarms. Received: --false-alarms {false_alarms:g} alone")
     every = inputs.every_label(model, data) if chosen is None else []
     readings: list[Reading | None] = [Label(index=index) for index in every] or [chosen]
     inputs.check(model, data, readings[0])
@@ -237,11 +244,17 @@ def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
 
 def _found(record: "RobustnessRecord") -> Iterator[tuple[str, str, str]]:
     for row in record.detection:
-        at = _radius(record, "linf", row.epsilon) if row.epsilon else "no attack"
+        at = _radius(record, "linf", row.epsilon) if row.epsilon else "no attack, whole test set"
         yield at, "anomalies found", percent(row.detected)
         yield "", "false alarms", percent(row.false_alarms)
-        area = "none" if row.area is None else f"{row.area.value:.3f} ({row.area.low:.3f} to {row.area.high:.3f})"
-        yield "", "area under the ROC curve", area
+        area = row.area
+        yield (
+            "",
+            "area under the ROC curve",
+            "none"
+            if area is None
+            else (f"{area.value:.3f} (n = {area.normals} + {area.anomalies}, {area.low:.3f} to {area.high:.3f})"),
+        )
 
 
 def _radius(record: "RobustnessRecord", norm: str, epsilon: float) -> str:
