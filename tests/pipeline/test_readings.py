@@ -236,6 +236,22 @@ def test_normal_inputs_in_other_units_set_no_threshold(factor: int, autoencoder:
         read_inputs(autoencoder, tmp_path / "other.npz", None, None, _RECONSTRUCTION)
 
 
+def test_units_of_images_are_told_by_what_a_detector_finds(converted: Callable[..., Path], tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    clean = np.repeat(draw.integers(0, 2, (160, 4)), 4, axis=1).reshape(-1, 4, 4, 1)  # every row is dark or bright
+    flipped = np.where(draw.random(clean.shape) < 0.2, 1 - clean, clean)
+    y = np.repeat([0, 1], 80)
+    x = np.abs(255 * np.where(y.reshape(-1, 1, 1, 1) == 0, clean, flipped) - draw.integers(0, 9, clean.shape)).astype(np.uint8)
+    np.savez(tmp_path / "rows.npz", x_test=x, y_test=y)
+    image, layers = keras.Input((4, 4, 1)), keras.layers
+    rows = layers.Dense(4)(layers.Flatten()(image))
+    network = keras.Model(image, layers.Reshape((4, 4, 1))(layers.Dense(16, activation="sigmoid")(rows)))
+    of_row = np.kron(np.eye(4), np.ones((4, 1)))
+    network.set_weights([of_row / 4, np.full(4, -0.5), of_row.T * 20, np.zeros(16)])
+    read = read_inputs(converted(network, name="rows"), tmp_path / "rows.npz", None, None, _RECONSTRUCTION)
+    assert read.attacked.units.input_range == (0, 1)  # a float file does not say it
+
+
 def test_unlabelled_training_inputs_are_not_said_to_be_absent(autoencoder: Path, data: Path, tmp_path: Path) -> None:
     with np.load(data) as arrays:
         own = {name: arrays[name] for name in arrays.files if name != "y_train"}

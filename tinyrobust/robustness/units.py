@@ -21,6 +21,7 @@ from tinyrobust.attacks.target import BoolArray, FloatArray, InputRange, IntArra
 from tinyrobust.data.arrays import Samples, stratified
 from tinyrobust.deploy import input_units
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.reading import Anomaly
 from tinyrobust.errors import ModelFileError
 from tinyrobust.robustness.ranges import check_channels, in_units
 
@@ -113,7 +114,7 @@ def compared(
     """
     index = stratified(labels, min(_TRIED, len(labels)), 0)
     y = labels[index]
-    right: list[BoolArray] = [np.asarray(model.predict(inputs(index, units)).argmax(axis=1) == y) for units in ranges]
+    right: list[BoolArray] = [_named(model, inputs(index, units), y) == y for units in ranges]
     best = max(range(len(ranges)), key=lambda place: int(right[place].sum()))
     if first and (best == 0 or not _clearly(right[best], right[0])):
         best = 0
@@ -134,6 +135,15 @@ def compared(
             hint=_REMEDY,
         )
     return best, f"{where(model)} does not say it; decided by {found}"
+
+
+def _named(model: Int8Model, x: FloatArray, y: IntArray) -> IntArray:
+    """What a file names [n]; of an anomaly detector whose threshold is not set yet, with the one that its normal inputs set."""
+    scores, reading = model.predict(x), model.reading
+    if not isinstance(reading, Anomaly) or reading.normals or not (y == 0).any():
+        return np.asarray(scores.argmax(axis=1), np.int64)
+    threshold = np.quantile(scores[y == 0, 1], 1 - reading.false_alarms, method="higher")
+    return np.asarray(scores[:, 1] > threshold, np.int64)
 
 
 def where(model: Int8Model) -> str:
