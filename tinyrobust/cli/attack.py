@@ -15,7 +15,7 @@ from tinyrobust.errors import RecipeError
 if TYPE_CHECKING:
     from tinyrobust.attacks.target import InputRange
     from tinyrobust.deploy.reading import AnomalyScore, Reading
-    from tinyrobust.robustness.robustness_record import RobustnessRecord
+    from tinyrobust.robustness.robustness_record import Area, RobustnessRecord
 
 _HEADER = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
 _DETECTION = ("Epsilon", "Figure", "Worst case (95 % interval)")
@@ -191,7 +191,9 @@ def _print(record: "RobustnessRecord", as_json: bool) -> None:
     if record.units:
         console.OUT.print(Text(f"Units: {record.units}"))
     if record.detection:
-        console.OUT.print(table("Of the file as an anomaly detector", "rll", list(_found(record)), _DETECTION))
+        console.OUT.print(
+            table("Of the file as an anomaly detector; no attack: whole test set", "rll", list(_found(record)), _DETECTION)
+        )
     trust = "" if record.reliable else " [red]unreliable[/]"
     at = _radius(record, record.headline_norm, record.headline_epsilon)
     at = f"epsilon {at}" if record.headline_norm == "linf" else at
@@ -244,17 +246,15 @@ def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
 
 def _found(record: "RobustnessRecord") -> Iterator[tuple[str, str, str]]:
     for row in record.detection:
-        at = _radius(record, "linf", row.epsilon) if row.epsilon else "no attack, whole test set"
+        at = _radius(record, "linf", row.epsilon) if row.epsilon else "no attack"
         yield at, "anomalies found", percent(row.detected)
         yield "", "false alarms", percent(row.false_alarms)
-        area = row.area
-        yield (
-            "",
-            "area under the ROC curve",
-            "none"
-            if area is None
-            else (f"{area.value:.3f} (n = {area.normals} + {area.anomalies}, {area.low:.3f} to {area.high:.3f})"),
-        )
+        yield "", "area under the ROC curve", "none" if row.area is None else _area(row.area)
+
+
+def _area(area: "Area") -> str:
+    n = f"n = {area.normals}+{area.anomalies}"
+    return f"{area.value:.3f} ({n}, {area.low:.3f} to {area.high:.3f})"
 
 
 def _radius(record: "RobustnessRecord", norm: str, epsilon: float) -> str:
