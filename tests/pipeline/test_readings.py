@@ -284,6 +284,27 @@ def test_a_share_of_false_alarms_needs_an_anomaly_score(autoencoder: Path, data:
     assert "--anomaly" in str(answer.exception)
 
 
+def test_what_is_no_reconstruction_has_no_headline(
+    vibration: dict[str, np.ndarray], data: Path, converted: Callable[..., Path], tmp_path: Path
+) -> None:
+    window = keras.Input((_FEATURES,))
+    network = keras.Model(window, keras.layers.Dense(_FEATURES)(window))
+    network.set_weights([-np.eye(_FEATURES, dtype=np.float32), np.zeros(_FEATURES)])
+    record = _attacked(converted(network, vibration["x_train"]), data, tmp_path, reading=_RECONSTRUCTION, samples=10)
+    assert record.headline is None
+    raised = {check.name: check for check in record.checks if check.raised}
+    assert raised["no-classifier"].figures["explained"] == pytest.approx(-3, abs=0.1)
+
+
+def test_data_of_one_kind_are_remarked(autoencoder: Path, vibration: dict[str, np.ndarray], tmp_path: Path) -> None:
+    arrays = {"x_train": vibration["x_train"], "y_train": np.zeros(200, np.int64)}
+    np.savez(tmp_path / "one.npz", x_test=vibration["x_test"][100:], y_test=np.ones(100, np.int64), **arrays)
+    record = _attacked(autoencoder, tmp_path / "one.npz", tmp_path, reading=_RECONSTRUCTION, samples=10, epsilons=(0.01,))
+    assert any("All test samples have the label 1" in note for note in record.notes)
+    assert [(row.false_alarms, row.area) for row in record.detection] == [(None, None)] * 2
+    assert record.detection[0].detected is not None
+
+
 def test_every_label_is_a_figure_of_its_own(
     sigmoids: Path, labelled: Path, tmp_path: Path, vibration: dict[str, np.ndarray]
 ) -> None:

@@ -122,6 +122,8 @@ class Anomaly(Part):
         threshold: An anomaly's score is larger.
         spread: The standard deviation of normal inputs' scores.
         normals: How many normal inputs set both; 0: they are not set yet.
+        explained: The share of the variance of normal inputs that the reconstruction has; below 0 their mean would be a better
+            one. None of other scores.
     """
 
     kind: Literal["anomaly"] = "anomaly"
@@ -130,6 +132,7 @@ class Anomaly(Part):
     threshold: float = 0.0
     spread: float = Field(1.0, gt=0)
     normals: int = Field(0, ge=0)
+    explained: float | None = None
     before: ClassVar[tuple[str, ...]] = ()
 
     def check(self, file: Artefact, sink: Tensor) -> None:
@@ -175,13 +178,13 @@ class Anomaly(Part):
         errors: FloatArray = np.mean(np.square(outputs - x), axis=1, dtype=np.float32)
         return errors
 
-    def calibrated(self, scores: FloatArray) -> "Anomaly":
-        """The same with the threshold that scores [n] of normal inputs set, each its own or a larger one.
+    def calibrated(self, x: FloatArray, outputs: FloatArray) -> "Anomaly":
+        """The same with the threshold that normal inputs and what the file makes of them set, both [n, values].
 
         Raises:
             DataError: They are too few for the share of false alarms.
         """
-        least = math.ceil(1 / self.false_alarms)
+        scores, least = self.value(x, outputs), math.ceil(1 / self.false_alarms)
         if len(scores) < least:
             raise DataError(
                 f"Expected at least {least} normal inputs, for a threshold that {100 * self.false_alarms:.3g} % of them "
@@ -190,7 +193,10 @@ class Anomaly(Part):
             )
         threshold = float(np.quantile(scores, 1 - self.false_alarms, method="higher"))
         spread = max(float(np.std(scores)), 1e-6 * abs(threshold), float(np.finfo(np.float32).tiny))
-        return self.model_copy(update={"threshold": threshold, "spread": spread, "normals": len(scores)})
+        variance = float(np.mean(np.var(x, axis=0)))
+        explained = 1 - float(np.mean(scores)) / variance if self.score == "reconstruction" and variance else None
+        values = {"threshold": threshold, "spread": spread, "normals": len(scores), "explained": explained}
+        return self.model_copy(update=values)
 
     def scores(self, x: FloatArray, outputs: FloatArray) -> FloatArray:
         """0 and arsinh((score - threshold) / spread): [n, 2].

@@ -126,10 +126,11 @@ def _threshold(model: Int8Model, reading: Anomaly, samples: Samples, found: Atta
     else:
         set_aside = np.flatnonzero(samples.y == 0)[::2]
         normal, tested = found.stored[set_aside], np.setdiff1d(places, set_aside)
-        source = "every second normal input of x_test, which are not tested then (no input of x_train has y_train 0)"
+        source = "every second normal input of x_test, which are not tested then (no input of x_train has y_train 0; "
+        source += "where neighbours overlap, as windows of one recording do, put some aside as x_train yourself)"
     x = scaled(normal) if normal.dtype == np.uint8 else normal.astype(np.float32)
     inputs = model.quantized(np.asarray(in_units(x.reshape(-1, *model.input_shape), found.units.input_range), np.float32))
-    calibrated = reading.calibrated(reading.value(*model.real(inputs, model.run(inputs))))
+    calibrated = reading.calibrated(*model.real(inputs, model.run(inputs)))
     what = "mean squared reconstruction error" if reading.score == "reconstruction" else "output of the file"
     return (
         calibrated,

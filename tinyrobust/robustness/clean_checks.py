@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from tinyrobust.deploy.interpreter import Int8Model
+from tinyrobust.deploy.reading import Anomaly
 from tinyrobust.robustness.checks import check
 from tinyrobust.robustness.distance import Ints
 from tinyrobust.robustness.robustness_record import Check
@@ -108,7 +109,14 @@ def fewer_classes(classes: int | None, outputs: int) -> Check:
 
 
 def no_classifier(model: Int8Model, *, at_chance: bool) -> Check:
-    """Raised when the outputs look like no scores of classes: an autoencoder's, or an embedding's."""
+    """Raised when the outputs look like no scores of classes (an autoencoder's, an embedding's), or like no reconstruction."""
+    explained = model.reading.explained if isinstance(model.reading, Anomaly) else None
+    if explained is not None and explained < 0:
+        explanation = (
+            f"No reconstruction: of normal inputs the outputs are farther away than their mean is ({explained:.1%} of the "
+            "variance explained). The outputs are in other units than the inputs, or the data in others than the file's."
+        )
+        return check("no-classifier", True, explanation, explained=explained)
     values = math.prod(model.input_shape)
     if model.classes == values and values > 2:
         explanation = (

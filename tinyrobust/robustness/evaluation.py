@@ -64,7 +64,7 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
     image = data.samples[index]
     targets.fit(plan, image, data.labels[index])
     attacks = _runnable(job, targets)
-    targets.notes += [*job.subject.remarks, *data.notes, *unconfirmed(), *_left_out(job, targets, attacks)]
+    targets.notes += [*job.subject.remarks, *data.notes, *unconfirmed(), *_one_class(data), *_left_out(job, targets, attacks)]
     subset, clean = _clean(targets, data, index, image, job.execution.progress)
     if subset.sound:
         targets.notes += _of_sound(subset)
@@ -146,6 +146,14 @@ def _runnable(job: EvaluationJob, targets: EvaluationTargets) -> list[AttackSpec
             hint="Without a Keras network, and for a file that no twin can be rebuilt from, only attacks on int8 can be run.",
         )
     return attacks
+
+
+def _one_class(data: EvaluationData) -> list[str]:
+    """A note where the labels are all the same."""
+    only = np.unique(data.labels)
+    if len(only) > 1:
+        return []
+    return [f"All test samples have the label {only[0]}: a file that names it for everything would be right and robust."]
 
 
 def _left_out(job: EvaluationJob, targets: EvaluationTargets, attacks: Sequence[AttackSpec]) -> list[str]:
