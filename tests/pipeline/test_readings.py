@@ -167,13 +167,6 @@ def test_what_hides_a_score_hides_the_anomaly_too(distance: Path, data: Path, tm
     assert far.detected.count + far.false_alarms.n - far.false_alarms.count == worst.count
 
 
-def test_several_processes_find_the_same(autoencoder: Path, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "alone").mkdir()
-    alone = _attacked(autoencoder, data, tmp_path / "alone", reading=_RECONSTRUCTION, samples=20, epsilons=(0.02,))
-    shared = _attacked(autoencoder, data, tmp_path, reading=_RECONSTRUCTION, samples=20, epsilons=(0.02,), jobs=2)
-    assert shared.detection == alone.detection
-
-
 def test_a_file_that_puts_out_the_score_itself(distance: Path, data: Path, tmp_path: Path) -> None:
     record = _attacked(distance, data, tmp_path, reading=Anomaly(score="output", false_alarms=0.1))
     clean, _, far = record.detection

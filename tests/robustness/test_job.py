@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinyrobust.deploy.reading import Anomaly
 from tinyrobust.errors import RecipeError, RunFolderError
 from tinyrobust.recipe.robustness import Robustness, Waveform
 from tinyrobust.robustness import job_files, protocol
@@ -52,6 +53,12 @@ def test_what_was_written_is_read(job: EvaluationJob, tmp_path: Path) -> None:
     for before, after in zip(job.data.training_samples, again.data.training_samples, strict=True):
         np.testing.assert_array_equal(before, after)
     assert _identity(again) == _identity(job)
+
+
+def test_what_the_outputs_mean_is_read_too(job: EvaluationJob, tmp_path: Path) -> None:
+    reading = Anomaly(score="reconstruction", threshold=0.1, spread=1 / 3, normals=20)
+    job_files.write(replace(job, subject=replace(job.subject, reading=reading)), tmp_path)
+    assert job_files.read(tmp_path).subject.reading == reading
 
 
 def test_another_seed_or_network_is_another_evaluation(job: EvaluationJob, robust_net: Any) -> None:
