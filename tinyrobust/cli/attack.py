@@ -124,7 +124,7 @@ def attack(
 
     A file of a run is attacked through its Keras network too (white box, and transfer to the file), a stranger's file
     through a twin that is rebuilt from it. Checks say whether the figures can be trusted. It can be interrupted: the same
-    command goes on.
+    command goes on. A file with several sigmoids is attacked label by label; --json prints a list of records then.
 
     **Examples**
 
