@@ -45,7 +45,10 @@ def test_where_it_is_not_the_fastest_kernels_run(graph, tmp_path):
     assert note.kernel == "tr_fast_conv"
 
 
-@pytest.mark.parametrize("name", ["021_mlperf_ad01_int8", "007_micro_speech_int8", "058_tinymaix_mnist_depthwise"])
+@pytest.mark.parametrize(
+    "name",
+    ["021_mlperf_ad01_int8", "007_micro_speech_int8", "058_tinymaix_mnist_depthwise", "064_hps_presence_sigmoid_240x320"],
+)
 def test_files_of_the_field_need_no_more_than_under_tensorflow_lite_micro(name, shared, tmp_path):
     from tinyrobust.footprint.measure import footprint
 

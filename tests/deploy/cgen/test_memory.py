@@ -52,6 +52,24 @@ def _placed(buffers, overlaps, order) -> int:
     return _Problem(buffers, overlaps).place(order).size
 
 
+@pytest.mark.parametrize("steps", [12, 40])
+def test_somebody_elses_plan_is_not_missed(steps):
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        buffers = [
+            Buffer(int(random.integers(1, 60)) * 4, step, step + int(random.choice([1, 2, steps]))) for step in range(steps)
+        ]
+        theirs = list(range(steps))
+        best = min((_placed_at(buffers, list(random.permutation(theirs))) for _ in range(50)), key=lambda one: one.size)
+        assert plan(buffers, known=dict(enumerate(best.offsets))).size <= best.size
+
+
+def _placed_at(buffers, order):
+    from tinyrobust.deploy.cgen.memory import _Problem
+
+    return _Problem(buffers, []).place(order)
+
+
 def test_an_input_lies_inside_the_output_that_replaces_it():
     buffers = [Buffer(480, -1, 0), Buffer(8000, 0, 1)]
     planned = plan(buffers, [Overlap(0, 1, 7512)])

@@ -167,7 +167,8 @@ def demand(network: Network, calls: Sequence[Call]) -> Demand:
 def layout(network: Network, calls: Sequence[Call]) -> Layout:
     """Plans the arena."""
     wanted = demand(network, calls)
-    planned = memory.plan(wanted.buffers, wanted.overlaps)
+    told = {place: network.values[value].planned for value, place in wanted.places.items()}
+    planned = memory.plan(wanted.buffers, wanted.overlaps, {place: at for place, at in told.items() if at is not None})
     offsets = {value: planned.offsets[place] + network.sources.get(value, 0) for value, place in wanted.places.items()}
     scratch = tuple(planned.offsets[wanted.scratch[step]] if step in wanted.scratch else None for step in range(len(calls)))
     first = planned.offsets[0]

@@ -102,7 +102,9 @@ class _Lowering:
     def _value(self, tensor: Tensor, constant: NDArray[Any] | None = None) -> int:
         """A new value for a tensor, computed or constant."""
         held = None if constant is None else np.ascontiguousarray(constant, np.int8).reshape(-1)
-        self._values.append(Value(tensor.name, tensor.count if held is None else held.size, held))
+        plan = self._artefact.plan
+        planned = plan[tensor.index] if plan is not None and plan[tensor.index] >= 0 else None
+        self._values.append(Value(tensor.name, tensor.count if held is None else held.size, held, planned))
         return len(self._values) - 1
 
     def _results(self, tensors: list[Tensor]) -> list[int]:

@@ -6,8 +6,9 @@ the input must begin at least that many bytes after the output begins. 0 or less
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 ALIGNMENT = 4
 
@@ -48,22 +49,29 @@ class Plan:
     size: int
 
 
-def plan(buffers: Sequence[Buffer], overlaps: Iterable[Overlap] = ()) -> Plan:
+def plan(buffers: Sequence[Buffer], overlaps: Iterable[Overlap] = (), known: Mapping[int, int] = MappingProxyType({})) -> Plan:
     """Places buffers so that those alive at once do not overlap, but where it is allowed.
 
     Each order of placing gives a plan: each buffer goes to the lowest place left. Of few buffers every order is tried, of
     many the usual ones (by size, by birth) and exchanges of two that make the plan smaller.
+
+    Args:
+        buffers: All of them.
+        overlaps: What may overlap.
+        known: Where somebody's plan has some of the buffers: in the order of these places, none comes to lie higher.
     """
     problem = _Problem(buffers, overlaps)
     if len(buffers) <= _EXHAUSTIVE:
         return min((problem.place(order) for order in itertools.permutations(range(len(buffers)))), key=lambda p: p.size)
     indices = range(len(buffers))
-    starts = (
+    starts = [
         sorted(indices, key=lambda i: (-buffers[i].size, buffers[i].first)),
         sorted(indices, key=lambda i: (-buffers[i].size * (buffers[i].last - buffers[i].first + 1), i)),
         sorted(indices, key=lambda i: (buffers[i].first, -buffers[i].size)),
         sorted(indices, key=lambda i: (-buffers[i].last, -buffers[i].size)),
-    )
+    ]
+    if known:
+        starts.append(sorted(indices, key=lambda i: (i not in known, known.get(i, 0), -buffers[i].size)))
     order = min(starts, key=lambda start: problem.place(start).size)
     return _improved(problem, list(order))
 

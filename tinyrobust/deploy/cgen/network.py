@@ -11,11 +11,19 @@ from tinyrobust.deploy.cgen.layers import Layer
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Value:
-    """Bytes that layers read and write: an activation, or a constant of the file."""
+    """Bytes that layers read and write: an activation, or a constant of the file.
+
+    Attributes:
+        name: In the file.
+        size: In bytes.
+        constant: What it holds, where that is known.
+        planned: Where the file's own plan of the arena has it, in bytes; None without such a plan.
+    """
 
     name: str
     size: int
     constant: NDArray[np.int8] | None = None
+    planned: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
