@@ -19,8 +19,8 @@ ADVICE = {
         "by it."
     ),
     "no-classifier": (
-        "Attack the classifier that is built on it, not the embedding; an autoencoder is judged by its reconstruction error, "
-        "not by classes."
+        "Attack the classifier that is built on it, not the embedding. An autoencoder that finds anomalies is attacked with "
+        "--anomaly reconstruction, on data with labels of 0 (normal) and 1 (anomaly)."
     ),
     "black-box-only": (
         "Give the network that the file was made from, or a file whose operators have a differentiable twin. "
