@@ -18,6 +18,7 @@ from tinyrobust.robustness.robustness_record import (
     DetectionRow,
     Golden,
     MinimalDistance,
+    Proportion,
     RobustnessRecord,
     WorstCase,
 )
@@ -90,9 +91,7 @@ def summary(
         attacks=[result(outcome) for outcome in outcomes],
         worst=worst_cases(runner.minimal, epsilons),
         minimal=minimal_distances(runner.minimal, epsilons),
-        headline=None
-        if any(check.raised and check.name in WITHHOLDING for check in checks)
-        else share(runner.minimal.survives(ALL, plan.headline_norm, plan.headline_epsilon)),
+        headline=_headline(runner, checks),
         golden=Golden(
             checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
         ),
@@ -105,6 +104,14 @@ def summary(
         notes=targets.notes,
         seconds=runner.seconds,
     )
+
+
+def _headline(runner: Runner, checks: Sequence[Check]) -> Proportion | None:
+    """The worst case for all targets at the headline's radius; None where a check says that there is no such figure."""
+    if any(check.raised and check.name in WITHHOLDING for check in checks):
+        return None
+    plan = runner.job.plan
+    return share(runner.minimal.survives(ALL, plan.headline_norm, plan.headline_epsilon))
 
 
 def result(outcome: Outcome) -> AttackResult:
