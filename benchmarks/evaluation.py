@@ -71,7 +71,6 @@ def evaluated(options: argparse.Namespace) -> tuple[dict[str, float], Robustness
             options.run,
             protocol=str(_protocol(options.steps, Path(scratch))),
             epsilons=options.epsilon,
-            headline=max(options.epsilon),
             samples=options.samples,
             data_dir=options.data_dir,
             output=options.output or Path(scratch) / "attack",

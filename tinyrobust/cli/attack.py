@@ -128,9 +128,7 @@ def attack(
 
     **Examples**
 
-        tinyrobust attack runs/digits-stq-1a2b3c4d --epsilon 0.05 --epsilon 0.15
-
-        tinyrobust attack runs/digits-stq-1a2b3c4d --protocol adaptive
+        tinyrobust attack runs/digits-stq-1a2b3c4d --protocol adaptive --epsilon 0.05 --epsilon 0.15
 
         tinyrobust attack somebodys.tflite --data cifar10 --samples 100 --input-range -128 127
 
@@ -145,16 +143,24 @@ def attack(
     with console.quiet_imports():
         from tinyrobust.pipeline import attack as existing
     with console.progress(not as_json) as progress:
-        records = [
-            existing.attack(
-                model, domain=domain, data=data, protocol=protocol, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db,
-                samples=samples, seed=seed, data_dir=data_dir, frontend=frontend, input_range=chosen_range,
-                output=output if len(readings) == 1 else (output or Path(f"attack-{model.stem}")) / f"label-{place}",
-                temperature=temperature, surrogate=surrogate, members=members, grid=grid or None, scale=scale,
-                reading=reading, fresh=fresh, jobs=jobs, progress=progress,
-            )
-            for place, reading in enumerate(readings)
-        ]  # fmt: skip
+        records = [existing.attack(
+            model, domain=domain, data=data, protocol=protocol, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db, samples=samples,
+            seed=seed, data_dir=data_dir, frontend=frontend, input_range=chosen_range, output=folder, temperature=temperature,
+            surrogate=surrogate, members=members, grid=grid or None, scale=scale, reading=reading, fresh=fresh, jobs=jobs,
+            progress=progress,
+        ) for folder, reading in _folders(output, model, readings)]  # fmt: skip
+    _print_all(records, as_json)
+
+
+def _folders(
+    output: Path | None, model: Path, readings: "Sequence[Reading | None]"
+) -> "Iterator[tuple[Path | None, Reading | None]]":
+    """Where the results go: of several labels, each into a folder of its own."""
+    for place, reading in enumerate(readings):
+        yield output if len(readings) == 1 else (output or Path(f"attack-{model.stem}")) / f"label-{place}", reading
+
+
+def _print_all(records: "Sequence[RobustnessRecord]", as_json: bool) -> None:
     if as_json and len(records) > 1:
         console.print_json(json.dumps([json.loads(record.to_json()) for record in records]))
         return

@@ -37,7 +37,6 @@ def attack(
     l2: Sequence[float] = (),
     l1: Sequence[float] = (),
     snr_db: Sequence[float] = (),
-    headline: float | None = None,
     samples: int | None = None,
     seed: int = 7,
     data_dir: str | Path | None = None,
@@ -61,11 +60,10 @@ def attack(
         domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
         data: A data set's name or a `.npz` (x_test and y_test of any shape and number type), for a file that is not of a run.
         protocol: A name from models/protocols/, or a file; the recipe's, or "quick", of sound "waveform".
-        epsilons: L-inf radii in input units, [0, 1], of sound shares of the 16-bit range; the recipe's or its defaults.
+        epsilons: L-inf radii in [0, 1], of sound shares of the 16-bit range. The headline is at the recipe's, or the largest.
         l2: L2 radii in input units, for attacks in that norm, likewise.
         l1: L1 radii, likewise.
         snr_db: Of sound: signal-to-noise ratios in dB, likewise.
-        headline: The epsilon of the headline; the recipe's if it is among `epsilons`, else the largest.
         samples: How many test samples are attacked; the recipe's, or 200.
         seed: For a file that is not of a run.
         data_dir: Where data sets are stored.
@@ -86,7 +84,7 @@ def attack(
         TinyRobustError: The model, data or settings do not fit; the message says what to do.
     """
     recipe, tflite = locate(model)
-    plan = _plan(recipe, domain, protocol, seed, samples, headline, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
+    plan = _plan(recipe, domain, protocol, seed, samples, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
     job = _job(recipe, tflite, plan, data, frontend, data_dir, input_range, scale, reading, progress)
     return _evaluated(_with_networks(job, recipe, temperature, surrogate, members), recipe, output, fresh, jobs)
 
@@ -106,7 +104,6 @@ def _plan(
     protocol: str | None,
     seed: int,
     samples: int | None,
-    headline: float | None,
     grid: bool | None,
     *,
     epsilons: Sequence[float],
@@ -124,7 +121,7 @@ def _plan(
         waveform = _sound(settings.waveform or Waveform(), protocol, samples, epsilons, snr_db)
         settings = settings.model_copy(update={"waveform": waveform})
     else:
-        settings = _features(settings, protocol, samples, headline, grid, epsilons=epsilons, l2=l2, l1=l1)
+        settings = _features(settings, protocol, samples, grid, epsilons=epsilons, l2=l2, l1=l1)
     return AttackPlan.of(settings, recipe.seed if recipe else seed, domain)
 
 
@@ -132,17 +129,15 @@ def _features(
     before: Robustness,
     protocol: str | None,
     samples: int | None,
-    headline: float | None,
     grid: bool | None,
     **epsilons: Sequence[float],
 ) -> Robustness:
     chosen = {norm: tuple(sorted(set(epsilons[norm]))) or getattr(before, norm) for norm in epsilons}
-    fallback = before.headline if before.headline in chosen["epsilons"] else chosen["epsilons"][-1]
     values = {
         "protocol": protocol or before.protocol,
         **chosen,
         "l0": before.l0,
-        "headline": headline if headline is not None else fallback,
+        "headline": before.headline if before.headline in chosen["epsilons"] else chosen["epsilons"][-1],
         "samples": samples or before.samples,
         "grid": before.grid if grid is None else grid,
     }
