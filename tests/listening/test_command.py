@@ -118,7 +118,8 @@ def _without_front_end(folder: Path, model: Path) -> list[Path]:
 
 def _of_another_front_end(folder: Path, model: Path) -> list[Path]:
     record = FrontendRecord.load(model.parent / FRONTEND)
-    record.model_copy(update={"shape": (49, 40)}).save(folder / "other.json")
+    other = {"shape": (49, 40), "low": (-1.0,) * 40, "high": (1.0,) * 40}
+    record.model_copy(update=other).save(folder / "other.json")
     return [model, Path("--frontend"), folder / "other.json"]
 
 
