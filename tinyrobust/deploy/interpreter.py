@@ -76,7 +76,7 @@ class Int8Model:
         self.input_shape = source.shape[1:]
         self._outputs = sink.count
         self.classes = self.reading.classes(sink.count)
-        self.sigmoids = sink.count if sink.count > 1 and last is not None and last.name == "LOGISTIC" else 0
+        self.sigmoids = reading.sigmoids(file)
         self.grid = input_units.grid_of(file)
         self.channels = (
             next((n for n in (self.input_shape[-1], self.input_shape[0]) if n == 3), 1) if len(source.shape) == 4 else 1

@@ -178,6 +178,10 @@ class Anomaly(Part):
         errors: FloatArray = np.mean(np.square(outputs - x), axis=1, dtype=np.float32)
         return errors
 
+    def limit(self, scores: FloatArray) -> float:
+        """The smallest of scores [n] of normal inputs that at most the share of false alarms exceeds."""
+        return float(np.quantile(scores, 1 - self.false_alarms, method="higher"))
+
     def calibrated(self, x: FloatArray, outputs: FloatArray) -> "Anomaly":
         """The same with the threshold that normal inputs and what the file makes of them set, both [n, values].
 
@@ -191,7 +195,7 @@ class Anomaly(Part):
                 f"exceed. Received: {len(scores)}",
                 hint="More of them, as x_train with y_train of 0; or a larger --false-alarms.",
             )
-        threshold = float(np.quantile(scores, 1 - self.false_alarms, method="higher"))
+        threshold = self.limit(scores)
         spread = max(float(np.std(scores)), 1e-6 * abs(threshold), float(np.finfo(np.float32).tiny))
         variance = float(np.mean(np.var(x, axis=0)))
         explained = 1 - float(np.mean(scores)) / variance if self.score == "reconstruction" and variance else None
@@ -217,6 +221,13 @@ class Anomaly(Part):
 
 
 Reading = Annotated[Classes | Label | Anomaly, Field(discriminator="kind")]
+
+
+def sigmoids(file: Artefact) -> int:
+    """How many outputs are sigmoids of their own, labels that may hold at once; 0 where they are not, or of a single one."""
+    last = file.last_operator
+    count = file.tensors[file.outputs[0]].count
+    return count if count > 1 and last is not None and last.name == "LOGISTIC" else 0
 
 
 def usual(file: Artefact) -> Classes | Label:

@@ -17,7 +17,6 @@ from tinyrobust.pipeline.inputs import read_inputs
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.data import Data
-from tinyrobust.robustness.ranges import in_units
 
 
 def emulate(
@@ -99,9 +98,7 @@ def _samples(interpreter: Int8Model, path: Path, count: int, input_range: tuple[
     """Test samples of a .npz of any shape, in the units that an attack would take them in."""
     read = read_inputs(interpreter.path, path, input_range, None)
     chosen = stratified(read.samples.y, min(count, len(read.samples.y)), 0)
-    stored = read.attacked.stored[chosen]
-    shares = scale(stored) if stored.dtype == np.uint8 else stored
-    quantized = interpreter.quantized(in_units(shares, read.attacked.units.input_range))
+    quantized = read.attacked.quantized(interpreter, read.attacked.stored[chosen])
     return Inputs(_rows(quantized), f"test samples of {path.name}", read.samples.y[chosen])
 
 

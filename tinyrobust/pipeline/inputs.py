@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from tinyrobust.attacks.target import InputRange
-from tinyrobust.data.arrays import scale as scaled
 from tinyrobust.data.samples import Labels, Samples, Values, fitted, read_samples
+from tinyrobust.deploy import artefact
 from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.deploy.reading import Anomaly, Label, Reading
+from tinyrobust.deploy.reading import Anomaly, Label, Reading, sigmoids
 from tinyrobust.errors import DataError
 from tinyrobust.pipeline.models import locate
-from tinyrobust.robustness.ranges import in_units
 from tinyrobust.robustness.values import SATURATED, Attacked, Scale, attacked
 
 
@@ -51,9 +50,9 @@ def every_label(model: str | Path, data: str | None) -> list[int]:
         TinyRobustError: The file or the data cannot be used.
     """
     _, tflite = locate(model)
-    if data is None or not data.endswith(".npz") or not (sigmoids := Int8Model(tflite).sigmoids):
+    if data is None or not data.endswith(".npz") or not (count := sigmoids(artefact.read(tflite))):
         return []
-    return list(range(sigmoids)) if read_samples(Path(data).expanduser(), sigmoids).y.ndim == 2 else []
+    return list(range(count)) if read_samples(Path(data).expanduser(), count).y.ndim == 2 else []
 
 
 def read_fitted(model: Int8Model, path: Path) -> tuple[Samples, tuple[str, ...]]:
@@ -128,8 +127,7 @@ def _threshold(model: Int8Model, reading: Anomaly, samples: Samples, found: Atta
         normal, tested = found.stored[set_aside], np.setdiff1d(places, set_aside)
         source = "every second normal input of x_test, which are not tested then (no input of x_train has y_train 0; "
         source += "where neighbours overlap, as windows of one recording do, put some aside as x_train yourself)"
-    x = scaled(normal) if normal.dtype == np.uint8 else normal.astype(np.float32)
-    inputs = model.quantized(np.asarray(in_units(x.reshape(-1, *model.input_shape), found.units.input_range), np.float32))
+    inputs = found.quantized(model, normal)
     calibrated = reading.calibrated(*model.real(inputs, model.run(inputs)))
     what = "mean squared reconstruction error" if reading.score == "reconstruction" else "output of the file"
     return (

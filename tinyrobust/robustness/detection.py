@@ -19,7 +19,6 @@ from tinyrobust.robustness.outcomes import Outcome
 from tinyrobust.robustness.robustness_record import Area, DetectionRow, Proportion
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.statistics import share
-from tinyrobust.robustness.subset import inputs
 
 _NORMAL, _ANOMALY = 0, 1
 _Z = 1.959963984540054  # of 95 %
@@ -29,9 +28,7 @@ _SETTLED = 0.01
 _NOTE = "One more L-inf attack than the protocol's moves every score as far as it can; what it breaks is in the worst case too."
 
 
-def detection(
-    runner: Runner, outcomes: Sequence[Outcome], epsilons: Sequence[float], clean: Floats | None, labels: Ints
-) -> list[DetectionRow]:
+def detection(runner: Runner, outcomes: Sequence[Outcome], clean: Floats) -> list[DetectionRow]:
     """The rows of the record: 0 and every L-inf epsilon; none for a file that is no anomaly detector.
 
     What the attack on the area breaks is added to `runner.minimal`.
@@ -39,16 +36,14 @@ def detection(
     Args:
         runner: After all attacks.
         outcomes: What they found.
-        epsilons: L-inf radii, rising.
-        clean: The file's scores of the whole test set [n], larger for stranger inputs; None for another file.
-        labels: Of the whole test set [n]; 0 is normal, 1 an anomaly.
+        clean: The file's scores of the whole test set, [n, classes].
     """
-    if clean is None:
+    if not isinstance(runner.targets.flashed.model_file.reading, Anomaly):
         return []
     runner.targets.notes.append(_NOTE)
-    alarm = clean > 0
-    rows = [_row(0.0, labels, alarm, clean)]
-    worst = clean[runner.subset.index]
+    epsilons, above = sorted(runner.job.plan.epsilons["linf"]), clean[:, _ANOMALY]
+    rows = [_row(0.0, runner.job.data.labels, above > 0, above)]
+    worst = above[runner.subset.index]
     for done, epsilon in enumerate(epsilons):
         runner.tell(f"area under the ROC curve at epsilon {epsilon:.4g}", done, len(epsilons))
         worst = _worst(runner, outcomes, epsilon, worst)
@@ -133,13 +128,3 @@ def _moved_far(runner: Runner, epsilon: float, factor: int) -> Floats:
     with seeded(runner.job.plan.seed, zlib.crc32(f"far-{epsilon:.6g}-{factor}".encode())) as seed:
         examples = attack.build(view.target, epsilon, seed=seed, drop=False).generate(subset.x, np.eye(2)[subset.label])
     return inside(examples, subset.x, epsilon, attack.norm, attack.name)
-
-
-def scores_of(runner: Runner) -> Floats | None:
-    """The file's scores of the whole test set [n]: how far each is above the threshold; None of what is no anomaly detector."""
-    file, samples = runner.targets.flashed, runner.job.data.samples
-    if not isinstance(file.model_file.reading, Anomaly):
-        return None
-    step = 256
-    parts = [file.predict(inputs(samples[at : at + step]))[:, 1] for at in range(0, len(samples), step)]
-    return np.concatenate(parts)

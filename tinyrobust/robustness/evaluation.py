@@ -18,8 +18,8 @@ from tinyrobust.progress import Progress
 from tinyrobust.robustness import clean_checks, job_files, probes
 from tinyrobust.robustness.convergence import run_on
 from tinyrobust.robustness.crafting import Crafter
-from tinyrobust.robustness.detection import detection, scores_of
-from tinyrobust.robustness.distance import Ints
+from tinyrobust.robustness.detection import detection
+from tinyrobust.robustness.distance import Floats, Ints
 from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject
 from tinyrobust.robustness.outcomes import Tally, save
 from tinyrobust.robustness.robustness_record import RobustnessRecord
@@ -77,7 +77,7 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
             *probes.all_checks(runner, attacks, outcomes, converged),
         ]
     outcomes += converged.outcomes
-    found = detection(runner, outcomes, sorted(plan.epsilons["linf"]), scores_of(runner), data.labels)
+    found = detection(runner, outcomes, clean.scores)
     record = summary(runner, attacks, outcomes, converged.rows, clean, checks, found)
     output, suffix = job.execution.output, plan.suffix
     save(output / f"per_sample{suffix}.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes))
@@ -106,25 +106,25 @@ def _clean(
 
     On the attacked samples the file's verdicts are those of TensorFlow Lite Micro, as they are under attack.
     """
-    right, attacked, golden = {}, {}, Tally()
+    right, scores, attacked, golden = {}, {}, {}, Tally()
     confusion = np.zeros((targets.classes, targets.classes), dtype=np.int64)
     for done, (name, target) in enumerate(targets.judged.items()):
         progress(f"clean accuracy: {name}", done, len(targets.judged))
-        predicted = _predicted(target, data.samples)
+        scores[name] = _scores(target, data.samples)
+        predicted = np.argmax(scores[name], axis=1)
         right[name] = np.asarray(predicted == data.labels)
         if name == "int8":
             np.add.at(confusion, (data.labels, predicted), 1)
         attacked[name], checked, differing = targets.verdicts(name, inputs(image))
         golden.add(checked, differing)
-    return Subset(index, image, data.labels[index], attacked), Clean(right, golden, confusion.tolist())
+    return Subset(index, image, data.labels[index], attacked), Clean(right, scores["int8"], golden, confusion.tolist())
 
 
-def _predicted(target: Target, samples: Samples) -> Ints:
-    """The class that a target names for every sample [n]."""
+def _scores(target: Target, samples: Samples) -> Floats:
+    """A target's scores of every sample, [n, classes]."""
     batches = _AT_ONCE // (_BATCH * 4 * int(np.prod(samples.shape[1:])))
     rows = _BATCH * max(1, batches)
-    parts = [np.argmax(target.predict(inputs(samples[at : at + rows])), axis=1) for at in range(0, len(samples), rows)]
-    return np.concatenate(parts)
+    return np.concatenate([target.predict(inputs(samples[at : at + rows])) for at in range(0, len(samples), rows)])
 
 
 def _runnable(job: EvaluationJob, targets: EvaluationTargets) -> list[AttackSpec]:

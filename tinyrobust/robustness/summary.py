@@ -8,7 +8,7 @@ import numpy as np
 from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.data.speech.units import samples
 from tinyrobust.robustness.clean_checks import WITHHOLDING
-from tinyrobust.robustness.distance import Array, Bools, within
+from tinyrobust.robustness.distance import Array, Bools, Floats, within
 from tinyrobust.robustness.outcomes import Minimal, Outcome, Tally, strongest
 from tinyrobust.robustness.robustness_record import (
     AttackResult,
@@ -35,11 +35,13 @@ class Clean:
 
     Attributes:
         right: By target, whether it is right on each image of the whole test set.
+        scores: Of the file on the whole test set, [n, classes].
         golden: How often the interpreters agreed on the attacked ones.
         confusion: Counts [true class][named class] of the flashed file on the whole test set.
     """
 
     right: dict[str, Bools]
+    scores: Floats
     golden: Tally
     confusion: list[list[int]]
 

@@ -142,8 +142,7 @@ def _named(model: Int8Model, x: FloatArray, y: IntArray) -> IntArray:
     scores, reading = model.predict(x), model.reading
     if not isinstance(reading, Anomaly) or reading.normals or not (y == 0).any():
         return np.asarray(scores.argmax(axis=1), np.int64)
-    threshold = np.quantile(scores[y == 0, 1], 1 - reading.false_alarms, method="higher")
-    return np.asarray(scores[:, 1] > threshold, np.int64)
+    return np.asarray(scores[:, 1] > reading.limit(scores[y == 0, 1]), np.int64)
 
 
 def where(model: Int8Model) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from tinyrobust.attacks.target import FloatArray, InputRange, IntArray
+from tinyrobust.data.arrays import scale as scale_of_pixels
 from tinyrobust.data.samples import Values
 from tinyrobust.deploy import input_units
 from tinyrobust.deploy.interpreter import Int8Model
@@ -42,6 +43,11 @@ class Attacked:
     unit: str = ""
     per_unit: float = 1.0
     looks: tuple[float, float] | None = None
+
+    def quantized(self, model: Int8Model, stored: Values) -> Values:
+        """Some of the samples, or more of them, [n, ...], as the file reads them, [n, *model.input_shape]."""
+        shares = scale_of_pixels(stored) if stored.dtype == np.uint8 else stored.astype(np.float32)
+        return model.quantized(in_units(shares.reshape(-1, *model.input_shape), self.units.input_range))
 
     def more(self, x: Values) -> Values:
         """Other samples of the same data in the same units."""
