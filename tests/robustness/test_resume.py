@@ -187,7 +187,7 @@ def _other_protocol(setting: Setting, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda *_: {"epsilons": (0.1, 0.15, 0.2), "headline": 0.2}, "settings"),
+        (lambda *_: {"epsilons": (0.1, 0.15, 0.2)}, "settings"),
         (_other_data, "data, samples"),
         (_other_model, "model"),
         (_other_protocol, "protocol"),
