@@ -1,6 +1,8 @@
 """Fixtures that every room's tests share."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -269,10 +271,20 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The undisturbed run of `tiny_recipe`, a `tinyrobust.pipeline.run.Run`."""
+    """The undisturbed run of `tiny_recipe`, a `tinyrobust.pipeline.run.Run`.
+
+    Test processes that run side by side compute it once: each has a copy, for some tests go on with it.
+    """
     import tinyrobust
 
-    return tinyrobust.run(tiny_recipe, runs_dir=tmp_path_factory.mktemp("runs"))
+    base = tmp_path_factory.getbasetemp()
+    first = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-run"
+    with first.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tinyrobust.run(tiny_recipe, runs_dir=first)
+    folder = tmp_path_factory.mktemp("runs") / "copy"
+    shutil.copytree(first, folder)
+    return tinyrobust.run(tiny_recipe, runs_dir=folder)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ _AT = {"epsilons": (0.15,), "headline": 0.15}  # what `robust_net` was trained a
     ("name", "samples"),
     [
         ("quick", 40),
-        ("paper", 40),
+        pytest.param("paper", 40, marks=pytest.mark.slow),
         pytest.param("autoattack", 100, marks=pytest.mark.slow),
         pytest.param("adaptive", 100, marks=pytest.mark.slow),
     ],
