@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --pytho
 	--constraint constraints.txt --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 SETTINGS := pyproject.toml setup.cfg
 # For the tests that compile firmware and run it on an emulated board, and for those that have words spoken.
-APT_PACKAGES := g++ espeak-ng flite gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+APT_PACKAGES := g++ cmake cppcheck espeak-ng flite gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 
 # What a model of the zoo has beside its recipe: all of it from one run. What `tinyrobust export` makes of these files is not
 # kept; generated.sha256 has its hashes, so that a test can tell whether it still makes the same.

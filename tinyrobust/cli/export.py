@@ -1,5 +1,6 @@
 """`tinyrobust export`: what goes onto the device, for TensorFlow Lite Micro or as C of our own."""
 
+import re
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from tinyrobust.errors import RecipeError
 
 if TYPE_CHECKING:
     from tinyrobust.deploy.cgen.generate import Generated
+    from tinyrobust.deploy.project import Runtime
     from tinyrobust.pipeline.generate import LookUp
     from tinyrobust.pipeline.run import Run
 
@@ -33,13 +35,23 @@ _Model = Annotated[
     typer.Argument(metavar="MODEL", help="A recipe, a trained model of the zoo, a run's folder, or anybody's int8 .tflite."),
 ]
 _Format = Annotated[
-    Format,
+    Format | None,
     typer.Option(
         "--format",
         help="`array`: for TensorFlow Lite Micro. `c`: self-contained C99, no runtime needed. `lut`: a .tflite for "
         "TensorFlow Lite Micro with weights in look-up tables, where that pays; needs the extra `mcu`.",
+        show_default="array, with --project c",
     ),
 ]
+_Project = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORM",
+        help="A folder and an archive that an ecosystem builds: arduino, platformio, zephyr, esp-idf, cmsis-pack or cmake. "
+        "With the C; with --format array with the file, for TensorFlow Lite Micro.",
+    ),
+]
+_ProjectVersion = Annotated[str, typer.Option(metavar="X.Y.Z", help="What --project calls its version.")]
 _Output = Annotated[
     Path | None,
     typer.Option(
@@ -53,7 +65,9 @@ _Output = Annotated[
 def export(
     model: _Model,
     overrides: console.Settings = [],  # noqa: B006 - Typer wants a list, and nobody changes it
-    written: _Format = Format.array,
+    written: _Format = None,
+    project: _Project = None,
+    project_version: _ProjectVersion = "1.0.0",
     output: _Output = None,
     runs_dir: console.RunsDir = Path("runs"),
     data_dir: console.DataDir = None,
@@ -81,8 +95,16 @@ def export(
         tinyrobust export somebodys.tflite --format c --output firmware/model
 
         tinyrobust export somebodys.tflite --format lut
+
+        tinyrobust export kws-stq --project zephyr --output modules/kws
     """
     existing = _existing(model, overrides, runs_dir)
+    if project is not None:
+        _check_project(project, project_version, written)
+        place = existing or until("export", model, overrides, runs_dir, data_dir, as_json).path
+        _project(place, project, output, "tflm" if written is Format.array else "c", project_version, data_dir, as_json)
+        return
+    written = written or Format.array
     if written is Format.array:
         if existing is None and output is None:
             show_exported(until("export", model, overrides, runs_dir, data_dir, as_json), as_json)
@@ -140,6 +162,38 @@ def _array(model: Path, output: Path | None, data_dir: Path | None, as_json: boo
         console.OUT.print(f"The arena is computed, not measured: {arena.not_measured}.", style="yellow", markup=False)
     if written.left_out:
         console.OUT.print(f"Without test vectors: {written.left_out}", style="yellow", markup=False)
+
+
+def _check_project(kind: str, version: str, written: Format | None) -> None:
+    """Says what does not fit before anything is trained."""
+    from tinyrobust.deploy import project
+
+    project.form(kind)
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise RecipeError(f"Expected --project-version X.Y.Z, three numbers. Received: {version!r}")
+    if written is Format.lut:
+        raise RecipeError(
+            "Expected --format c or array beside --project. Received: lut",
+            hint="Tables need a TensorFlow Lite Micro that was built for them: --format lut writes the file alone.",
+        )
+
+
+def _project(
+    model: Path, kind: str, output: Path | None, runtime: "Runtime", version: str, data_dir: Path | None, as_json: bool
+) -> None:
+    with console.quiet_imports():
+        from tinyrobust.pipeline import project
+    with console.progress(not as_json) as progress:
+        done = project.write(model, kind, output, runtime=runtime, version=version, data_dir=data_dir, progress=progress)
+    if as_json:
+        files = [str(path) for path in done.files]
+        console.print_json({"folder": str(done.folder), "archive": str(done.archive), "files": files})
+        return
+    console.OUT.print(f"{len(done.files)} files in {done.folder}, and all of them in {done.archive}.", soft_wrap=True)
+    console.OUT.print(f"The example runs {done.vector}.", soft_wrap=True, highlight=False, markup=False)
+    if done.not_tried:
+        console.OUT.print(done.not_tried, style="yellow", markup=False)
+    console.OUT.print(f"How to build it: {done.folder / 'README.md'}", soft_wrap=True)
 
 
 def show_exported(done: "Run", as_json: bool) -> None:

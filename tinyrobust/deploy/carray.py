@@ -82,6 +82,11 @@ def write_c_array(
     return source, header
 
 
+def resolved(artefact: Artefact) -> list[str]:
+    """The calls that enter a file's operators into TensorFlow Lite Micro's resolver, such as `AddConv2D()`."""
+    return [_added(name) for name in sorted({operator.name for graph in artefact.graphs for operator in graph.operators})]
+
+
 def _recommended(artefact: Artefact, arena: Arena) -> tuple[int, str]:
     """The size of the arena, and the comment that says where it comes from."""
     if arena.measured is not None:
@@ -107,9 +112,9 @@ def _recommended(artefact: Artefact, arena: Arena) -> tuple[int, str]:
 
 def _header(artefact: Artefact, prefix: str, arena: tuple[int, str], classes: Sequence[str]) -> str:
     guard = f"TINYROBUST_{prefix.upper()}_MODEL_DATA_H_"
-    operators = sorted({operator.name for graph in artefact.graphs for operator in graph.operators})
+    operators = resolved(artefact)
     arena_size, arena_comment = arena
-    resolver = "\n".join(f"//   resolver.{_added(operator)};" for operator in operators)
+    resolver = "\n".join(f"//   resolver.{operator};" for operator in operators)
     names = f"extern const char* const {prefix}_class_names[{len(classes)}];\n" if classes else ""
     return f"""{_banner(artefact)}
 #ifndef {guard}

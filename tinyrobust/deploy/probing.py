@@ -68,10 +68,7 @@ def quantized(artefact: Artefact, raw: Raw) -> Raw:
         tensor, behind = artefact.tensors[index], inner(artefact, index, "QUANTIZE")
         part = np.ascontiguousarray(raw[:, start : start + tensor.nbytes])
         start += tensor.nbytes
-        if behind is not tensor:
-            scale, zero_point = float(behind.scales[0]), int(behind.zero_points[0])
-            part = tensors.quantized(part.view(np.float32), scale, zero_point, np.dtype(behind.dtype)).view(np.int8)
-        parts.append(part)
+        parts.append(part if behind is tensor else _integers(part, behind))
     return np.concatenate(parts, axis=1)
 
 
@@ -84,6 +81,26 @@ def dequantized(artefact: Artefact, raw: Raw) -> Raw:
         start += behind.nbytes
         parts.append(part if behind is tensor else _real(part.view(behind.dtype), behind).view(np.int8).reshape(len(raw), -1))
     return np.concatenate(parts, axis=1)
+
+
+def requantized(artefact: Artefact, raw: Raw) -> Raw:
+    """The integers inside that a file's DEQUANTIZE made its raw outputs of, as generated C gives them; [n, bytes].
+
+    The inverse of `dequantized`: every integer has a float of its own.
+    """
+    parts, start = [], 0
+    for index in artefact.outputs:
+        tensor, behind = artefact.tensors[index], inner(artefact, index, "DEQUANTIZE")
+        part = np.ascontiguousarray(raw[:, start : start + tensor.nbytes])
+        start += tensor.nbytes
+        parts.append(part if behind is tensor else _integers(part, behind))
+    return np.concatenate(parts, axis=1)
+
+
+def _integers(raw: Raw, behind: Tensor) -> Raw:
+    """Raw floats [n, bytes] as the integers of a tensor, [n, bytes]."""
+    scale, zero_point = float(behind.scales[0]), int(behind.zero_points[0])
+    return tensors.quantized(raw.view(np.float32), scale, zero_point, np.dtype(behind.dtype)).view(np.int8)
 
 
 def inner(artefact: Artefact, index: int, name: str) -> Tensor:

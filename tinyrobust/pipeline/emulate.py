@@ -76,17 +76,22 @@ def inputs_for(
     if data is not None and data.endswith(".npz"):
         return _samples(interpreter, Path(data).expanduser(), images, input_range)
     source = recipe.data if recipe and data is None else data_for(interpreter, data)
-    return _test_images(interpreter, source, images, data_dir, input_range, progress)
+    return images_of(interpreter, source, images, data_dir, input_range, progress)
 
 
-def _test_images(
+def images_of(
     interpreter: Int8Model,
     source: Data,
     count: int,
-    data_dir: str | Path | None,
-    input_range: tuple[float, float] | None,
-    progress: Progress,
+    data_dir: str | Path | None = None,
+    input_range: tuple[float, float] | None = None,
+    progress: Progress = silent,
 ) -> Inputs:
+    """Test images of a data set (or its features of sound) as a file takes them, stratified and always the same.
+
+    Raises:
+        TinyRobustError: The data set is not here, or does not fit the file.
+    """
     dataset = load(source, 0, None if data_dir is None else Path(data_dir), progress)
     chosen = stratified(dataset.test.y, min(count, len(dataset.test.y)), 0)
     images, _ = fitted(dataset.test.x[chosen], tuple(interpreter.input_shape), dataset.name)
