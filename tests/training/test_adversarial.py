@@ -76,6 +76,55 @@ def test_examples_stay_in_ball_and_box_and_every_call_draws_anew(batch):
     assert (first != _array(_fgsm(_EPSILON, seed=6)(batch))).any()
 
 
+def test_noise_fgsm_is_noise_of_two_radii_and_a_whole_step_that_nothing_clips_but_the_range(batch):
+    centre = 0.3 + 0.4 * _IMAGES
+    batch = Batch(centre, _LABELS, batch.logits, batch.network, training=True)
+    drawn, moved = (perturbations.build(tables.NFgsm(kind="n-fgsm", epsilon=0.1, step=s), seed=3) for s in (1e-9, 1.0))
+    noise = _array(drawn(batch)) - centre
+    assert np.abs(noise).max() == pytest.approx(0.2, rel=0.05)
+    assert np.abs(noise).mean() == pytest.approx(0.1, rel=0.2)  # uniform: half of the largest
+    stepped = _array(moved(batch)) - centre
+    np.testing.assert_allclose(stepped, noise + 0.1 * _signs(batch, centre + noise), atol=1e-6)
+    assert np.abs(stepped).max() > 0.2  # beyond the ball, and beyond the noise
+
+
+def test_an_l2_step_across_the_ball_ends_on_its_edge_along_the_gradient(batch):
+    """A small ball, one gradient everywhere in it: (softmax(z) - onehot) W^T."""
+    centre = 0.25 + 0.5 * _IMAGES
+    batch = Batch(centre, _LABELS, batch.network(centre), batch.network, training=True)
+    gradient = (_array(keras.ops.softmax(batch.logits)) - np.eye(3)[_LABELS]) @ batch.network.get_weights()[0].T
+    table = tables.PgdL2(kind="pgd-l2", epsilon=1e-3, steps=20, step=2.0)
+    change = _array(perturbations.build(table, seed=0)(batch)) - centre
+    expected = 1e-3 * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+    np.testing.assert_allclose(change, expected, atol=2e-6)
+
+
+def test_an_l2_ball_may_be_larger_than_the_box(batch):
+    examples = _array(perturbations.build(tables.PgdL2(kind="pgd-l2", epsilon=5.0), seed=0)(batch))
+    assert examples.min() == 0
+    assert examples.max() == 1
+    assert (np.linalg.norm(examples - _IMAGES, axis=1) > 1).any()
+
+
+def test_a_start_beside_the_input_is_normal_noise_of_a_thousandth(batch):
+    centre = np.full((2000, 6), 0.5, np.float32)
+    many = Batch(centre, np.zeros(2000, int), batch.network(centre), batch.network, training=True)
+    table = tables.Pgd(kind="pgd", epsilon=0.1, steps=1, step=1e-9, start="gaussian")
+    start = _array(perturbations.build(table, seed=0)(many)) - centre
+    assert start.std() == pytest.approx(1e-3, rel=0.05)
+    assert np.abs(start).max() > 3e-3  # no uniform draw: that ends at 1.7 deviations
+
+
+def test_the_loop_raises_the_loss_that_it_is_given(batch):
+    """Minus the first logit: the gradient is minus the first column of the weights, for every input."""
+    table = tables.Pgd(kind="pgd", epsilon=0.01, steps=1, step=1.0, start="input")
+    centre = 0.25 + 0.5 * _IMAGES
+    batch = Batch(centre, _LABELS, batch.network(centre), batch.network, training=True)
+    change = _array(perturbations.build(table, seed=0)(batch, lambda logits: -logits[:, 0])) - centre
+    expected = np.broadcast_to(-0.01 * np.sign(batch.network.get_weights()[0][:, 0]), change.shape)
+    np.testing.assert_allclose(change, expected, atol=1e-6)
+
+
 def test_the_value_is_the_cross_entropy_of_the_examples(batch, objective):
     fast = {"kind": "fgsm", "epsilon": _EPSILON}
     value = float(objective("adversarial", perturbation=fast, label_smoothing=0.1, seed=1)(batch))
@@ -90,7 +139,7 @@ def test_the_value_is_the_cross_entropy_of_the_examples(batch, objective):
 def test_pgd_takes_the_steps_of_the_evaluators(digits_net, steps):
     """Without a random start. The evaluator returns the best point of its walk, which need not be the last."""
     x, y = digits_net.x[:64].astype(np.float32) / 255, digits_net.y[:64]
-    table = tables.Pgd(kind="pgd", epsilon=0.1, steps=steps, step=0.25, random_start=False)
+    table = tables.Pgd(kind="pgd", epsilon=0.1, steps=steps, step=0.25, start="input")
     batch = Batch(x, y, digits_net.model(x), digits_net.model, training=True)
     ours = _array(perturbations.build(table, seed=0)(batch))
     spec = Pgd.of(steps=steps, relative_step=0.25, random_starts=0)

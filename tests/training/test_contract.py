@@ -269,6 +269,10 @@ def _linf(change: np.ndarray, x: np.ndarray) -> np.ndarray:  # noqa: ARG001
     return np.abs(change).reshape(len(change), -1).max(axis=1)
 
 
+def _l2(change: np.ndarray, x: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    return np.linalg.norm(change.reshape(len(change), -1), axis=1)
+
+
 def _snr_db(change: np.ndarray, x: np.ndarray) -> np.ndarray:
     return -20 * np.log10(np.linalg.norm(x - 0.5, axis=1) / np.linalg.norm(change, axis=1))
 
@@ -276,6 +280,8 @@ def _snr_db(change: np.ndarray, x: np.ndarray) -> np.ndarray:
 # How far the examples may be, and how that is measured.
 _RADII: dict[str, tuple[Callable[..., np.ndarray], Callable[[Any], float]]] = {
     "fgsm": (_linf, lambda table: table.epsilon),
+    "n-fgsm": (_linf, lambda table: (table.noise + table.step) * table.epsilon),
+    "pgd-l2": (_l2, lambda table: table.epsilon),
     "pgd": (_linf, lambda table: table.epsilon),
     "snr": (_snr_db, lambda table: -table.snr_db[0]),
 }
