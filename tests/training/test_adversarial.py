@@ -16,6 +16,7 @@ from tinyrobust.graphs.freeze import freeze
 from tinyrobust.recipe import perturbation as tables
 from tinyrobust.robustness.targets import KerasTarget
 from tinyrobust.training import perturbations
+from tinyrobust.training.learner import Learner
 from tinyrobust.training.objectives import Batch
 from tinyrobust.training.perturbations import Perturbation
 
@@ -133,6 +134,41 @@ def test_the_value_is_the_cross_entropy_of_the_examples(batch, objective):
     cross_entropy = objective("cross-entropy", label_smoothing=0.1)
     assert value == pytest.approx(float(cross_entropy(attacked)), rel=1e-6)
     assert value > float(cross_entropy(batch)) + 0.05
+
+
+@pytest.mark.parametrize("clean_statistics", [False, True])
+def test_training_passes_the_examples_alone_unless_clean_statistics_are_asked_for(objective, clean_statistics):
+    """Batch norm's moving mean is 0.99 m + 0.01 of the batch's mean at every pass, from 0; accuracy is that of the first."""
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((6,)), keras.layers.BatchNormalization(), keras.layers.Dense(3)])
+    fast = {"kind": "fgsm", "epsilon": _EPSILON}
+    adversarial = objective("adversarial", perturbation=fast, seed=1, clean_statistics=clean_statistics)
+    examples = _array(_fgsm(_EPSILON, seed=1)(Batch(_IMAGES, _LABELS, network(_IMAGES), network, training=True)))
+    seen = _IMAGES if clean_statistics else examples
+    normal = (seen - seen.mean(axis=0)) / np.sqrt(seen.var(axis=0) + 1e-3)
+    right = ((normal @ network.layers[-1].get_weights()[0]).argmax(axis=1) == _LABELS).mean()
+    learner = Learner(network, [adversarial])
+    learner.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    logs = learner.train_on_batch(_IMAGES, _LABELS, return_dict=True)
+    once = 0.01 * examples.mean(axis=0)
+    expected = 0.99 * 0.01 * _IMAGES.mean(axis=0) + once if clean_statistics else once
+    np.testing.assert_allclose(_array(network.layers[0].moving_mean), expected, rtol=1e-5)
+    assert logs["accuracy"] == pytest.approx(right)
+    found = learner.evaluate(_IMAGES, _LABELS, verbose=0, return_dict=True)
+    clean = (_array(network(_IMAGES, training=False)).argmax(axis=1) == _LABELS).mean()
+    assert found["accuracy"] == pytest.approx(clean)
+
+
+def test_a_clean_term_beside_it_has_its_logits_and_accuracy(objective):
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    right = (_array(network(_IMAGES)).argmax(axis=1) == _LABELS).mean()
+    learner = Learner(network, [objective("adversarial", perturbation=_FGSM), objective("cross-entropy")])
+    learner.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    logs = learner.train_on_batch(_IMAGES, _LABELS, return_dict=True)
+    assert logs["accuracy"] == pytest.approx(right)
+    assert logs["adversarial"] > logs["cross_entropy"]
+    assert logs["loss"] == pytest.approx(logs["adversarial"] + logs["cross_entropy"], rel=1e-6)
 
 
 @pytest.mark.parametrize("steps", [1, 7])

@@ -202,7 +202,7 @@ class _WeightPerturbation:
 def _fitted(network: keras.Model, kind: type[Learner] = Learner) -> list[Any]:
     """Every variable after two epochs, and the history."""
     learner = kind(network, [_labels()])
-    learner.compile(keras.optimizers.AdamW(1e-2, weight_decay=0.1), metrics=["accuracy"], jit_compile=False)
+    learner.compile(keras.optimizers.AdamW(1e-2, weight_decay=0.1), jit_compile=False)
     history = learner.fit(_X, _Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
     return [*(np.array(variable) for variable in [*learner.variables, *learner.optimizer.variables]), history]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.objectives import LABELS, Adversarial, Need, Objective, TaughtTable, Teaching
+from tinyrobust.recipe.objectives import LABELS, AttackingTable, Need, Objective, TaughtTable, Teaching
 from tinyrobust.recipe.start import FloatNetwork, Start, StartFile, needs
 from tinyrobust.recipe.table import Count, Share, Table
 from tinyrobust.recipe.update import Plain, Update
@@ -106,7 +106,7 @@ class Train(Table):
                 "Expected the same teachers for all objectives that have some: equal teachers, teacher_epochs, teacher_width "
                 f"and teacher_temperature. Received: {', '.join(str(objective.teaching) for objective in taught)}"
             )
-        attacked = [objective.perturbation for objective in self.objectives if isinstance(objective, Adversarial)]
+        attacked = [objective.perturbation for objective in self.objectives if isinstance(objective, AttackingTable)]
         if len({perturbation.domain for perturbation in attacked}) > 1:
             raise ValueError(
                 "Expected perturbations of the network's input or of the sound before the front end, not both in one training. "
