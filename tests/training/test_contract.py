@@ -206,10 +206,26 @@ def _on_examples(run: _Run) -> float:
     return _with_labels(run, perturbations.build(run.table.perturbation, seed=3)(batch))
 
 
+def _trades(run: _Run) -> float:
+    """In NumPy, at examples that raise the divergence from the answers to the inputs."""
+    batch = run.task.batch(run.task.network())
+    clean = _log_softmax(keras.ops.convert_to_numpy(batch.logits))
+
+    def divergences(logits: Any) -> Any:
+        return -keras.ops.sum(np.exp(clean).astype(np.float32) * keras.ops.log_softmax(logits), axis=-1)
+
+    examples = perturbations.build(run.table.perturbation, seed=3)(batch, divergences)  # but for the entropy: a constant
+    attacked = _log_softmax(keras.ops.convert_to_numpy(batch.logits_of(examples, training=False)))
+    divergence = (np.exp(clean) * (clean - attacked)).sum(axis=1).mean()
+    assert divergence > 0
+    return _with_labels(run, run.task.x) + run.table.beta * float(divergence)
+
+
 _VALUES: dict[str, Callable[[_Run], float]] = {
     "cross-entropy": lambda run: _with_labels(run, run.task.x),
     "distillation": _with_teacher,
     "adversarial": _on_examples,
+    "trades": _trades,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from tinyrobust.recipe.perturbation import Fgsm, Perturbation
+from tinyrobust.recipe.perturbation import Fgsm, Perturbation, Pgd
 from tinyrobust.recipe.table import Count, Table, Width
 
 Need = Literal["activations", "features", "teacher", "input-gradient", "front-end"]
@@ -118,6 +118,18 @@ class Adversarial(AttackingTable):
     )
 
 
-Objective = Annotated[CrossEntropy | Distillation | Adversarial, Field(discriminator="kind")]
+class Trades(AttackingTable):
+    """Cross-entropy on inputs as they are, and beta times how far the answers near them differ (Zhang et al. 2019)."""
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.trades:Trades"
+    kind: Literal["trades"]
+    beta: float = Field(6.0, ge=0, description="Weight of the divergence; 0: cross-entropy alone. The authors' 1 / lambda.")
+    perturbation: Perturbation = Field(
+        Pgd(kind="pgd", epsilon=8 / 255, steps=10, start="gaussian"),
+        description="How the inputs are found whose answers differ most; from the input itself there is no gradient.",
+    )
+
+
+Objective = Annotated[CrossEntropy | Distillation | Adversarial | Trades, Field(discriminator="kind")]
 
 LABELS: tuple[Objective, ...] = (CrossEntropy(kind="cross-entropy"),)

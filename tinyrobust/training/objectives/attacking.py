@@ -34,9 +34,11 @@ class Attacking(Objective):
 
     def examples(self, batch: Batch) -> Tensor | None:
         """Inputs as `batch.inputs`, changed; None where there is no sound to change. It does not look at `Batch.logits`."""
-        if "front-end" in self.needs and not is_sound(batch.inputs):
-            return None
-        return ops.stop_gradient(self.perturbation(batch))
+        return ops.stop_gradient(self.perturbation(batch)) if self.attacks(batch) else None
+
+    def attacks(self, batch: Batch) -> bool:
+        """Whether the batch has what is perturbed: where that is sound, validation has not."""
+        return "front-end" not in self.needs or is_sound(batch.inputs)
 
     def logits(self, batch: Batch, examples: Tensor | None) -> Tensor:
         """What the network makes of the examples, [n, classes]; where there are none, of the inputs."""
