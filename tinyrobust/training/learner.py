@@ -98,6 +98,13 @@ class Learner(keras.Model):
         batch = self._batch(inputs, labels, self(inputs, training=True), training=True)
         return self._sum(self._values(batch)[0])
 
+    def recorded_loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """As `loss_of`, and the curves show it: for update rules that take the gradient themselves, once a step."""
+        loss = self.compute_loss(inputs, labels, self(inputs, training=True))
+        (tracker,) = (metric for metric in self.metrics if metric.name == "loss")
+        tracker.update_state(loss, sample_weight=ops.shape(inputs)[0])
+        return loss
+
     @contextmanager
     def same_examples(self, inputs: Tensor, labels: Tensor) -> Iterator[None]:
         """Within, attacking objectives learn on examples that are made at once: for rules that look at a batch twice."""
@@ -180,7 +187,7 @@ def compiled(
     front_end: keras.Layer | None = None,
 ) -> Learner:
     """A learner that is ready to fit for `steps` optimizer steps in all."""
-    learner = Learner(network, objectives, front_end, update.build(settings.update))
+    learner = Learner(network, objectives, front_end, update.build(settings.update, steps))
     learner.compile(
         optimizer=_optimizer(network, settings, steps),
         # XLA on a CPU is slower for these networks than TensorFlow's own kernels; JAX always compiles.
