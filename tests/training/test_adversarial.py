@@ -205,6 +205,50 @@ def test_resumed_in_the_middle_it_is_the_uninterrupted_run(trial, objective):
     assert {"adversarial", "val_adversarial"} <= set(whole.history[0])
 
 
+@pytest.mark.parametrize(
+    "perturbation",
+    [
+        tables.Fgsm(kind="fgsm", epsilon=0.2, step=2.0, ramp=0.5),
+        tables.NFgsm(kind="n-fgsm", epsilon=0.2, noise=0.0, ramp=0.5),
+        tables.Pgd(kind="pgd", epsilon=0.2, step=1.0, ramp=0.5),
+        tables.PgdL2(kind="pgd-l2", epsilon=0.2, step=1.0, ramp=0.5),
+    ],
+    ids=lambda table: table.kind,
+)
+def test_a_radius_that_rises_is_whole_in_validation(batch, perturbation):
+    """A linear network: every walk ends on the edge, at a quarter of the radius where the share is a quarter."""
+    built = perturbations.build(perturbation, seed=0)
+    built.reach.assign(0.25)
+    centre = 0.3 + 0.4 * _IMAGES
+    for training, radius in ((True, 0.05), (False, 0.2)):
+        examples = _array(built(Batch(centre, _LABELS, None, batch.network, training=training)))
+        change = np.abs(examples - centre)
+        reached = np.linalg.norm(change, axis=1) if perturbation.kind == "pgd-l2" else change.max(axis=1)
+        np.testing.assert_allclose(reached, radius, rtol=1e-3)
+
+
+def test_the_radius_rises_in_a_line_and_goes_on_where_it_was(trial, objective):
+    """Of 18 steps 9: an epoch of 6 ends at two thirds."""
+
+    def stop(_label: str, done: int, _total: int) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    ramp = {**_FGSM, "ramp": 0.5}
+    whole, broken = trial("train.epochs=3", folder="whole"), trial("train.epochs=3", folder="broken")
+    seen = []
+    adversarial = objective("adversarial", perturbation=ramp, seed=7)
+    whole.train(adversarial, progress=lambda *_: seen.append(float(adversarial.perturbation.reach)))
+    np.testing.assert_allclose(seen, [min(1, step / 9) for step in range(1, 19)], rtol=1e-6)
+    assert [row["radius_share"] for row in whole.history] == pytest.approx([2 / 3, 1, 1])
+    with pytest.raises(KeyboardInterrupt):
+        broken.train(objective("adversarial", perturbation=ramp, seed=7), progress=stop)
+    broken.train(objective("adversarial", perturbation=ramp, seed=7))
+    assert broken.history == whole.history
+    for one, other in zip(whole.network.variables, broken.network.variables, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=one.path)
+
+
 def test_it_withstands_an_attack_of_many_steps(trial, objective):
     settings = ("train.epochs=12", "data.train_samples=1000", "data.augment.crop=0", "train.learning_rate=0.02")
     robust = {}
@@ -229,7 +273,7 @@ def test_a_recipe_asks_for_it(tmp_path):
     ]
     run = tinyrobust.train("digits-stq-adversarial", overrides=settings, runs_dir=tmp_path)
     (table,) = run.recipe.train.objectives
-    assert table.perturbation.model_dump() == {"kind": "fgsm", "epsilon": 0.15, "step": 1.25}
+    assert table.perturbation.model_dump() == {"kind": "fgsm", "epsilon": 0.15, "step": 1.25, "ramp": 0}
     rows = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
     assert [row["adversarial"] > 0 for row in rows] == [True, True]
     assert "cross_entropy" not in rows[0]

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.table import Count, Decibels, Table
+from tinyrobust.recipe.table import Count, Decibels, Share, Table
 
 Radius = Annotated[float, Field(gt=0, le=1, examples=[0.1])]
 
@@ -22,6 +22,7 @@ class PerturbationTable(Table):
 
     perturbation: ClassVar[str]
     domain: ClassVar[Literal["input", "waveform"]] = "input"
+    ramp: Share = Field(0.0, description="Share of the steps in which the radius rises from zero, in a line; 0: it is whole.")
 
 
 class Fgsm(PerturbationTable):

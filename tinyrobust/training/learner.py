@@ -58,6 +58,7 @@ class Learner(keras.Model):
         self._objectives = tuple(objectives)
         # These it must: their states are part of a checkpoint, and of the compiled step under JAX.
         self._generators = [objective.seed_generator for objective in objectives if objective.seed_generator]
+        self._ramps = [one.perturbation.reach for one in objectives if isinstance(one, Attacking) and one.perturbation.ramp]
         self._curves = [keras.metrics.Mean(name=objective.name) for objective in objectives]
         self._accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         self._passes_clean = not objectives or any(not isinstance(one, Attacking) or one.sees_clean for one in objectives)
@@ -209,9 +210,16 @@ def _optimizer(network: keras.Model, settings: Train, steps: int) -> keras.optim
 
 
 def _learning_rate(settings: Train, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """One-cycle: a linear rise to the peak, then half a cosine to zero (Smith and Topin 2017, without the last annealing)."""
+    """One-cycle: a linear rise to the peak, then half a cosine to zero (Smith and Topin 2017, without the last annealing).
+
+    Step: the peak, and from each of the shares `drops` of the steps on a tenth of what it was.
+    """
     peak = settings.learning_rate
-    if settings.schedule == "constant":
+    if settings.schedule == "step" and settings.drops:
+        last = [round(share * steps) - 1 for share in settings.drops]  # Keras' boundaries belong to the piece before
+        rates = [peak / 10**number for number in range(len(last) + 1)]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(last, rates)
+    if settings.schedule in ("step", "constant"):
         return peak
     rise = round(settings.warmup * steps) if settings.schedule == "one-cycle" else 0
     return keras.optimizers.schedules.CosineDecay(

@@ -21,12 +21,19 @@ class Perturbation(abc.ABC):
     `step` and `project`.
 
     Args:
+        table: Its settings.
         seed: Fixes the random draws.
         steps: Gradients a batch.
+
+    Attributes:
+        ramp: Share of the training's steps in which the radius rises; 0: it does not.
+        reach: In training the radius is multiplied by it; `callbacks.Ramps` sets it.
     """
 
-    def __init__(self, seed: int, steps: int) -> None:
+    def __init__(self, table: PerturbationTable, seed: int, steps: int) -> None:
         self.steps = steps
+        self.ramp = table.ramp
+        self.reach = keras.Variable(1.0, trainable=False, name="reach")
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def __call__(self, batch: Batch, losses: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -37,9 +44,11 @@ class Perturbation(abc.ABC):
             losses: What is raised: from the network's logits [n, classes] for changed inputs to losses [n]. None: the
                 cross-entropy with the batch's labels.
         """
-        losses = losses or partial(_cross_entropies, batch.labels)
+        losses = losses or partial(cross_entropies, batch.labels)
         x = ops.convert_to_tensor(batch.inputs)
         radius = self.radius(x)
+        if self.ramp and batch.training:
+            radius = self.reach * radius
         moved = self.start(x, radius)
 
         def loss(inputs: Tensor) -> Tensor:
@@ -71,7 +80,8 @@ class Perturbation(abc.ABC):
         """The nearest change that is allowed."""
 
 
-def _cross_entropies(labels: Tensor, logits: Tensor) -> Tensor:
+def cross_entropies(labels: Tensor, logits: Tensor) -> Tensor:
+    """Of logits [n, classes] with class indices [n]: `-log softmax(z)[y]`, [n]."""
     targets = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return -ops.sum(targets * ops.log_softmax(logits), axis=-1)
 

@@ -17,14 +17,13 @@ class L2(Perturbation):
     over all values of an input, and u a point of the unit ball in a random direction, at a distance that is uniform in [0, 1].
 
     Args:
+        table: Its settings.
         seed: Fixes the random draws.
-        steps: Gradients a batch.
-        step: Size of a step, as a multiple of the radius.
     """
 
-    def __init__(self, seed: int, steps: int, step: float) -> None:
-        super().__init__(seed, steps)
-        self._step = step
+    def __init__(self, table: tables.PgdL2 | tables.Snr, seed: int) -> None:
+        super().__init__(table, seed, table.steps)
+        self._step = table.step
 
     def start(self, x: Tensor, radius: Tensor) -> Tensor:
         """In a random direction, at a random distance."""
@@ -50,7 +49,7 @@ class PgdL2(L2):
     """
 
     def __init__(self, table: tables.PgdL2, seed: int) -> None:
-        super().__init__(seed, table.steps, table.step)
+        super().__init__(table, seed)
         self._epsilon = table.epsilon
 
     def radius(self, x: Tensor) -> float:

@@ -20,7 +20,7 @@ class Fgsm(Perturbation):
     """
 
     def __init__(self, table: tables.Fgsm | tables.NFgsm | tables.Pgd, seed: int, steps: int = 1) -> None:
-        super().__init__(seed, steps)
+        super().__init__(table, seed, steps)
         self._epsilon = table.epsilon
         self._step = table.step
 

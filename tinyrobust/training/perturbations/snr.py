@@ -17,7 +17,7 @@ class Snr(L2):
     """
 
     def __init__(self, table: tables.Snr, seed: int) -> None:
-        super().__init__(seed, table.steps, table.step)
+        super().__init__(table, seed)
         self._snr_db = table.snr_db
 
     def radius(self, x: Tensor) -> Tensor:
