@@ -41,7 +41,7 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 def _linear(scale_of_weights: float = 1.0) -> tuple[keras.Model, np.ndarray, np.ndarray]:
-    """Two classes told apart by one value of three: z = (x0, 0.5), right where x0 is on the side of 1/2 of its label."""
+    """Two classes told apart by one value of three, by logits (x0, 0.5), right where x0 is on the side of 1/2 of its label."""
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     network.set_weights(
         [scale_of_weights * np.array([[1, 0], [0, 0], [0, 0]], np.float32), scale_of_weights * np.array([0, 0.5])]
@@ -52,7 +52,7 @@ def _linear(scale_of_weights: float = 1.0) -> tuple[keras.Model, np.ndarray, np.
 
 
 def test_what_is_measured_of_a_network_by_hand() -> None:
-    """A change of 0.2 crosses from 0.55 and 0.65, not from 0.75 (by a hair: 0.19), on either side: six of ten are left."""
+    """A change of 0.19 crosses 1/2 from 0.55 and 0.65, and from 0.45 and 0.35: six of ten are left."""
     network, x, y = _linear()
     attacked = Attacked(network, perturbations.build(Pgd(kind="pgd", epsilon=0.19, steps=3, step=1.0), seed=0))
     found = attacked.measure(x, y)
@@ -65,13 +65,13 @@ def test_what_is_measured_of_a_network_by_hand() -> None:
 
 
 def test_gradients_that_vanish_are_counted() -> None:
-    """Logits a thousand times as far apart: where they are right the softmax is one to the last bit, and the loss is flat."""
-    network, x, y = _linear(2000.0)
+    """Logits 200 apart and more: where they are right the softmax is one to the last bit (exp(-200) is none), the loss flat."""
+    network, x, y = _linear(4000.0)
     attacked = Attacked(network, perturbations.build(Pgd(kind="pgd", epsilon=0.01, start="input"), seed=0))
     y[4] = 1  # wrong: its gradient is there
     found = attacked.measure(x, y)
     assert found[ZERO] == pytest.approx(0.9)
-    assert found[GAIN] == pytest.approx(10 * 2 / 10, rel=1e-3)  # that of the one: 2000 times 0.01, a tenth of the images
+    assert found[GAIN] == pytest.approx(4, rel=1e-3)  # that of the one: 4000 times 0.01, a tenth of the images
     assert found[ROBUST] == pytest.approx(0.9)
 
 
