@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -169,6 +170,20 @@ def test_warnings_come_first(folder: Path, facts: RunFacts, doubted: str) -> Non
     words = rendered(folder, facts).words
     assert words.index(doubted) < words.index("worst-case robust accuracy")
     assert "raised no warning" not in words
+
+
+def test_what_the_curves_of_a_watched_training_say_is_a_warning(folder: Path, facts: RunFacts) -> None:
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    for number, row in enumerate(rows):
+        robust = 0.5 if number == 1 else 0.4
+        row |= {"val_robust_accuracy": robust, "val_attack_gain": 1.0, "val_zero_gradients": 0.0}
+        row |= {"best_epoch": min(number + 1, 2), "rollbacks": 0}
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    page = rendered(folder, facts)
+    assert "Read with care: 1 warning" in page.words
+    assert "validation images was 50.0 % after epoch 2, and 40.0 % after the last" in page.words
+    assert any(one.startswith("val_robust_accuracy over") for one in page.values("aria-label"))
+    assert not any(one.startswith("rollbacks over") for one in page.values("aria-label"))
 
 
 @pytest.mark.usefixtures("doubted")

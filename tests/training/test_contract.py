@@ -206,10 +206,26 @@ def _on_examples(run: _Run) -> float:
     return _with_labels(run, perturbations.build(run.table.perturbation, seed=3)(batch))
 
 
+def _trades(run: _Run) -> float:
+    """In NumPy, at examples that raise the divergence from the answers to the inputs."""
+    batch = run.task.batch(run.task.network())
+    clean = _log_softmax(keras.ops.convert_to_numpy(batch.logits))
+
+    def divergences(logits: Any) -> Any:
+        return -keras.ops.sum(np.exp(clean).astype(np.float32) * keras.ops.log_softmax(logits), axis=-1)
+
+    examples = perturbations.build(run.table.perturbation, seed=3)(batch, divergences)  # but for the entropy: a constant
+    attacked = _log_softmax(keras.ops.convert_to_numpy(batch.logits_of(examples, training=False)))
+    divergence = (np.exp(clean) * (clean - attacked)).sum(axis=1).mean()
+    assert divergence > 0
+    return _with_labels(run, run.task.x) + run.table.beta * float(divergence)
+
+
 _VALUES: dict[str, Callable[[_Run], float]] = {
     "cross-entropy": lambda run: _with_labels(run, run.task.x),
     "distillation": _with_teacher,
     "adversarial": _on_examples,
+    "trades": _trades,
 }
 
 
@@ -269,6 +285,10 @@ def _linf(change: np.ndarray, x: np.ndarray) -> np.ndarray:  # noqa: ARG001
     return np.abs(change).reshape(len(change), -1).max(axis=1)
 
 
+def _l2(change: np.ndarray, x: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    return np.linalg.norm(change.reshape(len(change), -1), axis=1)
+
+
 def _snr_db(change: np.ndarray, x: np.ndarray) -> np.ndarray:
     return -20 * np.log10(np.linalg.norm(x - 0.5, axis=1) / np.linalg.norm(change, axis=1))
 
@@ -276,6 +296,8 @@ def _snr_db(change: np.ndarray, x: np.ndarray) -> np.ndarray:
 # How far the examples may be, and how that is measured.
 _RADII: dict[str, tuple[Callable[..., np.ndarray], Callable[[Any], float]]] = {
     "fgsm": (_linf, lambda table: table.epsilon),
+    "n-fgsm": (_linf, lambda table: (table.noise + table.step) * table.epsilon),
+    "pgd-l2": (_l2, lambda table: table.epsilon),
     "pgd": (_linf, lambda table: table.epsilon),
     "snr": (_snr_db, lambda table: -table.snr_db[0]),
 }

@@ -69,6 +69,19 @@ def test_constant_stays():
     np.testing.assert_allclose(_rates(schedule="constant"), 0.01)
 
 
+@pytest.mark.parametrize(
+    ("drops", "expected"),
+    [((0.5, 0.75), [0.01] * 50 + [1e-3] * 25 + [1e-4] * 26), ((0.0,), [1e-3] * 101), ((), [0.01] * 101)],
+)
+def test_step_takes_a_tenth_at_every_drop(drops: tuple[float, ...], expected: list[float]):
+    np.testing.assert_allclose(_rates(schedule="step", drops=drops), expected, rtol=1e-6)
+
+
+def test_drops_that_do_not_rise_are_refused():
+    with pytest.raises(ValueError, match=r"Expected drops that rise. Received: \[0.75, 0.5\]"):
+        Train(epochs=1, drops=(0.75, 0.5))
+
+
 class _Bare(Objective):
     """Without a table."""
 
@@ -202,7 +215,7 @@ class _WeightPerturbation:
 def _fitted(network: keras.Model, kind: type[Learner] = Learner) -> list[Any]:
     """Every variable after two epochs, and the history."""
     learner = kind(network, [_labels()])
-    learner.compile(keras.optimizers.AdamW(1e-2, weight_decay=0.1), metrics=["accuracy"], jit_compile=False)
+    learner.compile(keras.optimizers.AdamW(1e-2, weight_decay=0.1), jit_compile=False)
     history = learner.fit(_X, _Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
     return [*(np.array(variable) for variable in [*learner.variables, *learner.optimizer.variables]), history]
 

@@ -139,7 +139,7 @@ assert keras.backend.backend() == sys.argv[2]
 network = t._normed()
 for layer in t.weight_layers(network):
     layer.latent_weights.assign(t.RANDOM.normal(size=layer.latent_weights.shape))
-attack = {"kind": "pgd", "epsilon": 0.1, "random_start": False}
+attack = {"kind": "pgd", "epsilon": 0.1, "start": "input"}
 value, found = t._measured(network, t._images(), candidates=["binary"], measure="noise", perturbation=attack)
 print(json.dumps([value, found.tolist()]))
 """

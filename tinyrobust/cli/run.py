@@ -70,6 +70,7 @@ def show_everything(done: "Run", as_json: bool) -> None:
     console.OUT.print(table(done.path.name, "tl", rows))
     for warning in robustness.warnings:
         console.OUT.print(f"[yellow]Not to be trusted as it stands:[/] {warning}")
+    _show_remarks(done)
     console.OUT.print(f"\nOpen the report: [bold]{done.path / 'report.html'}[/]", soft_wrap=True)
 
 
@@ -100,6 +101,12 @@ def show_trained(done: "Run", as_json: bool) -> None:
         return
     rows = [(f"Validation accuracy after epoch {last['epoch']}", f"{100 * last['val_accuracy']:.1f} %")]
     console.OUT.print(table(f"{done.path / 'model.keras'}", "tl", rows))
+    _show_remarks(done)
+
+
+def _show_remarks(done: "Run") -> None:
+    for remark in done.remarks:
+        console.OUT.print(f"[yellow]Of the training:[/] {remark}")
 
 
 def until(

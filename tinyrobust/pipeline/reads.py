@@ -45,7 +45,7 @@ def contents(known: dict[str, Path], names: Iterable[str]) -> Reads:
 def teacher(recipe: Recipe) -> Reads:
     """A float network, trained for the labels: it sees no precision, and of the objectives how they want it trained."""
     seen, teaching = tables(recipe, "data", "network", "train"), recipe.train.teaching
-    for key in ("objective", "quantization"):
+    for key in ("objective", "quantization", "watch"):
         seen["train"].pop(key, None)
     if teaching and teaching.epochs is not None:
         seen["train"].pop("epochs", None)

@@ -26,6 +26,7 @@ from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.after import calibration_images
 from tinyrobust.training.budget import sizes_of
 from tinyrobust.training.fit import seed_everything
+from tinyrobust.training.remarks import remarks
 
 RUNS = Path("runs")
 
@@ -50,6 +51,12 @@ class Run:
     def history(self) -> list[dict[str, float]]:
         """The training curves: a row an epoch."""
         return [json.loads(line) for line in (self.path / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the curves of the training say that its user should know, each with what to do."""
+        rows = self.history
+        return remarks({name: [row[name] for row in rows] for name in rows[0]})
 
     @property
     def parity(self) -> ParityRecord:

@@ -63,7 +63,8 @@ def _files(folder: Path, stage: str) -> FitFiles:
 
 def _teachers_recipe(recipe: Recipe, teaching: Teaching, number: int) -> Recipe:
     network = recipe.network if teaching.width is None else recipe.network.scaled(teaching.width)
-    return recipe.model_copy(update={"precision": FLOAT, "seed": recipe.seed + number, "network": network})
+    settings = recipe.train.model_copy(update={"watch": None})  # a teacher is not attacked
+    return recipe.model_copy(update={"precision": FLOAT, "seed": recipe.seed + number, "network": network, "train": settings})
 
 
 def _trained(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from tinyrobust.recipe.perturbation import Fgsm, Perturbation
+from tinyrobust.recipe.perturbation import Fgsm, Perturbation, Pgd
 from tinyrobust.recipe.table import Count, Table, Width
 
 Need = Literal["activations", "features", "teacher", "input-gradient", "front-end"]
@@ -94,12 +94,12 @@ class Distillation(TaughtTable):
     kind: Literal["distillation"]
 
 
-class Adversarial(ObjectiveTable):
-    """Cross-entropy on inputs that are changed against the network in every step."""
+class AttackingTable(ObjectiveTable):
+    """What objectives have that change inputs against the network in every step."""
 
-    objective: ClassVar[str] = "tinyrobust.training.objectives.adversarial:Adversarial"
-    kind: Literal["adversarial"]
-    perturbation: Perturbation = Field(examples=[Fgsm(kind="fgsm", epsilon=0.1)])
+    perturbation: Perturbation = Field(
+        examples=[Fgsm(kind="fgsm", epsilon=0.1)], description="How the inputs are changed that it learns on."
+    )
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -108,6 +108,28 @@ class Adversarial(ObjectiveTable):
         return sound | {"input-gradient"}
 
 
-Objective = Annotated[CrossEntropy | Distillation | Adversarial, Field(discriminator="kind")]
+class Adversarial(AttackingTable):
+    """Cross-entropy on inputs that are changed against the network in every step."""
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.adversarial:Adversarial"
+    kind: Literal["adversarial"]
+    clean_statistics: bool = Field(
+        False, description="Batch norm follows the inputs as they are, too: half as much again as a step of fgsm costs without."
+    )
+
+
+class Trades(AttackingTable):
+    """Cross-entropy on inputs as they are, and beta times how far the answers near them differ (Zhang et al. 2019)."""
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.trades:Trades"
+    kind: Literal["trades"]
+    beta: float = Field(6.0, ge=0, description="Weight of the divergence; 0: cross-entropy alone. The authors' 1 / lambda.")
+    perturbation: Perturbation = Field(
+        Pgd(kind="pgd", epsilon=8 / 255, steps=10, start="gaussian"),
+        description="How the inputs are found whose answers differ most; from the input itself there is no gradient.",
+    )
+
+
+Objective = Annotated[CrossEntropy | Distillation | Adversarial | Trades, Field(discriminator="kind")]
 
 LABELS: tuple[Objective, ...] = (CrossEntropy(kind="cross-entropy"),)

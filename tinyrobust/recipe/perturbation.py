@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.table import Count, Decibels, Table
+from tinyrobust.recipe.table import Count, Decibels, Share, Table
 
 Radius = Annotated[float, Field(gt=0, le=1, examples=[0.1])]
 
@@ -22,6 +22,7 @@ class PerturbationTable(Table):
 
     perturbation: ClassVar[str]
     domain: ClassVar[Literal["input", "waveform"]] = "input"
+    ramp: Share = Field(0.0, description="Share of the steps in which the radius rises from zero, in a line; 0: it is whole.")
 
 
 class Fgsm(PerturbationTable):
@@ -33,6 +34,18 @@ class Fgsm(PerturbationTable):
     step: float = Field(1.25, gt=0, le=2, description="Size of the step, as a multiple of epsilon.")
 
 
+class NFgsm(PerturbationTable):
+    """One step along the gradient's sign, from noise beyond the ball, not clipped to it (de Jorge et al. 2022)."""
+
+    perturbation: ClassVar[str] = "tinyrobust.training.perturbations.linf:NFgsm"
+    kind: Literal["n-fgsm"]
+    epsilon: Radius = Field(
+        description="Radius that is trained for, in input units; a change may be (noise + step) times as large."
+    )
+    noise: float = Field(2.0, ge=0, le=4, description="Half-width of the uniform noise, as a multiple of epsilon.")
+    step: float = Field(1.0, gt=0, le=2, description="Size of the step, as a multiple of epsilon.")
+
+
 class Pgd(PerturbationTable):
     """Several steps along the gradient's sign, projected into the ball (Madry et al. 2018)."""
 
@@ -41,7 +54,19 @@ class Pgd(PerturbationTable):
     epsilon: Radius = Field(description="Radius of the L-inf ball, in input units ([0, 1] for images).")
     steps: Count = Field(7, description="Gradients a batch.")
     step: float = Field(0.25, gt=0, le=2, description="Size of a step, as a multiple of epsilon.")
-    random_start: bool = Field(True, description="From a random point of the ball, not from the input itself.")
+    start: Literal["uniform", "gaussian", "input"] = Field(
+        "uniform", description="A uniform point of the ball, a normal one of deviation 0.001, or the input itself."
+    )
+
+
+class PgdL2(PerturbationTable):
+    """Several steps along the gradient, projected into the L2 ball (Madry et al. 2018)."""
+
+    perturbation: ClassVar[str] = "tinyrobust.training.perturbations.l2:PgdL2"
+    kind: Literal["pgd-l2"]
+    epsilon: float = Field(gt=0, examples=[0.5], description="Radius: Euclidean norm over the whole input, in input units.")
+    steps: Count = Field(7, description="Gradients a batch.")
+    step: float = Field(0.25, gt=0, le=2, description="Size of a step, as a multiple of epsilon.")
 
 
 class Snr(PerturbationTable):
@@ -63,4 +88,4 @@ class Snr(PerturbationTable):
         return self
 
 
-Perturbation = Annotated[Fgsm | Pgd | Snr, Field(discriminator="kind")]
+Perturbation = Annotated[Fgsm | NFgsm | Pgd | PgdL2 | Snr, Field(discriminator="kind")]

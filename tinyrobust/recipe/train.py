@@ -4,10 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.objectives import LABELS, Adversarial, Need, Objective, TaughtTable, Teaching
+from tinyrobust.recipe.objectives import LABELS, AttackingTable, Need, Objective, TaughtTable, Teaching
 from tinyrobust.recipe.start import FloatNetwork, Start, StartFile, needs
 from tinyrobust.recipe.table import Count, Share, Table
 from tinyrobust.recipe.update import Plain, Update
+from tinyrobust.recipe.watch import Watch
 
 
 class Calibration(Table):
@@ -29,8 +30,11 @@ class Train(Table):
     batch_size: Count = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(6e-3, ge=0, description="Peak of the schedule.")
-    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "cosine", "step", "constant"] = "one-cycle"
     warmup: Share = Field(0.3, description="Share of the steps in which the one-cycle schedule rises.")
+    drops: tuple[Share, ...] = Field(
+        (0.5, 0.75), description="Shares of the steps after which the step schedule takes a tenth of the rate; rising."
+    )
     weight_decay: float = Field(1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales.")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Of the labels, for every objective that learns from them, and for teachers."
@@ -45,6 +49,7 @@ class Train(Table):
         LABELS, alias="objective", min_length=1, description="What is minimised: their sum."
     )
     update: Update = Plain(kind="plain")
+    watch: Watch | None = Field(None, description="Robust accuracy on validation images after every epoch.")
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -58,6 +63,7 @@ class Train(Table):
         if isinstance(self.start, FloatNetwork):
             rate = self.learning_rate if self.start.learning_rate is None else self.start.learning_rate
             settings |= {"epochs": self.start.epochs, "learning_rate": rate, "objectives": self.start.objectives}
+            settings["watch"] = None  # it is the student that is watched
         elif isinstance(self.start, StartFile):
             settings |= {"start": self.start, "epochs": 0 if self.quantization == "aware" else self.epochs}
         return self.model_copy(update=settings)
@@ -97,6 +103,18 @@ class Train(Table):
         return self
 
     @model_validator(mode="after")
+    def _drops_rise(self) -> Self:
+        if list(self.drops) != sorted(set(self.drops)):
+            raise ValueError(f"Expected drops that rise. Received: {list(self.drops)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_something_to_watch(self) -> Self:
+        if self.watch:
+            self.watch.against(self.objectives)
+        return self
+
+    @model_validator(mode="after")
     def _objectives_fit_together(self) -> Self:
         taught = [objective for objective in self.objectives if isinstance(objective, TaughtTable)]
         if taught and self.quantization == "after":
@@ -106,7 +124,7 @@ class Train(Table):
                 "Expected the same teachers for all objectives that have some: equal teachers, teacher_epochs, teacher_width "
                 f"and teacher_temperature. Received: {', '.join(str(objective.teaching) for objective in taught)}"
             )
-        attacked = [objective.perturbation for objective in self.objectives if isinstance(objective, Adversarial)]
+        attacked = [objective.perturbation for objective in self.objectives if isinstance(objective, AttackingTable)]
         if len({perturbation.domain for perturbation in attacked}) > 1:
             raise ValueError(
                 "Expected perturbations of the network's input or of the sound before the front end, not both in one training. "

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tinyrobust.recipe.table import Table
+from tinyrobust.recipe.table import Share, Table
 
 
 class UpdateTable(Table):
@@ -27,5 +27,15 @@ class Plain(UpdateTable):
     kind: Literal["plain"]
 
 
-# With a second member: Annotated[Plain | ..., Field(discriminator="kind")], which pydantic refuses for one alone.
-Update = Annotated[Plain, Field()]
+class Awp(UpdateTable):
+    """The gradient at weights that are moved against the network (adversarial weight perturbation, Wu et al. 2020)."""
+
+    rule: ClassVar[str] = "tinyrobust.training.awp:WeightPerturbation"
+    kind: Literal["awp"]
+    gamma: float = Field(
+        5e-3, ge=0, le=1, description="How far each layer's latent weights are moved, as a share of their norm."
+    )
+    warmup: Share = Field(0.0, description="Share of the steps before the first in which they are moved.")
+
+
+Update = Annotated[Plain | Awp, Field(discriminator="kind")]

@@ -30,7 +30,7 @@ _TITLES = {
     "quantized_fraction": "Quantized channels",
 }
 _FRACTION = "quantized_fraction"
-_NO_CURVES = {"epoch", "seconds"}
+_NO_CURVES = {"epoch", "seconds", "best_epoch", "rollbacks"}
 _Phases = list[tuple[float, float, float]]
 
 

@@ -8,6 +8,7 @@ from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
 from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
+from tinyrobust.training.remarks import remarks
 
 ALL = "all"  # the name of the worst case over targets in the record
 
@@ -100,6 +101,7 @@ def warnings(evidence: Evidence) -> list[tuple[str, str]]:
         for check in (record.checks if record else ())
         if check.raised
     ]
+    found += [("training", remark) for remark in remarks(evidence.history.curves)]
     return found + [
         ("parity", f"Parity does not hold: {check.name} is beyond its tolerance.")
         for check in parity_checks(evidence)

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -15,6 +15,7 @@ from tinyrobust.progress import Progress
 from tinyrobust.quantizers.base import Schedule
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.training import checkpoints
+from tinyrobust.training.perturbations import Perturbation
 
 _Logs = Mapping[str, float] | None
 _Row = dict[str, JsonValue]
@@ -66,32 +67,59 @@ class Schedules(_KnowsEpoch):
             self._set = values
 
 
+class Ramps(_KnowsEpoch):
+    """Lets the radius of perturbations rise in the first steps: in step t (from 1) it is `min(1, t / (ramp T))` of the whole.
+
+    Smaller radii first keep deep or coarsely quantized networks from learning nothing at all. The history gets `radius_share`.
+
+    Args:
+        perturbations: With a `ramp`.
+        steps_per_epoch: Optimizer steps.
+        epochs: Of the whole training, which has T steps.
+    """
+
+    def __init__(self, perturbations: Sequence[Perturbation], steps_per_epoch: int, epochs: int) -> None:
+        super().__init__()
+        self._perturbations, self._per_epoch, self._steps = tuple(perturbations), steps_per_epoch, steps_per_epoch * epochs
+        self._set: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: _Logs = None) -> None:
+        """Sets the share of this step."""
+        del logs
+        step = self._epoch * self._per_epoch + batch + 1
+        shares = [min(1.0, step / (one.ramp * self._steps)) for one in self._perturbations]
+        if shares != self._set:
+            assert self.model is not None  # as in `Schedules`: under JAX it brings the state back into the variables
+            for one, share in zip(self._perturbations, shares, strict=True):
+                one.reach.assign(share)
+            self._set = shares
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Adds to the epoch's row; of several the smallest."""
+        del epoch
+        if logs is not None:
+            logs["radius_share"] = min(self._set)
+
+
 def _scheduled(network: keras.Model) -> list[tuple[keras.Layer, Schedule]]:
     """The layers whose quantizers have a schedule, with it."""
     quantized = [layer for layer in weight_layers(network) if layer.weight_quantizer]
     return [(layer, layer.weight_quantizer.schedule) for layer in quantized if layer.weight_quantizer.schedule]
 
 
-class ValidateAverage(keras.callbacks.SwapEMAWeights):
-    """Validates with the average of the latent weights, and puts back exactly what was there.
-
-    Under TensorFlow, Keras swaps two variables by adding and subtracting, which rounds: watching would change the training.
-    """
-
-    def _tf_swap_variables(self, optimizer: keras.optimizers.Optimizer) -> None:
-        self._backend_swap_variables(optimizer)
-
-
 class Recorder(keras.callbacks.Callback):
     """After every epoch: the history (a line of JSON an epoch) and a checkpoint, from which `resume` goes on exactly.
 
     The history is written before the checkpoint: a run killed between the two does the epoch again and replaces the line.
+
+    Attributes:
+        rows: Of the history, those of epochs before an interruption too.
     """
 
     def __init__(self, history: Path, folder: Path, prefix: str, schedules: Schedules) -> None:
         super().__init__()
         self._history, self._folder, self._prefix, self._schedules = history, folder, prefix, schedules
-        self._rows: list[_Row] = []
+        self.rows: list[_Row] = []
         self._began = 0.0
 
     def resume(self, learner: keras.Model) -> int:
@@ -104,7 +132,7 @@ class Recorder(keras.callbacks.Callback):
         if not saved:
             return 0
         epochs = int(saved[-1].stem.removeprefix(f"{self._prefix}-"))
-        self._rows = self._read_rows(epochs, saved[-1])
+        self.rows[:] = self._read_rows(epochs, saved[-1])
         checkpoints.load(learner, saved[-1])
         return epochs
 
@@ -121,7 +149,7 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
         """Writes the history, then the checkpoint, then removes the one before."""
         old = self._saved()
-        self._rows.append(
+        self.rows.append(
             {
                 "epoch": epoch + 1,
                 **{key: float(value) for key, value in (logs or {}).items()},
@@ -131,7 +159,7 @@ class Recorder(keras.callbacks.Callback):
                 "seconds": round(time.perf_counter() - self._began, 3),
             }
         )
-        write_atomic(self._history, "".join(json.dumps(row) + "\n" for row in self._rows))
+        write_atomic(self._history, "".join(json.dumps(row) + "\n" for row in self.rows))
         checkpoints.save(self.model, self._folder / f"{self._prefix}-{epoch + 1:04}.npz")
         for path in old:
             path.unlink(missing_ok=True)

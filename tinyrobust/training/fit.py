@@ -14,11 +14,15 @@ from tinyrobust.files import write_atomic
 from tinyrobust.graphs import archive
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
-from tinyrobust.training.callbacks import Recorder, Reporter, Schedules, StopOnBadLoss, ValidateAverage
+from tinyrobust.training import perturbations
+from tinyrobust.training.average import ValidateAverage
+from tinyrobust.training.callbacks import Ramps, Recorder, Reporter, Schedules, StopOnBadLoss
 from tinyrobust.training.feed import feed
 from tinyrobust.training.front_end import front_end_of
 from tinyrobust.training.learner import compiled
 from tinyrobust.training.objectives import Objective, Supplies, build_objectives
+from tinyrobust.training.objectives.attacking import Attacking
+from tinyrobust.training.watch import Attacked, Watch
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def fit(
         progress: Called with a label, steps done and all steps.
 
     Returns:
-        The trained network (the average of the latent weights where the recipe asks for one), also saved as `files.model`.
+        The trained network (of the best epoch where the recipe watches robust accuracy, the average of the latent weights where
+        it asks for one), also saved as `files.model`.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -117,17 +122,19 @@ def fit(
     schedules = Schedules(network, steps, epochs)
     recorder = Recorder(files.history, files.checkpoints, files.stage, schedules)
     done = recorder.resume(learner)
-    callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules]
+    watches = _watches(network, dataset, recipe, files, recorder)
+    callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules, StopOnBadLoss(recorder)]
+    callbacks += [*_ramps(objectives, steps, epochs), *watches]
     if settings.ema:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
-        callbacks.append(ValidateAverage())
-    callbacks += [StopOnBadLoss(recorder), recorder]
+        callbacks.append(ValidateAverage(dataset.train.x, settings.batch_size))
+    callbacks.append(recorder)
     if progress:
         callbacks.append(Reporter(progress, files.stage, steps, epochs))
     learner.fit(
         feed(batches),
         validation_data=feed(InOrder(dataset.validation, batch_size=256)),
-        initial_epoch=done,
+        initial_epoch=epochs if any(watch.ended for watch in watches) else done,
         epochs=epochs,
         shuffle=False,
         callbacks=callbacks,
@@ -135,6 +142,19 @@ def fit(
     )
     archive.save(network, files.model)
     return network
+
+
+def _ramps(objectives: Sequence[Objective], steps: int, epochs: int) -> list[Ramps]:
+    rising = [one.perturbation for one in objectives if isinstance(one, Attacking) and one.perturbation.ramp]
+    return [Ramps(rising, steps, epochs)] if rising else []
+
+
+def _watches(network: keras.Model, dataset: Dataset, recipe: Recipe, files: FitFiles, recorder: Recorder) -> list[Watch]:
+    table = recipe.train.watch
+    if table is None:
+        return []
+    attacked = Attacked(network, perturbations.build(table.against(recipe.train.objectives), recipe.seed))
+    return [Watch(attacked, dataset.validation, table, files.checkpoints / f"{files.stage}-best.npz", recorder.rows)]
 
 
 def untrained(network: keras.Model, dataset: Dataset, files: FitFiles) -> None:

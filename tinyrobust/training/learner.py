@@ -1,6 +1,7 @@
 """The Keras model that is fitted: a network and the objectives that it is trained for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypedDict
@@ -15,11 +16,12 @@ from tinyrobust.recipe.train import Train
 from tinyrobust.training import update
 from tinyrobust.training.front_end import features_of
 from tinyrobust.training.objectives import Batch, Objective
+from tinyrobust.training.objectives.attacking import Attacking
 from tinyrobust.training.update import Logs, PlainStep, UpdateRule
 
 
 class Outputs(TypedDict, total=False):
-    """What one forward pass gives: logits [n, classes], and of the rest what an objective needs."""
+    """What one forward pass gives: logits [n, classes], and of the rest what an objective needs; without a pass, no logits."""
 
     logits: Tensor
     features: Tensor
@@ -30,6 +32,8 @@ class Learner(keras.Model):
     """A network under its objectives; Keras' `fit` drives it.
 
     The history gets a curve for every objective beside `loss` (their weighted sum plus the layers' penalties) and `accuracy`.
+    Where all objectives attack and none sees clean inputs, training makes no pass over these: `accuracy` is that on the
+    examples of the first objective. `val_accuracy` is always that on clean images.
 
     Args:
         network: From images, or features, to logits.
@@ -54,7 +58,11 @@ class Learner(keras.Model):
         self._objectives = tuple(objectives)
         # These it must: their states are part of a checkpoint, and of the compiled step under JAX.
         self._generators = [objective.seed_generator for objective in objectives if objective.seed_generator]
+        self._ramps = [one.perturbation.reach for one in objectives if isinstance(one, Attacking) and one.perturbation.ramp]
         self._curves = [keras.metrics.Mean(name=objective.name) for objective in objectives]
+        self._accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        self._passes_clean = not objectives or any(not isinstance(one, Attacking) or one.sees_clean for one in objectives)
+        self._kept: tuple[Tensor | None, ...] | None = None
         needs = frozenset().union(*(objective.needs for objective in objectives))
         # Functions: Keras must not take the front end, which has no weights, or the network once more, for a part.
         self._front_end = partial(features_of, front_end) if front_end is not None else None
@@ -71,7 +79,7 @@ class Learner(keras.Model):
     def call(self, inputs: Tensor, training: bool | None = None) -> Outputs:
         """Images [n, h, w, c], clips or features to logits [n, classes], and what objectives need beside them."""
         features = self._front_end(inputs) if self._front_end else inputs
-        outputs = self._forward(features, training)
+        outputs: Outputs = self._forward(features, training) if self._passes_clean or not training else {}
         return {**outputs, "features": features} if self._shows_features else outputs
 
     def train_step(self, *arguments: Tensor) -> Logs:
@@ -89,7 +97,25 @@ class Learner(keras.Model):
     def loss_of(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The training loss of a batch at the weights as they are, for update rules; no curve shows it."""
         batch = self._batch(inputs, labels, self(inputs, training=True), training=True)
-        return self._sum([objective(batch) for objective in self._objectives])
+        return self._sum(self._values(batch)[0])
+
+    def recorded_loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """As `loss_of`, and the curves show it: for update rules that take the gradient themselves, once a step."""
+        loss = self.compute_loss(inputs, labels, self(inputs, training=True))
+        (tracker,) = (metric for metric in self.metrics if metric.name == "loss")
+        tracker.update_state(loss, sample_weight=ops.shape(inputs)[0])
+        return loss
+
+    @contextmanager
+    def same_examples(self, inputs: Tensor, labels: Tensor) -> Iterator[None]:
+        """Within, attacking objectives learn on examples that are made at once: for rules that look at a batch twice."""
+        features = self._front_end(inputs) if self._front_end else inputs
+        batch = self._batch(inputs, labels, {"features": features} if self._shows_features else {}, training=True)
+        self._kept = tuple(one.examples(batch) if isinstance(one, Attacking) else None for one in self._objectives)
+        try:
+            yield
+        finally:
+            self._kept = None
 
     def compute_loss(
         self,
@@ -102,22 +128,35 @@ class Learner(keras.Model):
         """The weighted sum of the objectives and of the layers' penalties."""
         del sample_weight
         assert y_pred is not None
-        batch = self._batch(x, y, y_pred, training=training)
-        values = [objective(batch) for objective in self._objectives]
+        values, logits = self._values(self._batch(x, y, y_pred, training=training))
         for value, curve in zip(values, self._curves, strict=True):
-            curve.update_state(value, sample_weight=ops.shape(batch.logits)[0])  # as `loss`: the last batch may be smaller
+            curve.update_state(value, sample_weight=ops.shape(logits)[0])  # as `loss`: the last batch may be smaller
+        self._accuracy.update_state(y, logits)
         return self._sum(values)
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Outputs, sample_weight: Tensor = None) -> Logs:
-        """Called by Keras: metrics see logits."""
-        logs: Logs = super().compute_metrics(x, y, y_pred["logits"], sample_weight)
+        """Called by Keras: all curves are those of `compute_loss`, which alone knows the logits of examples."""
+        del x, y, y_pred, sample_weight
+        logs: Logs = self.get_metrics_result()
         return logs
+
+    def _values(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Of each objective, and the logits that accuracy is of: for the inputs, or else for the examples of the first."""
+        values, logits = [], batch.logits
+        for number, objective in enumerate(self._objectives):
+            if isinstance(objective, Attacking):
+                attacked = objective.logits(batch, self._kept[number] if self._kept else objective.examples(batch))
+                values.append(objective.value(batch, attacked))
+                logits = attacked if logits is None else logits
+            else:
+                values.append(objective(batch))
+        return values, logits
 
     def _batch(self, inputs: Tensor, labels: Tensor, outputs: Outputs, *, training: bool) -> Batch:
         batch = Batch(
             inputs=inputs,
             labels=labels,
-            logits=outputs["logits"],
+            logits=outputs.get("logits"),
             network=self.network,
             training=training,
             features=outputs.get("features"),
@@ -149,10 +188,9 @@ def compiled(
     front_end: keras.Layer | None = None,
 ) -> Learner:
     """A learner that is ready to fit for `steps` optimizer steps in all."""
-    learner = Learner(network, objectives, front_end, update.build(settings.update))
+    learner = Learner(network, objectives, front_end, update.build(settings.update, steps))
     learner.compile(
         optimizer=_optimizer(network, settings, steps),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         # XLA on a CPU is slower for these networks than TensorFlow's own kernels; JAX always compiles.
         jit_compile=keras.backend.backend() == "jax",
     )
@@ -172,9 +210,16 @@ def _optimizer(network: keras.Model, settings: Train, steps: int) -> keras.optim
 
 
 def _learning_rate(settings: Train, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """One-cycle: a linear rise to the peak, then half a cosine to zero (Smith and Topin 2017, without the last annealing)."""
+    """One-cycle: a linear rise to the peak, then half a cosine to zero (Smith and Topin 2017, without the last annealing).
+
+    Step: the peak, and from each of the shares `drops` of the steps on a tenth of what it was.
+    """
     peak = settings.learning_rate
-    if settings.schedule == "constant":
+    if settings.schedule == "step" and settings.drops:
+        last = [round(share * steps) - 1 for share in settings.drops]  # Keras' boundaries belong to the piece before
+        rates = [peak / 10**number for number in range(len(last) + 1)]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(last, rates)
+    if settings.schedule in ("step", "constant"):
         return peak
     rise = round(settings.warmup * steps) if settings.schedule == "one-cycle" else 0
     return keras.optimizers.schedules.CosineDecay(

@@ -25,7 +25,8 @@ class UpdateRule(Protocol):
 
         Args:
             learner: What is fitted. `learner.plain_step(batch)` takes the step itself, `learner.loss_of(*batch)` is what it
-                makes small, `learner.network` holds the weights.
+                makes small, `learner.recorded_loss(*batch)` the same with its curves, for rules that call the optimizer
+                themselves; `learner.network` holds the weights.
             batch: Inputs [n, ...] and class indices [n].
 
         Returns:
@@ -36,15 +37,15 @@ class UpdateRule(Protocol):
 class PlainStep:
     """The gradient at the weights as they are, then the optimizer: Keras' own step."""
 
-    def __init__(self, table: UpdateTable | None = None) -> None:
-        del table
+    def __init__(self, table: UpdateTable | None = None, steps: int = 0) -> None:
+        del table, steps
 
     def step(self, learner: "Learner", batch: tuple[Tensor, Tensor]) -> Logs:
         """See the protocol."""
         return learner.plain_step(batch)
 
 
-def build(table: UpdateTable) -> UpdateRule:
-    """The update rule of a table."""
-    rule: UpdateRule = pkgutil.resolve_name(table.rule)(table)
+def build(table: UpdateTable, steps: int) -> UpdateRule:
+    """The update rule of a table, for a training of so many optimizer steps in all."""
+    rule: UpdateRule = pkgutil.resolve_name(table.rule)(table, steps)
     return rule

@@ -23,7 +23,8 @@ class Batch:
     Attributes:
         inputs: Float images [n, h, w, c] in [0, 1]; where a network learns from sound, clips [n, 16000] in [0, 1].
         labels: Class indices [n].
-        logits: The network's outputs [n, classes].
+        logits: The network's outputs [n, classes]; None in training where every objective attacks and none sees clean inputs
+            (`objectives.attacking`).
         network: The network itself, for objectives that call it again or look inside.
         training: False when the value is only monitored, on validation images (or features).
         features: What the network was given, where an objective needs "features", else None.

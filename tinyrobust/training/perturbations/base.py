@@ -2,6 +2,8 @@
 
 import abc
 import pkgutil
+from collections.abc import Callable
+from functools import partial
 
 import keras
 from keras import ops
@@ -14,28 +16,43 @@ from tinyrobust.training.objectives.base import Batch
 class Perturbation(abc.ABC):
     """Inputs x near those of a batch at which the network's loss is higher.
 
-    `d = start; steps times d = project(d + step(grad_d loss(x + d))); clip(x + d, 0, 1)`, where the loss is the cross-entropy
-    of the network as it is deployed (inference mode). Subclasses write `radius`, `start`, `step` and `project`.
+    `d = start; steps times d = project(d + step(grad_d loss(x + d))); clip(x + d, 0, 1)`, where the loss is that of the network
+    as it is deployed (inference mode): the cross-entropy, if the caller names no other. Subclasses write `radius`, `start`,
+    `step` and `project`.
 
     Args:
+        table: Its settings.
         seed: Fixes the random draws.
         steps: Gradients a batch.
+
+    Attributes:
+        ramp: Share of the training's steps in which the radius rises; 0: it does not.
+        reach: In training the radius is multiplied by it; `callbacks.Ramps` sets it.
     """
 
-    def __init__(self, seed: int, steps: int) -> None:
+    def __init__(self, table: PerturbationTable, seed: int, steps: int) -> None:
         self.steps = steps
+        self.ramp = table.ramp
+        self.reach = keras.Variable(1.0, trainable=False, name="reach")
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """The changed inputs, of the shape of `batch.inputs`, in [0, 1]."""
+    def __call__(self, batch: Batch, losses: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The changed inputs, of the shape of `batch.inputs`, in [0, 1].
+
+        Args:
+            batch: Its inputs are changed.
+            losses: What is raised: from the network's logits [n, classes] for changed inputs to losses [n]. None: the
+                cross-entropy with the batch's labels.
+        """
+        losses = losses or partial(cross_entropies, batch.labels)
         x = ops.convert_to_tensor(batch.inputs)
         radius = self.radius(x)
+        if self.ramp and batch.training:
+            radius = self.reach * radius
         moved = self.start(x, radius)
 
         def loss(inputs: Tensor) -> Tensor:
-            logits = batch.logits_of(inputs, training=False)
-            labels = ops.one_hot(batch.labels, logits.shape[-1], dtype=logits.dtype)
-            return self.total(-ops.sum(labels * ops.log_softmax(logits), axis=-1))
+            return self.total(losses(batch.logits_of(inputs, training=False)))
 
         for _ in range(self.steps):
             _, gradient = value_and_gradient(loss, x + moved)
@@ -61,6 +78,12 @@ class Perturbation(abc.ABC):
     @abc.abstractmethod
     def project(self, moved: Tensor, x: Tensor, radius: Tensor) -> Tensor:
         """The nearest change that is allowed."""
+
+
+def cross_entropies(labels: Tensor, logits: Tensor) -> Tensor:
+    """Of logits [n, classes] with class indices [n]: `-log softmax(z)[y]`, [n]."""
+    targets = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return -ops.sum(targets * ops.log_softmax(logits), axis=-1)
 
 
 def build(table: PerturbationTable, seed: int) -> Perturbation:
