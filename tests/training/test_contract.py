@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from tinyrobust import choices
 from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.errors import MissingToolError
+from tinyrobust.gradients import value_and_gradient
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.frontend import Mfcc
@@ -214,10 +215,31 @@ def _on_examples(run: _Run) -> float:
     return _with_labels(run, perturbations.build(run.table.perturbation, seed=3)(batch))
 
 
+def _of_jacobians(run: _Run) -> float:
+    """Every fourth image, one direction each: those that the objective draws first."""
+    batch = run.task.batch(run.task.network())
+    directions = keras.random.normal((_COUNT // 4, _CLASSES), seed=keras.random.SeedGenerator(3))
+    directions /= keras.ops.norm(directions, axis=1, keepdims=True)
+    along: Callable[[Any], Any] = lambda x: keras.ops.sum(directions * batch.network(x, training=False))  # noqa: E731
+    to_image = keras.ops.convert_to_numpy(value_and_gradient(along, run.task.x[::4])[1])
+    to_features = keras.ops.convert_to_numpy(directions) @ batch.network.get_layer("logits").quantized_weights().T
+    return float(_CLASSES * ((to_image**2).sum() + (to_features**2).sum()) / (_COUNT // 4) / 2)
+
+
+def _from_orthogonal(run: _Run) -> float:
+    """`conv` has 9 rows and 4 columns, and a norm whose scale is 1 / sqrt(1 + 0.001); `logits` 16 and 3."""
+    network = run.task.network()
+    conv = network.get_layer("conv").quantized_weights().reshape(9, 4) / np.sqrt(1.001)
+    logits = network.get_layer("logits").quantized_weights()
+    return float(sum(((w.T @ w - np.eye(w.shape[1])) ** 2).sum() for w in (conv, logits)) / 2)
+
+
 _VALUES: dict[str, Callable[[_Run], float]] = {
     "cross-entropy": lambda run: _with_labels(run, run.task.x),
     "distillation": _with_teacher,
     "adversarial": _on_examples,
+    "jacobian": _of_jacobians,
+    "defensive-quantization": _from_orthogonal,
 }
 
 

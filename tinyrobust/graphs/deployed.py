@@ -60,7 +60,8 @@ class DeployedPass:
             return lambda x, **_: _linear(operation, x)
         if operation.name in self._norms:
             return lambda x, **_: _weighted(operation, x, *deployed(operation, self._norms[operation.name]))
-        return operation
+        called: Callable[..., Tensor] = operation
+        return called
 
 
 def _weighted(layer: keras.Layer, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:

@@ -60,5 +60,5 @@ class Jacobian(Objective):
         def along(parts: list[Tensor]) -> Tensor:
             return ops.sum(directions * network(parts[0], dict(zip(names, parts[1:], strict=True))))
 
-        _, products = value_and_gradient(along, [inputs, *network.taps(names, inputs).values()])
+        products: list[Tensor] = value_and_gradient(along, [inputs, *network.taps(names, inputs).values()])[1]
         return products if network.image in read else products[1:]
