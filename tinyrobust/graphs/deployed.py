@@ -1,6 +1,6 @@
 """A network as it is deployed, for training: batch norm folded into quantized weights, and what layers read within reach."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 from keras import ops
@@ -25,6 +25,7 @@ class DeployedPass:
 
     Attributes:
         reads: By the names of the weight layers: the name of the layer that puts out what each reads.
+        image: The name of the network's input.
     """
 
     def __init__(self, network: keras.Model) -> None:
@@ -36,15 +37,29 @@ class DeployedPass:
         self.reads = {one.name: writer(one.input).name for one in network.layers if isinstance(one, WEIGHT_LAYERS)}
         self.image = writer(network.input).name
 
-    def taps(self, names: list[str], inputs: Tensor) -> dict[str, Tensor]:
-        """Zeros of the shape of what the layers of these names put out for such inputs."""
-        return {name: ops.zeros((ops.shape(inputs)[0], *self._shapes[name])) for name in names}
+    def products(self, inputs: Tensor, directions: Tensor, tensors: Sequence[str]) -> list[Tensor]:
+        """`v_i^T dz_i/da_i` of every sample i, where z are the logits: of the shape of a, for every a that is asked for.
+
+        Zeros are added to what the layers put out: the gradient with respect to them is that with respect to a, under every
+        backend. All products come from one pass back.
+
+        Args:
+            inputs: Of the network, [n, ...].
+            directions: v, [n, classes].
+            tensors: The names of the layers that put out what is asked for, each once; the network's input by its name too.
+        """
+        names = [name for name in tensors if name != self.image]
+        zeros = [ops.zeros((ops.shape(inputs)[0], *self._shapes[name])) for name in names]
+
+        def along(parts: list[Tensor]) -> Tensor:
+            return ops.sum(directions * self(parts[0], dict(zip(names, parts[1:], strict=True))))
+
+        to_inputs, *products = value_and_gradient(along, [ops.convert_to_tensor(inputs), *zeros])[1]
+        found = {self.image: to_inputs, **dict(zip(names, products, strict=True))}
+        return [found[name] for name in tensors]
 
     def __call__(self, inputs: Tensor, taps: Mapping[str, Tensor]) -> Tensor:
-        """The network's outputs [n, classes] where `taps`, by layer name, are added to what these layers put out.
-
-        The gradient with respect to a tap of zeros is that with respect to what the layer puts out.
-        """
+        """The network's outputs [n, classes] where `taps`, by layer name, are added to what these layers put out."""
 
         def tapped(operation: keras.Operation) -> Callable[..., Tensor]:
             run, tap = self._run(operation), taps.get(operation.name)

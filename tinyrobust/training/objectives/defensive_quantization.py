@@ -11,7 +11,7 @@ from tinyrobust.training.objectives.base import Batch, Objective, Supplies
 
 
 class DefensiveQuantization(Objective):
-    """Half the squared distance of every layer's weights from orthogonal ones (Lin et al. 2019, arXiv 1904.08444, section 4).
+    """Half the squared distance of every layer's weights from orthogonal ones (Lin et al. 2019, arXiv 1904.08444).
 
     forward: `1/2 sum_l |W_l^T W_l - I|_F^2`, where W_l are the quantized weights of layer l with batch norm folded
     (`folding.deployed`; the gradient goes straight through to the latent weights, and to the scales of the norms). The

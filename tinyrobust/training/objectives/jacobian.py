@@ -1,13 +1,12 @@
 """Small Jacobians, layer by layer: what enters a layer changed changes the logits little."""
 
 import re
-from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from tinyrobust.errors import TrainingError
-from tinyrobust.gradients import Tensor, value_and_gradient
+from tinyrobust.gradients import Tensor
 from tinyrobust.graphs.deployed import DeployedPass
 from tinyrobust.recipe import objectives as tables
 from tinyrobust.training.objectives.base import Batch, Objective, Supplies
@@ -20,7 +19,7 @@ class Jacobian(Objective):
 
     forward: `1/2 sum_l mean_i K |v_i^T dz_i/da_l,i|^2`, where z are the K logits, a_l is what the weight layer l reads (for the
     first the network's input; what several read counts once), and v_i is a random unit vector, drawn anew for every image and
-    projection: over the draws, `E K |v^T J|^2 = |J|_F^2` (eq. 9 and appendix). One product of v with the Jacobians gives
+    projection: over the draws, `E K |v^T J|^2 = |J|_F^2`. One product of v with the Jacobians gives
     those of all layers. What layers read, and not what they put out before their batch norm: a longer kernel makes the
     derivative with respect to the latter smaller, and changes nothing.
 
@@ -39,26 +38,19 @@ class Jacobian(Objective):
 
     def __call__(self, batch: Batch) -> Tensor:
         """See the class."""
-        inputs = ops.convert_to_tensor(batch.features)[:: self.every]
-        network = DeployedPass(batch.network)
-        parts = self._products(network, ops.repeat(inputs, self.projections, axis=0), batch.logits.shape[-1])
-        squares = sum(ops.mean(ops.sum(ops.square(part), axis=tuple(range(1, len(part.shape))))) for part in parts)
-        return 0.5 * batch.logits.shape[-1] * squares
+        network, classes = DeployedPass(batch.network), batch.logits.shape[-1]
+        inputs = ops.repeat(ops.convert_to_tensor(batch.features)[:: self.every], self.projections, axis=0)
+        directions = keras.random.normal((ops.shape(inputs)[0], classes), seed=self.seed_generator)
+        directions /= ops.sqrt(ops.sum(ops.square(directions), axis=1, keepdims=True)) + _TINY
+        products = network.products(inputs, directions, self._counted(network))
+        return 0.5 * classes * sum(ops.mean(ops.sum(ops.square(one), axis=tuple(range(1, len(one.shape))))) for one in products)
 
-    def _products(self, network: DeployedPass, inputs: Tensor, classes: int) -> Sequence[Tensor]:
-        """`v^T dz/da`, of the shape of a, for every a that counts."""
+    def _counted(self, network: DeployedPass) -> list[str]:
+        """The names of the layers that put out what the layers that count read, each once."""
         read = dict.fromkeys(tensor for layer, tensor in network.reads.items() if re.fullmatch(self.layers, layer))
         if not read:
             raise TrainingError(
                 f"Expected layers with weights that match {self.layers!r}. Received: {', '.join(network.reads)}.",
                 hint="The expression in `layers` of the objective `jacobian` must match a whole name.",
             )
-        names = [name for name in read if name != network.image]
-        directions = keras.random.normal((ops.shape(inputs)[0], classes), seed=self.seed_generator)
-        directions /= ops.sqrt(ops.sum(ops.square(directions), axis=1, keepdims=True)) + _TINY
-
-        def along(parts: list[Tensor]) -> Tensor:
-            return ops.sum(directions * network(parts[0], dict(zip(names, parts[1:], strict=True))))
-
-        products: list[Tensor] = value_and_gradient(along, [inputs, *network.taps(names, inputs).values()])[1]
-        return products if network.image in read else products[1:]
+        return list(read)
