@@ -17,14 +17,15 @@ Tensor: TypeAlias = Any  # of TensorFlow or JAX, or a NumPy array: what `keras.o
 def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """The value of a scalar function at `x`, and its gradient with respect to `x`.
 
-    Usable eagerly and inside `tf.function` or `jax.jit`. A sum over a batch gives every sample its own gradient.
+    Usable eagerly and inside `tf.function` or `jax.jit`. A sum over a batch gives every sample its own gradient. The gradient
+    can itself be differentiated.
 
     Args:
-        function: Takes a tensor of the shape of `x`, returns a scalar tensor.
-        x: A float tensor or array.
+        function: Takes a tensor of the shape of `x`, or a list of tensors where `x` is one; returns a scalar tensor.
+        x: A float tensor or array, or a list of them.
 
     Returns:
-        The scalar, and a tensor of the shape and type of `x`; zero where the scalar does not depend on `x`.
+        The scalar, and a tensor of the shape and type of `x`, or a list of them; zero where the scalar does not depend on `x`.
 
     Raises:
         MissingToolError: Keras runs on a backend other than TensorFlow and JAX.
@@ -33,7 +34,7 @@ def value_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple
     if backend == "tensorflow":
         import tensorflow as tf
 
-        x = tf.convert_to_tensor(x)
+        x = [tf.convert_to_tensor(one) for one in x] if isinstance(x, list) else tf.convert_to_tensor(x)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             value = function(x)

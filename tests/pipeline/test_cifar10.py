@@ -36,7 +36,7 @@ def test_every_stage(photographs: Path, tmp_path: Path) -> None:
         ],
         runs_dir=tmp_path,
     )
-    assert list(run.record.stages) == ["train", "export", "footprint", "attack", "report"]
+    assert list(run.record.stages) == ["train", "export", "footprint", "attack", "amplification", "report"]
     assert run.record.dataset_sizes == {"train": 3_600, "validation": 400, "test": 1_000}
     assert run.history[-1]["quantized_fraction"] == 1.0
 

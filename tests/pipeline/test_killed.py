@@ -27,6 +27,7 @@ _DEATHS = (
     "parity.json",
     "footprint.json",
     "robustness.json",
+    "amplification.json",
     "README.md",
 )
 
@@ -47,6 +48,7 @@ def _figures(folder: Path) -> dict[str, Any]:
         "parity": json.loads((folder / "parity.json").read_text()),
         "footprint": json.loads((folder / "footprint.json").read_text()),
         "robustness": robustness,
+        "amplification": json.loads((folder / "amplification.json").read_text()),
     }
 
 

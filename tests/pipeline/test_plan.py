@@ -93,10 +93,11 @@ def test_a_setting_redoes_what_reads_it_and_takes_the_rest_from_the_other_run(ti
         "export": "done",
         "footprint": taken,
         "attack": taken,
+        "amplification": taken,
         "report": "done",
     }
     (other,) = (path for path in copy.parent.iterdir() if path != copy)
-    for file in ("model.keras", "model.tflite", "robustness.json", "per_sample.npz"):
+    for file in ("model.keras", "model.tflite", "robustness.json", "per_sample.npz", "amplification.json"):
         assert (other / file).read_bytes() == (copy / file).read_bytes()
     stages = [json.loads((run / "run.json").read_text())["stages"] for run in (copy, other)]
     assert [stage["train"].pop("taken_from") for stage in stages] == ["", copy.name]

@@ -142,10 +142,10 @@ def _shared(jobs: list[Job]) -> set[str]:
 @pytest.mark.parametrize(
     ("settings", "shared"),
     [
-        ([], {"teacher", "train", "export", "footprint", "attack"}),
-        (["robustness.samples=5", "footprint.boards=[]"], {"teacher", "train", "export", "footprint"}),
-        (["footprint.boards=['apollo4p-evb']"], {"teacher", "train", "export", "attack"}),
-        (["export.calibration_samples=9"], {"teacher", "train"}),
+        ([], {"teacher", "train", "export", "footprint", "attack", "amplification"}),
+        (["robustness.samples=5", "footprint.boards=[]"], {"teacher", "train", "export", "footprint", "amplification"}),
+        (["footprint.boards=['apollo4p-evb']"], {"teacher", "train", "export", "attack", "amplification"}),
+        (["export.calibration_samples=9"], {"teacher", "train", "amplification"}),
         (['precision.rule=[{layers=".*", weights="binary"}]'], {"teacher"}),
         (["train.epochs=9"], {"teacher"}),
         (["train.objective.0.teacher_epochs=9"], set()),
@@ -172,7 +172,7 @@ def test_students_of_any_width_share_a_teacher_that_has_its_own(tmp_path: Path, 
 
 def test_a_recipe_that_is_not_distilled_has_no_teacher(tmp_path: Path) -> None:
     (job,) = jobs_of(tmp_path, 'base = "digits-stq"\n')
-    assert list(plan.signatures(job.recipe)) == ["train", "export", "footprint", "attack"]
+    assert list(plan.signatures(job.recipe)) == ["train", "export", "footprint", "attack", "amplification"]
 
 
 def test_columns_are_read_from_a_runs_records(tiny_run: Any) -> None:

@@ -6,10 +6,14 @@ from typing import Protocol, runtime_checkable
 import keras
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
+from tinyrobust.gradients import Tensor
 from tinyrobust.graphs.topology import readers, uses, writer
 
 WEIGHT_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+
+_TINY = 1e-12  # keeps a kernel of zeros finite
 
 Doubles = npt.NDArray[np.float64]
 Weights = list[npt.NDArray[np.float32]]
@@ -24,6 +28,9 @@ class Quantized(Protocol):
 
     def quantized_weights(self) -> np.ndarray:
         """The kernel that the layer computes with at inference."""
+
+    def deployed_weights(self) -> Tensor:
+        """That kernel, with gradients to the one that the layer holds."""
 
     def unquantized(self, **changes: object) -> keras.Layer:
         """A new layer like this one without a weight quantizer; `changes` are other constructor arguments."""
@@ -65,10 +72,35 @@ def folded(layer: keras.Layer, norm: keras.layers.BatchNormalization | None = No
     kernel = layer.quantized_weights().astype(np.float64) if isinstance(layer, Quantized) else numbers(layer.kernel)
     bias = numbers(layer.bias) if layer.use_bias else np.zeros(layer.output.shape[-1])
     if norm is not None:
-        # A depthwise kernel is [h, w, channels, multiplier]: its output channels run over the last two axes.
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-        kernel, bias = _normed(kernel, bias, norm, kernel.shape[-2:] if depthwise else (-1,))
+        kernel, bias = _normed(kernel, bias, norm, _per_channel(layer, kernel))
     return [kernel.astype(np.float32), bias.astype(np.float32)]
+
+
+def deployed(layer: keras.Layer, norm: keras.layers.BatchNormalization | None = None) -> tuple[Tensor, Tensor]:
+    """The same for training: in float32, with the kernel's gradients to the latent weights and to the norm's scale.
+
+    The moving mean and variance are held. The variance is that of what the kernel puts out, and follows the square of the
+    kernel's length. So what is held of it is its ratio to that square: a longer kernel alone does not change the folded one, as
+    it would not in training, and no gradient makes kernels shrink or grow for nothing. Other influences of the kernel on the
+    statistics are left out.
+
+    Args:
+        layer: See `folded`.
+        norm: See `folded`.
+
+    Returns:
+        Kernel, and bias, which has no gradients.
+    """
+    kernel = layer.deployed_weights() if isinstance(layer, Quantized) else ops.convert_to_tensor(layer.kernel)
+    bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else ops.zeros(layer.output.shape[-1])
+    if norm is not None:
+        shape = _per_channel(layer, kernel)
+        length = ops.sum(ops.square(kernel), axis=tuple(range(len(kernel.shape) - len(shape))))
+        longer = ops.reshape((length + _TINY) / (ops.stop_gradient(length) + _TINY), (-1,))  # 1; its gradient is not 0
+        scale = ops.rsqrt(norm.moving_variance * longer + norm.epsilon) * (norm.gamma if norm.scale else 1.0)
+        kernel = kernel * ops.reshape(scale, shape)
+        bias = (bias - norm.moving_mean) * scale + (norm.beta if norm.center else 0.0)
+    return kernel, ops.stop_gradient(bias)
 
 
 def affine(norm: keras.layers.BatchNormalization) -> Weights:
@@ -81,6 +113,14 @@ def affine(norm: keras.layers.BatchNormalization) -> Weights:
 def numbers(variable: keras.Variable) -> Doubles:
     """The value of a Keras variable in double precision."""
     return np.asarray(keras.ops.convert_to_numpy(variable), dtype=np.float64)
+
+
+def _per_channel(layer: keras.Layer, kernel: Tensor) -> tuple[int, ...]:
+    """The shape of a value per output channel beside the kernel: its last axes.
+
+    A depthwise kernel is [h, w, channels, multiplier]: its output channels run over the last two.
+    """
+    return tuple(kernel.shape[-2 if isinstance(layer, keras.layers.DepthwiseConv2D) else -1 :])
 
 
 def _normed(

@@ -19,6 +19,7 @@ from tinyrobust.pipeline import reads
 from tinyrobust.pipeline.reads import Reads
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe import Recipe
+from tinyrobust.robustness.amplification_record import AMPLIFICATION
 
 if TYPE_CHECKING:
     from tinyrobust.pipeline.stages import Context
@@ -172,6 +173,7 @@ STAGES = (
         inputs=("model.tflite", "frontend.json"),
         needed=lambda recipe: recipe.listening is not None,
     ),
+    Stage("amplification", f"{_WORK}:amplification", (AMPLIFICATION,), reads.amplification, inputs=("model.keras",)),
     Stage(
         "report",
         f"{_WORK}:report",
@@ -187,6 +189,7 @@ STAGES = (
                 "parity.json",
                 "footprint.json",
                 "detection.json",
+                AMPLIFICATION,
             ),
             *("robustness.json", "per_sample.npz", "robustness-waveform.json", "per_sample-waveform.npz"),
         ),

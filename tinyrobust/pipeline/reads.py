@@ -109,6 +109,11 @@ def listen(recipe: Recipe) -> Reads:
     return {**tables(recipe, "data", "listening")}
 
 
+def amplification(recipe: Recipe) -> Reads:
+    """The images, and how far they are changed."""
+    return {**tables(recipe, "data"), "epsilon": recipe.robustness.headline, "seed": recipe.seed}
+
+
 def report(recipe: Recipe) -> Reads:
     """The page's templates, and what is shown of the recipe: all of it."""
     templates = sorted((file.name, file.read_text()) for file in (resources("tinyrobust.reports") / "templates").iterdir())

@@ -28,6 +28,7 @@ from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.start import StartFile
 from tinyrobust.reports.card import write_card
 from tinyrobust.reports.report import render
+from tinyrobust.robustness.amplification_record import AMPLIFICATION
 from tinyrobust.training import fit
 from tinyrobust.training.after import quantize_after, take_weights
 from tinyrobust.training.fit import FitFiles
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 
 _REHEARSED = 8  # images: enough for the converter
+_SEEN = "validation images first, then training images; none from the test set"
 
 
 @dataclass(frozen=True)
@@ -151,14 +153,14 @@ def export(context: Context) -> None:
     from tinyrobust.deploy.export import export as write_artefacts
 
     settings = context.recipe.export
-    images, labels = _parity_images(context.dataset, settings.parity_samples)
+    images, labels = _seen_images(context.dataset, settings.parity_samples)
     write_artefacts(
         context.trained("train"),
         name=context.recipe.name,
         calibration=context.dataset.train.x[: settings.calibration_samples],
         parity_images=images,
         parity_labels=labels,
-        parity_source="validation images first, then training images; none from the test set",
+        parity_source=_SEEN,
         classes=context.dataset.classes,
         settings=settings,
         folder=context.path,
@@ -177,7 +179,7 @@ def _export_frontend(context: Context, speech: SpeechParts) -> None:
     write_frontend(speech.record, speech.vectors, answers.tolist(), context.recipe.name, context.path)
 
 
-def _parity_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _seen_images(dataset: Dataset, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The first `count` of validation and then training images: never the test set, which is looked at once, later."""
     first = (dataset.validation, dataset.train)
     x = np.concatenate([split.x[:count] for split in first])
@@ -234,6 +236,24 @@ def listen(context: Context) -> None:
     spotter = Spotter(context.path / "model.tflite")
     record = listening.measure(spotter, speech.recordings, context.dataset.name, settings, context.progress)
     record.save(context.path / DETECTION)
+
+
+def amplification(context: Context) -> None:
+    """How much the network amplifies changes of its inputs, layer by layer."""
+    _need_tensorflow()
+    from tinyrobust.robustness import amplification as measured
+
+    images, labels = _seen_images(context.dataset, measured.IMAGES)
+    record = measured.measure(
+        context.trained("train"),
+        scale(images),
+        labels,
+        images=_SEEN,
+        epsilon=context.recipe.robustness.headline,
+        seed=context.recipe.seed,
+        progress=context.progress,
+    )
+    record.save(context.path / AMPLIFICATION)
 
 
 def footprint(context: Context) -> None:

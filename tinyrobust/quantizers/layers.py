@@ -61,11 +61,15 @@ class _OwnsQuantizer:
         """The kernel that the optimizer holds."""
         return getattr(self, self._kernel_name)
 
-    def quantized_weights(self) -> npt.NDArray[np.float32]:
-        """The kernel that the layer computes with at inference."""
+    def deployed_weights(self) -> Tensor:
+        """The kernel that the layer computes with at inference, with the quantizer's gradients to the latent weights."""
         quantizer = self.weight_quantizer
         latent = keras.ops.convert_to_tensor(self.latent_weights)
-        return np.asarray(keras.ops.convert_to_numpy(latent if quantizer is None else quantizer.levels(latent, training=False)))
+        return latent if quantizer is None else quantizer.quantize(latent, training=False)
+
+    def quantized_weights(self) -> npt.NDArray[np.float32]:
+        """The kernel that the layer computes with at inference."""
+        return np.asarray(keras.ops.convert_to_numpy(self.deployed_weights()))
 
     def unquantized(self, **changes: object) -> Self:
         """A new layer like this one that computes with its kernel as it is; `changes` are other constructor arguments."""

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from tinyrobust.recipe.perturbation import Fgsm, Perturbation, Pgd
-from tinyrobust.recipe.table import Count, Table, Width
+from tinyrobust.recipe.table import Count, Expression, Table, Width
 
 Need = Literal["activations", "features", "teacher", "input-gradient", "front-end"]
 
@@ -18,9 +18,11 @@ class ObjectiveTable(Table):
 
     Attributes:
         objective: The class, `module:class`, imported when a network is trained.
+        penalty: Whether it teaches nothing, and can only stand beside an objective that does.
     """
 
     objective: ClassVar[str]
+    penalty: ClassVar[bool] = False
     weight: float = Field(1.0, gt=0, description="Factor in the sum of all objectives.")
 
     @property
@@ -130,6 +132,38 @@ class Trades(AttackingTable):
     )
 
 
-Objective = Annotated[CrossEntropy | Distillation | Adversarial | Trades, Field(discriminator="kind")]
+class Jacobian(ObjectiveTable):
+    """Half the squared Frobenius norms of the Jacobians from what layers with weights read to the logits, estimated at random.
+
+    A penalty: beside an objective that learns the labels. `weight` is the lambda of the literature.
+    """
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.jacobian:Jacobian"
+    penalty: ClassVar[bool] = True
+    kind: Literal["jacobian"]
+    layers: Expression = Field(".*", description="Layers with weights whose inputs count: their whole names must match.")
+    projections: int = Field(1, ge=1, le=64, description="Random directions among the logits, for every image looked at.")
+    every: Count = Field(4, description="Every so many-th image of a batch is looked at; 1: all.")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """See the base class."""
+        return frozenset({"features", "input-gradient"})
+
+
+class DefensiveQuantization(ObjectiveTable):
+    """Half the squared distances from orthogonality of the weights as they are deployed: no layer can amplify a change.
+
+    A penalty: beside an objective that learns the labels. `weight` is the beta of the paper, which has 3e-4 and 6e-4.
+    """
+
+    objective: ClassVar[str] = "tinyrobust.training.objectives.defensive_quantization:DefensiveQuantization"
+    penalty: ClassVar[bool] = True
+    kind: Literal["defensive-quantization"]
+
+
+Objective = Annotated[
+    CrossEntropy | Distillation | Adversarial | Trades | Jacobian | DefensiveQuantization, Field(discriminator="kind")
+]
 
 LABELS: tuple[Objective, ...] = (CrossEntropy(kind="cross-entropy"),)

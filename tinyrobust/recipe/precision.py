@@ -18,14 +18,14 @@ from tinyrobust import sizes
 from tinyrobust.choices import members
 from tinyrobust.recipe.activations import Activations, FloatRelu6, Relu6
 from tinyrobust.recipe.search import Search
-from tinyrobust.recipe.table import Count, Table, with_tuples
+from tinyrobust.recipe.table import Count, Expression, Table, with_tuples
 from tinyrobust.recipe.weights import Float, WeightFormat, Weights
 
 
 class PrecisionRule(Table):
     """How the layers whose whole name matches the regular expression `layers` store weights and activations."""
 
-    layers: str
+    layers: Expression
     weights: Weights | None = Field(None, description="A format; left out, the search of the budget chooses for each layer.")
     activations: Activations = Relu6(kind="relu6")
 
@@ -48,15 +48,6 @@ class PrecisionRule(Table):
         if isinstance(kind := values.get("activations"), str):
             values["activations"] = {"kind": kind}
         return {key: with_tuples(value) for key, value in values.items()}
-
-    @field_validator("layers")
-    @classmethod
-    def _is_a_regular_expression(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"Expected a regular expression. Received: {value!r} ({error})") from error
-        return value
 
     def matches(self, name: str, role: str | None = None) -> bool:
         """Whether the whole name of a layer, or the other name that it answers to, matches."""

@@ -115,6 +115,15 @@ class Train(Table):
         return self
 
     @model_validator(mode="after")
+    def _learns_something(self) -> Self:
+        if all(objective.penalty for objective in self.objectives):
+            raise ValueError(
+                "Expected an objective that learns from labels or a teacher beside penalties. "
+                f"Received: {', '.join(objective.kind for objective in self.objectives)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _objectives_fit_together(self) -> Self:
         taught = [objective for objective in self.objectives if isinstance(objective, TaughtTable)]
         if taught and self.quantization == "after":

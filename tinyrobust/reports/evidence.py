@@ -16,6 +16,7 @@ from tinyrobust.records import Record
 from tinyrobust.reports.examples import Example, read_examples
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import SoundPair, read_pairs
+from tinyrobust.robustness.amplification_record import AMPLIFICATION, AmplificationRecord
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 
@@ -63,6 +64,7 @@ class Evidence:
     pairs: list[SoundPair] = field(default_factory=list)
     detection: DetectionRecord | None = None
     precision: PrecisionRecord | None = None
+    amplification: AmplificationRecord | None = None
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
@@ -101,6 +103,7 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         pairs=read_pairs(folder / "per_sample-waveform.npz") if waveform else [],
         detection=_record(folder / DETECTION, DetectionRecord),
         precision=precision,
+        amplification=_record(folder / AMPLIFICATION, AmplificationRecord),
     )
 
 

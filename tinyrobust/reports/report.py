@@ -9,6 +9,7 @@ from markupsafe import Markup
 from tinyrobust import files
 from tinyrobust._version import __version__
 from tinyrobust.reports import confusion, formats, plots, tables, tradeoff
+from tinyrobust.reports.amplification import error_amplification
 from tinyrobust.reports.evidence import Evidence, gather
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.robustness.robustness_record import RobustnessRecord
@@ -67,6 +68,7 @@ def _plots(evidence: Evidence) -> dict[str, Any]:
     return {
         "security": _security(robustness, classes),
         "waveform": _security(evidence.waveform, classes),
+        "amplification": error_amplification(evidence.amplification) if evidence.amplification else None,
         "tradeoff": tradeoff.tradeoff_curve(evidence.detection) if evidence.detection else None,
         "training": plots.training(evidence.history, run.recipe),
         "phases": plots.has_phases(run.recipe),

@@ -32,8 +32,8 @@ class Learner(keras.Model):
     """A network under its objectives; Keras' `fit` drives it.
 
     The history gets a curve for every objective beside `loss` (their weighted sum plus the layers' penalties) and `accuracy`.
-    Where all objectives attack and none sees clean inputs, training makes no pass over these: `accuracy` is that on the
-    examples of the first objective. `val_accuracy` is always that on clean images.
+    Where objectives attack and none sees clean inputs, training makes no pass over these: `accuracy` is that on the examples
+    of the first that attacks. `val_accuracy` is always that on clean images.
 
     Args:
         network: From images, or features, to logits.
@@ -61,7 +61,8 @@ class Learner(keras.Model):
         self._ramps = [one.perturbation.reach for one in objectives if isinstance(one, Attacking) and one.perturbation.ramp]
         self._curves = [keras.metrics.Mean(name=objective.name) for objective in objectives]
         self._accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        self._passes_clean = not objectives or any(not isinstance(one, Attacking) or one.sees_clean for one in objectives)
+        attacks = any(isinstance(one, Attacking) for one in objectives)
+        self._passes_clean = not attacks or any(one.sees_clean for one in objectives)
         self._kept: tuple[Tensor | None, ...] | None = None
         needs = frozenset().union(*(objective.needs for objective in objectives))
         # Functions: Keras must not take the front end, which has no weights, or the network once more, for a part.

@@ -19,13 +19,8 @@ class Attacking(Objective):
     is perturbed, validation is on features, which are not.
 
     Attributes:
-        sees_clean: Whether it looks at what the network makes of the inputs as they are (`Batch.logits`, `Batch.activations`).
-            Where no objective of a training does, the learner leaves out that pass: a step of FGSM costs two passes, not three,
-            batch-norm statistics are those of examples, and accuracy in training is that on them.
         perturbation: Makes the examples.
     """
-
-    sees_clean: bool = True
 
     def __init__(self, table: tables.AttackingTable, supplies: Supplies) -> None:
         super().__init__(table, supplies)

@@ -23,8 +23,7 @@ class Batch:
     Attributes:
         inputs: Float images [n, h, w, c] in [0, 1]; where a network learns from sound, clips [n, 16000] in [0, 1].
         labels: Class indices [n].
-        logits: The network's outputs [n, classes]; None in training where every objective attacks and none sees clean inputs
-            (`objectives.attacking`).
+        logits: The network's outputs [n, classes]; None in training where objectives attack and none `sees_clean`.
         network: The network itself, for objectives that call it again or look inside.
         training: False when the value is only monitored, on validation images (or features).
         features: What the network was given, where an objective needs "features", else None.
@@ -68,6 +67,9 @@ class Objective(abc.ABC):
         name: Of its curve in the history.
         weight: Factor in the sum.
         needs: See `ObjectiveTable.needs`: batches have features and activations only where an objective needs them.
+        sees_clean: Whether it looks at what the network makes of the inputs as they are (`Batch.logits`, `Batch.activations`).
+            Where others attack and none does, the learner leaves out that pass: a step of FGSM costs two passes, not three,
+            batch-norm statistics are those of examples, and accuracy in training is that on them.
         seed_generator: Of an objective that draws at random: the learner stores its state, so that a resumed run draws on.
 
     Args:
@@ -78,6 +80,7 @@ class Objective(abc.ABC):
     name: str = "objective"
     weight: float = 1.0
     needs: frozenset[Need] = frozenset()
+    sees_clean: bool = True
     seed_generator: keras.random.SeedGenerator | None = None
 
     def __init__(self, table: ObjectiveTable, supplies: Supplies) -> None:
