@@ -15,7 +15,7 @@ from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.corruption import library
 from tinyrobust.robustness.corruption_evaluation import evaluate_corruptions
 from tinyrobust.robustness.corruption_record import CorruptionRecord
-from tinyrobust.robustness.protocol import load
+from tinyrobust.robustness.protocol import of_corruptions
 
 
 def corrupt(
@@ -62,6 +62,6 @@ def corrupt(
     before = recipe.robustness if recipe else Robustness()
     values = before.model_dump(mode="json", exclude_none=True) | {"samples": samples or before.samples}
     settings = toml.validated(Robustness, values, "The number of samples", RecipeError)
-    plan = AttackPlan(settings=settings, protocol=load(protocol), seed=recipe.seed if recipe else seed)
+    plan = AttackPlan(settings=settings, protocol=of_corruptions(protocol), seed=recipe.seed if recipe else seed)
     job = job_for(recipe, tflite, plan, data, None, data_dir, input_range, None, reading, progress)
     return executed(with_networks(job, recipe, None, None, members), recipe, output, fresh, 1, evaluate_corruptions)

@@ -165,6 +165,14 @@ STAGES = (
         needed=lambda recipe: recipe.robustness.waveform is not None,
     ),
     Stage(
+        "corruptions",
+        f"{_WORK}:corruptions",
+        ("corruptions.json",),
+        reads.corruptions,
+        inputs=("model.keras", "model.tflite"),
+        needed=lambda recipe: recipe.robustness.corruptions is not None,
+    ),
+    Stage(
         "listen",
         f"{_WORK}:listen",
         ("detection.json",),
@@ -188,7 +196,7 @@ STAGES = (
                 "footprint.json",
                 "detection.json",
             ),
-            *("robustness.json", "per_sample.npz", "robustness-waveform.json", "per_sample-waveform.npz"),
+            *("robustness.json", "per_sample.npz", "robustness-waveform.json", "per_sample-waveform.npz", "corruptions.json"),
         ),
         of_run=reads.facts,
     ),

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.attacks.seeds import seeded
+from tinyrobust.data.arrays import Samples
 from tinyrobust.data.images import prepare
 from tinyrobust.errors import DataError, MissingToolError
 from tinyrobust.robustness.distance import Ints
-from tinyrobust.robustness.job import EvaluationData
 
 PACKAGE = "imagecorruptions-imaug"
 SMALLEST = 32  # pixels: the package refuses smaller images, and its blurs are wider than they are
@@ -53,22 +53,27 @@ def corrupted(images: NDArray[np.uint8], kind: str, severity: int, index: Ints, 
     return prepare(changed, "gray" if images.shape[3] == 1 else "rgb", None)
 
 
-def check_images(data: EvaluationData) -> None:
+def check_images(samples: Samples, name: str, unit: str = "") -> None:
     """Refuses what is no image, or too small for corruptions to mean anything.
+
+    Args:
+        samples: Test samples [n, ...].
+        name: Of the data set.
+        unit: Of what an epsilon is a share, where the samples are no pixels.
 
     Raises:
         DataError: It does; the message says why.
     """
-    shape, kind = tuple(data.samples.shape[1:]), data.samples.dtype
-    if data.unit or kind != np.uint8 or len(shape) != 3 or shape[2] not in (1, 3):
+    shape, kind = tuple(samples.shape[1:]), samples.dtype
+    if unit or kind != np.uint8 or len(shape) != 3 or shape[2] not in (1, 3):
         raise DataError(
             f"Expected images of 8-bit pixels, [n, height, width, 1 or 3]: corruptions are those of a camera. "
-            f"Received: {kind} {shape} of {data.name}{', no pixels' if data.unit else ''}",
+            f"Received: {kind} {shape} of {name}{', no pixels' if unit else ''}",
             hint="Features of sound and windows of sensor values have no blur and no JPEG. Store images as uint8.",
         )
     if min(shape[:2]) < SMALLEST:
         raise DataError(
-            f"Expected images of at least {SMALLEST}x{SMALLEST} pixels. Received: {shape[0]}x{shape[1]} of {data.name}: "
+            f"Expected images of at least {SMALLEST}x{SMALLEST} pixels. Received: {shape[0]}x{shape[1]} of {name}: "
             "blurs are wider than such an image, and enlarging it would measure another one",
             hint="Common corruptions were made for photographs. For small images there are attacks: --protocol adaptive.",
         )

@@ -8,7 +8,6 @@ import numpy as np
 
 from tinyrobust.data.arrays import stratified
 from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.errors import RecipeError
 from tinyrobust.robustness.corruption import PACKAGE, check_images, corrupted, library
 from tinyrobust.robustness.corruption_record import (
     CORRUPTIONS,
@@ -37,7 +36,7 @@ Right = Mapping[str, Bools]
 
 
 def evaluate_corruptions(job: EvaluationJob) -> CorruptionRecord:
-    """Corrupts a stratified subset of the test images and writes `corruptions.json`.
+    """Corrupts a stratified subset of the test images, as a protocol of corruptions says, and writes `corruptions.json`.
 
     The images are those that an evaluation of attacks with the same seed and number of samples attacks. The file's verdicts
     are the fast interpreter's, as for clean accuracy on a whole test set. What was done is kept in `<output>/corruptions/`, and
@@ -47,13 +46,10 @@ def evaluate_corruptions(job: EvaluationJob) -> CorruptionRecord:
         DataError: The samples are no images, or too small, or do not fit the model.
         MissingToolError: The extra `corruptions` is not installed.
         ModelFileError: The file cannot be used, or network and file do not fit together.
-        RecipeError: The protocol has no corruptions.
         RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
-    if not job.plan.protocol.corruptions:
-        raise RecipeError(f"Expected a protocol of corruptions. Received: {job.plan.protocol.name!r}, of attacks")
     library()
-    check_images(job.data)
+    check_images(job.data.samples, job.data.name, job.data.unit)
     model = Int8Model(job.subject.tflite, read_as=job.subject.reading)
     job = prepared(job, model)
     targets = EvaluationTargets(job.subject, job.plan.seed, model, twin=False)

@@ -120,6 +120,18 @@ def of_attacks(source: str | Path) -> Protocol:
     return protocol
 
 
+def of_corruptions(source: str | Path) -> Protocol:
+    """Reads a protocol of corruptions.
+
+    Raises:
+        RecipeError: There is none, or it is one of attacks.
+    """
+    protocol = load(source)
+    if not protocol.corruptions:
+        raise RecipeError(f"Expected a protocol of corruptions, such as 'corruptions'. Received: {protocol.name!r}, of attacks")
+    return protocol
+
+
 def load(source: str | Path) -> Protocol:
     """Reads a protocol.
 
