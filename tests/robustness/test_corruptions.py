@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from tinyrobust.cli.app import app
 from tinyrobust.data.arrays import scale, stratified
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, MissingToolError, RecipeError, RunFolderError
@@ -197,3 +199,47 @@ def test_a_protocol_of_corruptions_claims_no_robustness() -> None:
         AttackPlan.of(Robustness(protocol="corruptions"), 3, "features")
     with pytest.raises(RecipeError, match="Received: 'quick', of attacks"):
         protocol.of_corruptions("quick")
+
+
+@pytest.fixture(scope="module")
+def typed(job: EvaluationJob, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """`typed(*options)`: what `tinyrobust attack` answers about the file alone, with the images as anybody's `.npz`."""
+    folder = tmp_path_factory.mktemp("typed")
+    np.savez(folder / "colours.npz", x_test=np.asarray(job.data.samples[:]), y_test=job.data.labels)
+    lines = ('description = "mine"', "[[corruption]]", 'kind = "contrast"', "severities = [1, 5]", "[[corruption]]")
+    (folder / "mine.toml").write_text("\n".join((*lines, 'kind = "gaussian-noise"', "severities = [3]")))
+    words = ("--data", folder / "colours.npz", "--protocol", folder / "mine.toml", "--samples", 24, "--seed", 3)
+
+    def invoke(*options: str) -> Any:
+        command = ["attack", job.subject.tflite, *words, "--output", folder / "out", *options]
+        return CliRunner().invoke(app, [str(word) for word in command])
+
+    return invoke
+
+
+def test_the_command_prints_a_table_and_the_same_as_json(typed: Callable[..., Any], record: CorruptionRecord) -> None:
+    people, machines = typed(), typed("--json")
+    assert people.exit_code == machines.exit_code == 0, people.output
+    found = CorruptionRecord.model_validate_json(machines.stdout)
+    assert found.means == [record.means[1]]
+    assert [row for row in record.rows if row.target == "int8"] == found.rows
+    text = " ".join(people.output.split())
+    mean = found.means[0].mean
+    assert f"Mean corruption accuracy of int8: {100 * mean.value:.1f} % (n = 24, {100 * mean.low:.1f} to" in text
+    assert f"gaussian-noise {100 * found.rows[2].accuracy.value:.1f} " in text
+    assert "stronger than CIFAR-10-C's" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--epsilon", "0.1", "--grid"), "--epsilon, --grid"),
+        (("--temperature", "2"), "--temperature"),
+        (("--domain", "waveform"), "--domain waveform"),
+        (("--anomaly", "output"), "--anomaly"),
+    ],
+)
+def test_options_that_only_attacks_have_are_refused(typed: Callable[..., Any], options: tuple[str, ...], named: str) -> None:
+    answer = typed(*options)
+    assert isinstance(answer.exception, RecipeError)
+    assert f"Received: {named}" in str(answer.exception)
