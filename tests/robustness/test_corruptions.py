@@ -236,7 +236,6 @@ def test_the_command_prints_a_table_and_the_same_as_json(typed: Callable[..., An
         (("--epsilon", "0.1", "--grid"), "--epsilon, --grid"),
         (("--temperature", "2"), "--temperature"),
         (("--domain", "waveform"), "--domain waveform"),
-        (("--anomaly", "output"), "--anomaly"),
     ],
 )
 def test_options_that_only_attacks_have_are_refused(typed: Callable[..., Any], options: tuple[str, ...], named: str) -> None:

@@ -15,7 +15,7 @@ from tinyrobust.errors import DataError, MissingToolError
 from tinyrobust.robustness.distance import Ints
 
 PACKAGE = "imagecorruptions-imaug"
-SMALLEST = 32  # pixels: the package refuses smaller images, and its blurs are wider than they are
+SMALLEST = 32  # pixels: the package takes no smaller images; its motion blur reaches over 21 to 41
 
 _INSTALL = "pip install 'tinyrobust[corruptions]'; on Debian also: apt install libgl1 libglib2.0-0"
 
@@ -74,8 +74,8 @@ def check_images(samples: Samples, name: str, unit: str = "") -> None:
     if min(shape[:2]) < SMALLEST:
         raise DataError(
             f"Expected images of at least {SMALLEST}x{SMALLEST} pixels. Received: {shape[0]}x{shape[1]} of {name}: "
-            "blurs are wider than such an image, and enlarging it would measure another one",
-            hint="Common corruptions were made for photographs. For small images there are attacks: --protocol adaptive.",
+            "the constants of corruptions are for photographs, and an enlarged image would be another one",
+            hint="For small images there are attacks, such as --protocol adaptive.",
         )
 
 
