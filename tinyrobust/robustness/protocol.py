@@ -1,5 +1,6 @@
 """Protocols: named lists of attacks, or of corruptions, with all their parameters; a TOML file each in `models/protocols/`."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -114,8 +115,8 @@ def of_attacks(source: str | Path) -> Protocol:
     if protocol.corruptions:
         raise RecipeError(
             f"Expected a protocol of attacks: what a run claims is its worst case. Received: {protocol.name!r}, of corruptions",
-            hint=f"`tinyrobust attack RUN --protocol {source}` measures them of one run, and a recipe's [robustness] "
-            f'corruptions = "{source}" of every run.',
+            hint=f"`tinyrobust attack RUN --protocol {source}` measures them of one run (in Python: tinyrobust.corrupt), a "
+            f"recipe's [robustness] corruptions = {json.dumps(str(source))} of every run.",
         )
     return protocol
 
