@@ -9,8 +9,8 @@ INSTALL := $(PIP) install --quiet --no-build-isolation --use-pep517
 LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--constraint constraints.txt --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 SETTINGS := pyproject.toml setup.cfg
-# For the tests that compile firmware and run it on an emulated board, and for those that have words spoken.
-APT_PACKAGES := g++ cmake cppcheck espeak-ng flite gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+# For the tests that compile firmware and projects and run them on an emulated board, have words spoken, and corrupt images (OpenCV).
+APT_PACKAGES := g++ cmake cppcheck espeak-ng flite gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm libgl1
 
 # What a model of the zoo has beside its recipe: all of it from one run. What `tinyrobust export` makes of these files is not
 # kept; generated.sha256 has its hashes, so that a test can tell whether it still makes the same.

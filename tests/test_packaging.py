@@ -189,7 +189,11 @@ def test_the_dev_lock_contains_the_others(checkout: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("requirements.lock", ()), ("requirements-dev.lock", ("dev", "jax", "mcu")), ("requirements-build.lock", None)],
+    [
+        ("requirements.lock", ()),
+        ("requirements-dev.lock", ("dev", "jax", "mcu", "corruptions")),
+        ("requirements-build.lock", None),
+    ],
 )
 def test_the_locks_fit_what_the_project_asks_for(checkout: Path, lock: str, extras: tuple[str, ...] | None) -> None:
     """Fails when a dependency was changed and `make lock` forgotten."""

@@ -129,3 +129,8 @@ def test_what_does_not_fit_is_said(spoken: Path, old: str, new: str, message: st
     spoken.write_text(_SPEECH.replace(old, new))
     with pytest.raises(RecipeError, match=message):
         recipe.load(spoken)
+
+
+def test_a_camera_corrupts_no_words() -> None:
+    with pytest.raises(RecipeError, match=r"Expected no robustness.corruptions beside \[data.speech\]"):
+        recipe.load("kws-stq", ["robustness.corruptions=corruptions"])

@@ -18,14 +18,16 @@ from tinyrobust._version import __version__
 if TYPE_CHECKING:
     from tinyrobust.footprint.measure import footprint
     from tinyrobust.pipeline.attack import attack
+    from tinyrobust.pipeline.corruptions import corrupt
     from tinyrobust.pipeline.emulate import emulate
     from tinyrobust.pipeline.run import export, report, run, train
 
-__all__ = ["__version__", "attack", "emulate", "export", "footprint", "report", "run", "train"]
+__all__ = ["__version__", "attack", "corrupt", "emulate", "export", "footprint", "report", "run", "train"]
 
 # Resolved on first use: `import tinyrobust` and `tinyrobust --help` do not wait for TensorFlow.
 _WHERE = {
     "attack": "tinyrobust.pipeline.attack",
+    "corrupt": "tinyrobust.pipeline.corruptions",
     "emulate": "tinyrobust.pipeline.emulate",
     "export": "tinyrobust.pipeline.run",
     "footprint": "tinyrobust.footprint.measure",

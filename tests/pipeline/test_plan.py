@@ -84,6 +84,18 @@ def test_a_changed_protocol_is_another_attack(tiny_run: Any, tmp_path: Path) -> 
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_corruptions_are_measured_besides(tiny_run: Any) -> None:
+    """Asked for afterwards, they leave what was attacked alone, and the page is written anew."""
+    recipe, record = tiny_run.recipe, tiny_run.record
+    settings = recipe.robustness.model_copy(update={"corruptions": "corruptions"})
+    asks = recipe.model_copy(update={"robustness": settings})
+    assert {stage.name for stage in plan.until("report", asks)} - {stage.name for stage in plan.until("report", recipe)} == {
+        "corruptions"
+    }
+    assert plan.named("attack").key(asks, record) == plan.named("attack").key(recipe, record)
+    assert plan.named("report").key(asks, record) != plan.named("report").key(recipe, record)
+
+
 def test_a_setting_redoes_what_reads_it_and_takes_the_rest_from_the_other_run(tiny_recipe: Path, copy: Path) -> None:
     done = _done(tiny_recipe, copy, "export.agreement=0.85")
     taken = f"taken from {copy.name}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tinyrobust
-from tinyrobust.errors import ParityError, RecipeError, RunFolderError
+from tinyrobust.errors import DataError, ParityError, RecipeError, RunFolderError
 from tinyrobust.pipeline import plan
 
 # An accelerator machine has JAX and no TensorFlow.
@@ -110,11 +110,19 @@ def test_broken_parity_refuses_the_export(tiny_recipe: Path, tmp_path: Path) -> 
         ("precision.rule.0.layers=blok.*", "matches no layer"),
         ("network.kind=perceptron", "stqnet"),
         ("robustness.protocol=quik", "quick"),
+        ("robustness.protocol=corruptions", "Expected a protocol of attacks"),
+        ("robustness.corruptions=quick", "Expected a protocol of corruptions"),
     ],
 )
 def test_what_cannot_end_does_not_begin(tiny_recipe: Path, tmp_path: Path, override: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         tinyrobust.run(tiny_recipe, overrides=[override], runs_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_images_too_small_for_corruptions_are_refused_before_training(tiny_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"at least 32x32 pixels\. Received: 8x8 of digits"):
+        tinyrobust.run(tiny_recipe, overrides=["robustness.corruptions=corruptions"], runs_dir=tmp_path)
     assert not list(tmp_path.rglob("*.keras"))
 
 

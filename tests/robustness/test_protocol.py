@@ -77,3 +77,41 @@ def test_two_attacks_of_one_name_are_refused(tmp_path) -> None:
 def test_a_misspelt_protocol_is_named() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'quick'"):
         protocol.load("quik")
+
+
+_CORRUPTIONS = """
+description = "two corruptions"
+[[corruption]]
+kind = "contrast"
+[[corruption]]
+kind = "pixelate"
+severities = [1, 5]
+"""
+
+
+def test_a_protocol_of_corruptions(tmp_path) -> None:
+    mine = protocol.of_corruptions(_written(tmp_path, _CORRUPTIONS))
+    assert [(each.kind, each.severities) for each in mine.corruptions] == [("contrast", (1, 2, 3, 4, 5)), ("pixelate", (1, 5))]
+    assert mine.attacks == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ('"pixelate"', '"frost"', "'pixelate'"),
+        ('"pixelate"', '"contrast"', "Expected every corruption once"),
+        ("[1, 5]", "[5, 1]", "Expected severities that rise"),
+        ("[1, 5]", "[6]", "less than or equal to 5"),
+        ("[1, 5]", "[]", "at least 1 item"),
+        ('corruptions"\n', 'corruptions"\ncascade = true\n', "Expected cascade and convergence with attacks alone"),
+        ("severities = [1, 5]\n", 'severities = [1, 5]\n[[attack]]\nname = "fgsm"\nkind = "fgsm"\n', "Received: both"),
+    ],
+)
+def test_corruptions_that_do_not_fit_are_named(before: str, after: str, expected: str, tmp_path) -> None:
+    with pytest.raises(RecipeError, match=expected):
+        protocol.load(_written(tmp_path, _CORRUPTIONS.replace(before, after)))
+
+
+def test_a_protocol_of_nothing_is_refused(tmp_path) -> None:
+    with pytest.raises(RecipeError, match="Received: neither"):
+        protocol.load(_written(tmp_path, 'description = "nothing"'))

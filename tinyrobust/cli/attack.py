@@ -1,22 +1,24 @@
 """`tinyrobust attack`: how robust is exactly the file that is flashed."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
 
-from tinyrobust.cli import console
+from tinyrobust.cli import console, corruptions
 from tinyrobust.cli.tables import percent, radius, table
 from tinyrobust.errors import RecipeError
+from tinyrobust.robustness.corruption_record import CorruptionRecord
+from tinyrobust.robustness.robustness_record import Area, RobustnessRecord
 
 if TYPE_CHECKING:
     from tinyrobust.attacks.target import InputRange
     from tinyrobust.deploy.reading import AnomalyScore, Reading
-    from tinyrobust.robustness.robustness_record import Area, RobustnessRecord
 
+_AnyRecord = RobustnessRecord | CorruptionRecord
 _HEADER = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
 _DETECTION = ("Epsilon", "Figure", "Worst case (95 % interval)")
 
@@ -134,22 +136,32 @@ def attack(
 
         tinyrobust attack wand.tflite --data windows.npz --scale std --epsilon 0.1
 
+        tinyrobust attack runs/cifar10-stq-1a2b3c4d --protocol corruptions
+
         tinyrobust attack pump.tflite --data spectra.npz --anomaly reconstruction --epsilon 0.05
 
         tinyrobust attack runs/kws-stq-1a2b3c4d --domain waveform --snr 20 --snr 30
     """
     chosen_range = _range(input_range, normalised)
     readings = _readings(model, data if domain == "features" else None, label, anomaly, false_alarms)
-    with console.quiet_imports():
-        from tinyrobust.pipeline import attack as existing
+    work = _work(protocol)
     with console.progress(not as_json) as progress:
-        records = [existing.attack(
+        records = [work(
             model, domain=domain, data=data, protocol=protocol, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db, samples=samples,
             seed=seed, data_dir=data_dir, frontend=frontend, input_range=chosen_range, output=folder, temperature=temperature,
             surrogate=surrogate, members=members, grid=grid or None, scale=scale, reading=reading, fresh=fresh, jobs=jobs,
             progress=progress,
         ) for folder, reading in _folders(output, model, readings)]  # fmt: skip
     _print_all(records, as_json)
+
+
+def _work(protocol: str | None) -> Callable[..., _AnyRecord]:
+    """What is done with the model: an attack, or corruptions."""
+    if corruptions.wanted(protocol):
+        return corruptions.measure
+    with console.quiet_imports():
+        from tinyrobust.pipeline.attack import attack as existing
+    return existing
 
 
 def _folders(
@@ -160,12 +172,17 @@ def _folders(
         yield output if len(readings) == 1 else (output or Path(f"attack-{model.stem}")) / f"label-{place}", reading
 
 
-def _print_all(records: "Sequence[RobustnessRecord]", as_json: bool) -> None:
+def _print_all(records: Sequence[_AnyRecord], as_json: bool) -> None:
     if as_json and len(records) > 1:
         console.print_json(json.dumps([json.loads(record.to_json()) for record in records]))
         return
     for record in records:
-        _print(record, as_json)
+        if as_json:
+            console.print_json(record.to_json())
+        elif isinstance(record, CorruptionRecord):
+            corruptions.show(record)
+        else:
+            _print(record)
 
 
 def _readings(
@@ -188,10 +205,7 @@ def _readings(
     return readings
 
 
-def _print(record: "RobustnessRecord", as_json: bool) -> None:
-    if as_json:
-        console.print_json(record.to_json())
-        return
+def _print(record: RobustnessRecord) -> None:
     label = f", label {record.reading.index}" if record.reading and record.reading.kind == "label" else ""
     console.OUT.print(table(f"{record.model}{label}", "ltrl", list(_rows(record)), _HEADER))
     if record.units:
@@ -238,7 +252,7 @@ def _range(input_range: tuple[str, str] | None, normalised: tuple[str, str] | No
     return ranges.normalised(first, second) if normalised else ranges.checked(first, second)
 
 
-def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
+def _rows(record: RobustnessRecord) -> Iterator[tuple[str, str, str, str]]:
     for clean in record.clean:
         yield clean.target, "no attack, whole test set", "", percent(clean.test)
     for row in record.attacks:
@@ -250,7 +264,7 @@ def _rows(record: "RobustnessRecord") -> Iterator[tuple[str, str, str, str]]:
         yield worst.target, f"worst case{trust}", _radius(record, worst.norm, worst.epsilon), percent(worst.robust)
 
 
-def _found(record: "RobustnessRecord") -> Iterator[tuple[str, str, str]]:
+def _found(record: RobustnessRecord) -> Iterator[tuple[str, str, str]]:
     for row in record.detection:
         at = _radius(record, "linf", row.epsilon) if row.epsilon else "no attack"
         yield at, "anomalies found", percent(row.detected)
@@ -258,12 +272,12 @@ def _found(record: "RobustnessRecord") -> Iterator[tuple[str, str, str]]:
         yield "", "area under the ROC curve", "none" if row.area is None else _area(row.area)
 
 
-def _area(area: "Area") -> str:
+def _area(area: Area) -> str:
     n = f"n = {area.normals}+{area.anomalies}"
     return f"{area.value:.3f} ({n}, {area.low:.3f} to {area.high:.3f})"
 
 
-def _radius(record: "RobustnessRecord", norm: str, epsilon: float) -> str:
+def _radius(record: RobustnessRecord, norm: str, epsilon: float) -> str:
     """A radius, in standard deviations where the record's are."""
     if record.per_unit == 1 or norm == "l0":
         return radius(norm, epsilon)

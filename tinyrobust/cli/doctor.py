@@ -28,7 +28,12 @@ _REQUIRED = (
     "numpy",
 )
 # Packages of an extra: the module that is imported of them, and the extra.
-_OPTIONAL = {"tflite-micro": ("tflite_micro", "mcu"), "jax": ("jax", "jax"), "sounddevice": ("sounddevice", "microphone")}
+_OPTIONAL = {
+    "tflite-micro": ("tflite_micro", "mcu"),
+    "jax": ("jax", "jax"),
+    "sounddevice": ("sounddevice", "microphone"),
+    "imagecorruptions-imaug": ("imagecorruptions", "corruptions"),
+}
 _TOOLS = {
     "arm-none-eabi-gcc": "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "make": "apt install make",

@@ -132,10 +132,14 @@ def _attacks() -> Rows:
     from tinyrobust import assets
     from tinyrobust.robustness import protocol
 
-    return [
-        {"protocol": name, **attack.model_dump(mode="json")}
-        for name in assets.protocols()
-        for attack in protocol.load(name).attacks
+    protocols = {name: protocol.load(name) for name in assets.protocols()}
+    attacks = [
+        {"protocol": name, **attack.model_dump(mode="json")} for name, one in protocols.items() for attack in one.attacks
+    ]
+    return attacks + [
+        {"protocol": name, "name": each.kind, "kind": "corruption", "on": "every target", "severities": each.severities}
+        for name, one in protocols.items()
+        for each in one.corruptions
     ]
 
 
@@ -174,7 +178,7 @@ _SHOWN: dict[What, tuple[str, tuple[str, ...]]] = {
     What.datasets: ("Data sets", ("name", "title", "licence")),
     What.networks: ("Networks, their keys at their defaults", ("name", "keys", "parameters (K)", "MACs (M)", "description")),
     What.formats: ("Formats that a precision rule names, their keys at their defaults", ("of", "name", "keys", "description")),
-    What.attacks: ("Attacks, by protocol", ("protocol", "name", "kind", "on")),
+    What.attacks: ("Attacks and corruptions, by protocol", ("protocol", "name", "kind", "on")),
     What.boards: ("Boards", ("name", "title", "core", "flash KiB", "RAM KiB")),
     What.sweeps: ("Sweeps", ("name", "runs", "description")),
 }

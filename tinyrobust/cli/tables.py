@@ -6,10 +6,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from tinyrobust.robustness.corruption_record import MeanShare
 from tinyrobust.robustness.robustness_record import Proportion, decibels
 
 
-def percent(share: Proportion | None) -> str:
+def percent(share: Proportion | MeanShare | None) -> str:
     """A proportion with n and its 95 % interval: `96.7 % (n = 360, 94.3 to 98.1)`; `none` where checks withhold it."""
     if share is None:
         return "none"

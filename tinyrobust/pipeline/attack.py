@@ -1,8 +1,9 @@
 """Attacks an existing model: a run of ours, or anybody's `.tflite`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import keras
 
@@ -25,6 +26,8 @@ from tinyrobust.robustness.job import EvaluationJob, Execution, Subject, members
 from tinyrobust.robustness.robustness_record import Domain, RobustnessRecord
 from tinyrobust.robustness.values import Scale
 from tinyrobust.training.fit import seed_everything
+
+_Record = TypeVar("_Record")
 
 
 def attack(
@@ -85,17 +88,23 @@ def attack(
     """
     recipe, tflite = locate(model)
     plan = _plan(recipe, domain, protocol, seed, samples, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
-    job = _job(recipe, tflite, plan, data, frontend, data_dir, input_range, scale, reading, progress)
-    return _evaluated(_with_networks(job, recipe, temperature, surrogate, members), recipe, output, fresh, jobs)
+    job = job_for(recipe, tflite, plan, data, frontend, data_dir, input_range, scale, reading, progress)
+    return executed(with_networks(job, recipe, temperature, surrogate, members), recipe, output, fresh, jobs, evaluate)
 
 
-def _evaluated(
-    job: EvaluationJob, recipe: Recipe | None, output: str | Path | None, fresh: bool, jobs: int
-) -> RobustnessRecord:
+def executed(
+    job: EvaluationJob,
+    recipe: Recipe | None,
+    output: str | Path | None,
+    fresh: bool,
+    jobs: int,
+    evaluation: Callable[[EvaluationJob], _Record],
+) -> _Record:
+    """What an evaluation finds, with its results in `output`, or in `attack-<model>`, which no other one writes meanwhile."""
     folder = Path(output or f"attack-{recipe.run_name if recipe else job.subject.tflite.stem}")
     seed_everything(job.plan.seed)
     with locked(folder):
-        return evaluate(replace(job, execution=replace(job.execution, output=folder, fresh=fresh, jobs=jobs)))
+        return evaluation(replace(job, execution=replace(job.execution, output=folder, fresh=fresh, jobs=jobs)))
 
 
 def _plan(
@@ -159,7 +168,7 @@ def _sound(
     return toml.validated(Waveform, values, "The choice of radii", RecipeError)
 
 
-def _job(
+def job_for(
     recipe: Recipe | None,
     tflite: Path,
     plan: AttackPlan,
@@ -171,7 +180,11 @@ def _job(
     reading: Reading | None,
     progress: Progress,
 ) -> EvaluationJob:
-    """The file alone with the front end and the units of its input, what is attacked, and the radii in these units."""
+    """The file alone with the front end and the units of its input, what is attacked, and the radii in these units.
+
+    Raises:
+        TinyRobustError: Data or settings do not fit the file.
+    """
     place, subject = None if data_dir is None else Path(data_dir), Subject(members_of(tflite), input_range=input_range)
     execution = Execution(Path(), progress=progress)
     if reading is not None and recipe is not None:
@@ -216,14 +229,18 @@ def _in_deviations(plan: AttackPlan, per_unit: float) -> AttackPlan:
     return plan.model_copy(update={"settings": settings})
 
 
-def _with_networks(
+def with_networks(
     job: EvaluationJob,
     recipe: Recipe | None,
     temperature: float | None,
     surrogate: str | Path | None,
     members: Sequence[str | Path],
 ) -> EvaluationJob:
-    """The job with the network of its run and those that were named."""
+    """The job with the network of its run and those that were named.
+
+    Raises:
+        ModelFileError: There is no run that the members could join, or one of them is no network.
+    """
     tflite = job.subject.tflite
     if members and recipe is None:
         raise ModelFileError(

@@ -166,6 +166,14 @@ STAGES = (
         needed=lambda recipe: recipe.robustness.waveform is not None,
     ),
     Stage(
+        "corruptions",
+        f"{_WORK}:corruptions",
+        ("corruptions.json",),
+        reads.corruptions,
+        inputs=("model.keras", "model.tflite"),
+        needed=lambda recipe: recipe.robustness.corruptions is not None,
+    ),
+    Stage(
         "listen",
         f"{_WORK}:listen",
         ("detection.json",),
@@ -191,7 +199,7 @@ STAGES = (
                 "detection.json",
                 AMPLIFICATION,
             ),
-            *("robustness.json", "per_sample.npz", "robustness-waveform.json", "per_sample-waveform.npz"),
+            *("robustness.json", "per_sample.npz", "robustness-waveform.json", "per_sample-waveform.npz", "corruptions.json"),
         ),
         of_run=reads.facts,
     ),

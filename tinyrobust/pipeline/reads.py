@@ -85,7 +85,7 @@ def attack(recipe: Recipe) -> Reads:
     settings = recipe.robustness
     return {
         **tables(recipe, "data"),
-        "robustness": settings.model_dump(mode="json", exclude={"waveform"}, exclude_defaults=True),
+        "robustness": settings.model_dump(mode="json", exclude={"waveform", "corruptions"}, exclude_defaults=True),
         "protocol": contents(assets.protocols(), [settings.protocol]),
         "temperature": recipe.temperature,
         "seed": recipe.seed,
@@ -99,6 +99,18 @@ def attack_waveform(recipe: Recipe) -> Reads:
         **tables(recipe, "data"),
         "waveform": settings and settings.model_dump(mode="json", exclude_defaults=True),
         "protocol": settings and contents(assets.protocols(), [settings.protocol]),
+        "temperature": recipe.temperature,
+        "seed": recipe.seed,
+    }
+
+
+def corruptions(recipe: Recipe) -> Reads:
+    """How many images, and the protocol; a network that is random at inference answers as it does under attack."""
+    settings = recipe.robustness
+    return {
+        **tables(recipe, "data"),
+        "robustness": settings.model_dump(mode="json", exclude={"waveform", "protocol"}, exclude_defaults=True),
+        "protocol": settings.corruptions and contents(assets.protocols(), [settings.corruptions]),
         "temperature": recipe.temperature,
         "seed": recipe.seed,
     }

@@ -22,6 +22,7 @@ from tinyrobust.pipeline.stages import Context, rehearse_export, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
+from tinyrobust.robustness.corruption import check_images
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.after import calibration_images
 from tinyrobust.training.budget import sizes_of
@@ -162,9 +163,13 @@ def _check(context: Context) -> None:
     if context.recipe.precision.budget is not None:
         sizes_of(network, context.recipe.precision)
     rehearse_export(context, network)
-    protocol.load(context.recipe.robustness.protocol)
-    if context.recipe.robustness.waveform:
-        protocol.load(context.recipe.robustness.waveform.protocol)
+    settings = context.recipe.robustness
+    protocol.of_attacks(settings.protocol)
+    if settings.waveform:
+        protocol.of_attacks(settings.waveform.protocol)
+    if settings.corruptions:
+        protocol.of_corruptions(settings.corruptions)
+        check_images(context.dataset.test.x, context.dataset.name)
     boards(context.recipe.footprint.boards)
 
 

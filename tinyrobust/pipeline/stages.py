@@ -36,7 +36,8 @@ from tinyrobust.training.precision import choose
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 
 if TYPE_CHECKING:
-    from tinyrobust.robustness.job import EvaluationData
+    from tinyrobust.robustness.attack_plan import AttackPlan
+    from tinyrobust.robustness.job import EvaluationData, EvaluationJob
 
 
 _REHEARSED = 8  # images: enough for the converter
@@ -206,22 +207,38 @@ def attack_waveform(context: Context) -> None:
 def _attacked(context: Context, data: "EvaluationData", front_end: FrontendRecord | None) -> None:
     from tinyrobust.robustness.attack_plan import AttackPlan
     from tinyrobust.robustness.evaluation import evaluate
+
+    plan = AttackPlan.of(context.recipe.robustness, context.recipe.seed, "waveform" if front_end else "features")
+    evaluate(_job(context, data, plan, front_end))
+
+
+def _job(
+    context: Context, data: "EvaluationData", plan: "AttackPlan", front_end: FrontendRecord | None = None
+) -> "EvaluationJob":
     from tinyrobust.robustness.job import EvaluationJob, Execution, Subject, members_of
 
-    recipe, settings = context.recipe, context.recipe.robustness
-    evaluate(
-        EvaluationJob(
-            Subject(
-                members_of(context.path / "model.tflite", freeze(context.trained("train"))),
-                front_end=front_end,
-                temperature=recipe.temperature,
-            ),
-            data,
-            AttackPlan.of(settings, recipe.seed, "waveform" if front_end else "features"),
-            # The pieces in a run's folder are of this run: where its network was trained anew, they are stale.
-            Execution(context.path, fresh=True, jobs=context.jobs, progress=context.progress),
-        )
+    members = members_of(context.path / "model.tflite", freeze(context.trained("train")))
+    return EvaluationJob(
+        Subject(members, front_end=front_end, temperature=context.recipe.temperature),
+        data,
+        plan,
+        # The pieces in a run's folder are of this run: where its network was trained anew, they are stale.
+        Execution(context.path, fresh=True, jobs=context.jobs, progress=context.progress),
     )
+
+
+def corruptions(context: Context) -> None:
+    """How often they are right about images that a camera spoils."""
+    _need_tensorflow()
+    from tinyrobust.pipeline.evaluation_data import features_of
+    from tinyrobust.robustness.attack_plan import AttackPlan
+    from tinyrobust.robustness.corruption_evaluation import evaluate_corruptions
+    from tinyrobust.robustness.protocol import of_corruptions
+
+    settings = context.recipe.robustness
+    assert settings.corruptions is not None
+    plan = AttackPlan(settings=settings, protocol=of_corruptions(settings.corruptions), seed=context.recipe.seed)
+    evaluate_corruptions(_job(context, features_of(context.dataset), plan))
 
 
 def listen(context: Context) -> None:

@@ -52,6 +52,14 @@ class Recipe(Table):
         return self
 
     @model_validator(mode="after")
+    def _corruptions_are_of_images(self) -> Self:
+        if self.robustness.corruptions and self.data.speech:
+            raise ValueError(
+                "Expected no robustness.corruptions beside [data.speech]: they are those of a camera. Received: both"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _listens_to_speech(self) -> Self:
         if self.listening and not self.data.speech:
             raise ValueError("Expected [data.speech] beside [listening]. Received: none: only a spotter of words can listen")

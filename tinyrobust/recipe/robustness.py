@@ -55,6 +55,10 @@ class Robustness(Table):
     headline: float = Field(8 / 255, description="The epsilon of the headline: one of `epsilons`.")
     samples: Count = Field(200, description="A stratified subset of the test images is attacked.")
     grid: bool = Field(False, description="Try every example rounded to the sensor's 8 bits too, and say how many still work.")
+    corruptions: str | None = Field(
+        None,
+        description="A file of corruptions in models/protocols/, such as corruptions: what a camera does to images, besides.",
+    )
     waveform: Waveform | None = Field(None, description="Speech: the sound is attacked too.")
 
     @model_validator(mode="after")

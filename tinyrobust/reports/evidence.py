@@ -17,12 +17,14 @@ from tinyrobust.reports.examples import Example, read_examples
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import SoundPair, read_pairs
 from tinyrobust.robustness.amplification_record import AMPLIFICATION, AmplificationRecord
+from tinyrobust.robustness.corruption_record import CORRUPTIONS, CorruptionRecord
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 
 # Of what enters the network, and of the sound before it.
 _EVALUATIONS = ("robustness.json", "robustness-waveform.json")
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)
+_OfModel = TypeVar("_OfModel", RobustnessRecord, CorruptionRecord)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Evidence:
     """What is known about one run.
 
     `run` has the recipe with the precision that a search chose, where there is a budget: `precision` says how. `others` are
-    further evaluations of the same file, from `attack-*` folders in the run's. Only of a spotter of words: `waveform`, where
-    the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to streams.
+    further evaluations of the same file, from `attack-*` folders in the run's; `corruptions` are from there too, and from the
+    run's own stage. Only of a spotter of words: `waveform`, where the sound itself was attacked, `pairs` of clips from there,
+    and `detection`, where the file listened to streams.
     """
 
     run: RunFacts
@@ -65,6 +68,7 @@ class Evidence:
     detection: DetectionRecord | None = None
     precision: PrecisionRecord | None = None
     amplification: AmplificationRecord | None = None
+    corruptions: list[CorruptionRecord] = field(default_factory=list)
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
@@ -98,20 +102,22 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         robustness=robustness,
         footprint=_record(folder / "footprint.json", FootprintRecord),
         examples=read_examples(folder / "per_sample.npz", of_sound=run.recipe.data.speech is not None) if robustness else [],
-        others=list(_others(folder)),
+        others=list(_of_the_file(folder, tuple(f"attack-*/{name}" for name in _EVALUATIONS), RobustnessRecord)),
         waveform=waveform,
         pairs=read_pairs(folder / "per_sample-waveform.npz") if waveform else [],
         detection=_record(folder / DETECTION, DetectionRecord),
         precision=precision,
         amplification=_record(folder / AMPLIFICATION, AmplificationRecord),
+        corruptions=list(_of_the_file(folder, (CORRUPTIONS, f"attack-*/{CORRUPTIONS}"), CorruptionRecord)),
     )
 
 
-def _others(folder: Path) -> Iterator[RobustnessRecord]:
+def _of_the_file(folder: Path, patterns: tuple[str, ...], kind: type[_OfModel]) -> Iterator[_OfModel]:
+    """The records of the file that is there now."""
     model = folder / "model.tflite"
     digest = files.sha256(model) if model.is_file() else ""
-    for path in sorted(path for name in _EVALUATIONS for path in folder.glob(f"attack-*/{name}")):
-        record = RobustnessRecord.load(path)
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        record = kind.load(path)
         # A network that was trained or exported anew since then is another one.
         if record.model_sha256 == digest:
             yield record

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from tinyrobust.attacks.specs import Norm
 from tinyrobust.footprint.footprint_record import BoardFit
 from tinyrobust.recipe.weights import WeightFormat
+from tinyrobust.robustness.corruption_record import MeanShare
 from tinyrobust.robustness.robustness_record import Proportion, decibels
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]#+!|~$&<>]")
@@ -30,12 +31,12 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{number(share, digits)}{_NBSP}%"
 
 
-def interval(share: Proportion) -> str:
+def interval(share: Proportion | MeanShare) -> str:
     """The 95 % interval as `77.7 to 88.0`."""
     return f"{number(share.low)} to {number(share.high)}"
 
 
-def proportion(share: Proportion | None) -> str:
+def proportion(share: Proportion | MeanShare | None) -> str:
     """A share with all that belongs to it: `83.5 % (n = 200, 77.7 to 88.0)`; in words where checks withhold it."""
     if share is None:
         return "no figure"

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tinyrobust import files
 from tinyrobust._version import __version__
-from tinyrobust.reports import confusion, formats, plots, tables, tradeoff
+from tinyrobust.reports import confusion, corruptions, formats, plots, tables, tradeoff
 from tinyrobust.reports.amplification import error_amplification
 from tinyrobust.reports.evidence import Evidence, gather
 from tinyrobust.reports.facts import RunFacts
@@ -39,6 +39,7 @@ def render(folder: Path, run: RunFacts) -> Path:
             run=evidence.run,
             tables=tables,
             confusion=confusion,
+            corruptions=corruptions,
             legend=plots.attack_legend,
             plots=_plots(evidence),
             version=__version__,

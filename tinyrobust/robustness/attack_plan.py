@@ -9,7 +9,7 @@ from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.errors import RecipeError
 from tinyrobust.recipe.robustness import Robustness, Waveform, noise_ratio
 from tinyrobust.records import Part
-from tinyrobust.robustness.protocol import Protocol, load
+from tinyrobust.robustness.protocol import Protocol, of_attacks
 from tinyrobust.robustness.robustness_record import Domain
 
 
@@ -36,10 +36,10 @@ class AttackPlan(Part):
         """The plan that a recipe's table asks for, with the protocol that it names.
 
         Raises:
-            RecipeError: There is no such protocol, or there are no settings for sound.
+            RecipeError: There is no such protocol of attacks, or there are no settings for sound.
         """
         sound = settings.waveform if domain == "waveform" else None
-        protocol = load((sound or settings).protocol)
+        protocol = of_attacks((sound or settings).protocol)
         return cls(settings=settings, protocol=protocol, seed=seed, domain=domain)
 
     @model_validator(mode="after")
@@ -94,7 +94,7 @@ class AttackPlan(Part):
         """What decides the figures besides the protocol, for the identity of an evaluation."""
         if sound := self._sound:
             return sound.model_dump(mode="json", exclude={"protocol"})
-        return self.settings.model_dump(mode="json", exclude={"protocol", "waveform"})
+        return self.settings.model_dump(mode="json", exclude={"protocol", "corruptions", "waveform"})
 
     @property
     def _sound(self) -> Waveform | None:

@@ -10,27 +10,24 @@ import numpy as np
 from tinyrobust.attacks.specs import AttackSpec
 from tinyrobust.attacks.target import Target
 from tinyrobust.data.arrays import Samples, stratified
-from tinyrobust.data.rows import Rows
 from tinyrobust.deploy.interpreter import Int8Model
-from tinyrobust.deploy.reading import Classes
-from tinyrobust.errors import DataError, ModelFileError, RecipeError
+from tinyrobust.errors import RecipeError
 from tinyrobust.progress import Progress
 from tinyrobust.robustness import clean_checks, job_files, probes
 from tinyrobust.robustness.convergence import run_on
 from tinyrobust.robustness.crafting import Crafter
 from tinyrobust.robustness.detection import detection
 from tinyrobust.robustness.distance import Floats, Ints
-from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution, Subject
+from tinyrobust.robustness.job import EvaluationData, EvaluationJob, Execution
 from tinyrobust.robustness.outcomes import Tally, save
+from tinyrobust.robustness.preparation import prepared
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.shards import Shards
 from tinyrobust.robustness.subject import EvaluationTargets
 from tinyrobust.robustness.subset import Stored, Subset, inputs
 from tinyrobust.robustness.summary import Clean, pictures, summary
-from tinyrobust.robustness.targets import SoundFrontEnd
-from tinyrobust.robustness.targets.flashed import attack_shape, unconfirmed
-from tinyrobust.robustness.units import decide
+from tinyrobust.robustness.targets.flashed import unconfirmed
 
 # Bytes of float samples that clean accuracy is measured on at once, in whole batches of the targets.
 _AT_ONCE, _BATCH = 64 * 2**20, 256
@@ -54,11 +51,9 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
         RecipeError: The protocol has no attack for the targets at hand.
         RunFolderError: The folder holds pieces of another evaluation, or cannot be written.
     """
-    plan, data = job.plan, job.data
     model = Int8Model(job.subject.tflite, read_as=job.subject.reading)
-    _check_data(model, data, job.subject, grid=plan.grid)
-    job = replace(job, subject=_in_units(job.subject, model, data), data=_as_attacked(data))
-    data = job.data
+    job = prepared(job, model)
+    plan, data = job.plan, job.data
     targets = EvaluationTargets(job.subject, plan.seed, model)
     index = stratified(data.labels, min(plan.samples, len(data.labels)), plan.seed)
     image = data.samples[index]
@@ -179,57 +174,3 @@ def _of_sound(subset: Subset) -> list[str]:
     if silent:
         notes.append(f"{silent} of the attacked clips are digital silence: no SNR allows a change of them, so they stand.")
     return notes
-
-
-def _in_units(subject: Subject, model: Int8Model, data: EvaluationData) -> Subject:
-    """The subject with the units of its input decided. Features behind a front end are of the range that the file says."""
-    if subject.units is not None or subject.front_end is not None:
-        return subject
-    units = decide(model, data.samples, data.labels, subject.input_range, network=bool(subject.networks))
-    return replace(subject, units=units, input_range=units.input_range)
-
-
-def _as_attacked(data: EvaluationData) -> EvaluationData:
-    """The data in the shape in which attacks see them."""
-    shape = tuple(data.samples.shape[1:])
-    if isinstance(data.samples, Rows) or data.samples.dtype == np.int16 or attack_shape(shape) == shape:
-        return data
-    few = data.training_samples
-    learned = few and (few[0][:].reshape(-1, *attack_shape(shape)), few[1])
-    return replace(data, samples=data.samples.reshape(-1, *attack_shape(shape)), training_samples=learned)
-
-
-def _check_data(model: Int8Model, data: EvaluationData, subject: Subject, *, grid: bool) -> None:
-    shape, samples, labels = tuple(model.input_shape), data.samples, data.labels
-    if subject.front_end is not None:
-        clip = SoundFrontEnd(subject.front_end).input_shape
-        fits, what = samples.dtype == np.int16 and samples.shape[1:] == clip, f"int16 clips of shape {clip}"
-    else:
-        # Real numbers are shares of a range: of which must have been decided with them.
-        kinds = (np.uint8,) if subject.units is None else (np.uint8, np.float32)
-        fits = samples.dtype in kinds and tuple(samples.shape[1:]) in (shape, attack_shape(shape))
-        what = f"uint8 images of shape {shape}"
-    if not fits:
-        raise DataError(
-            f"Expected {what}: that is what the file takes. Received: {samples.dtype} {samples.shape[1:]}",
-            hint="Color and size of the data must be those that the model was trained with.",
-        )
-    if grid and samples.dtype == np.float32:
-        raise DataError(
-            "Expected pixels of 8 bits, for examples that are rounded to a sensor's. Received: real numbers",
-            hint="Leave --grid out.",
-        )
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise DataError(f"Expected labels as integers [n]. Received: {labels.dtype} {labels.shape}")
-    if len(labels) != len(samples) or not len(labels) or labels.min() < 0 or labels.max() >= model.classes:
-        raise DataError(
-            f"Expected {len(samples)} labels (at least one) from 0 to {model.classes - 1}, the classes of the file. "
-            f"Received: {len(labels)} labels" + (f" from {labels.min()} to {labels.max()}" if len(labels) else "")
-        )
-    if model.sigmoids and isinstance(model.reading, Classes):
-        raise ModelFileError(
-            f"{model.path}: expected scores of which one is meant. Received: {model.sigmoids} sigmoids, labels of which "
-            "several or none may hold (multi-label); each is a figure of its own",
-            hint=f"With y_test [n, {model.sigmoids}] of 0 and 1 every label is attacked, with --label K and y_test [n] one. "
-            "Of a network with one label for each input: end it with a softmax, or with logits.",
-        )

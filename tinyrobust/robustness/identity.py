@@ -74,8 +74,8 @@ def identity(job: EvaluationJob, targets: EvaluationTargets, subset: Subset) -> 
         data=job.data.fingerprint,
         samples=digest(subset.image, subset.label),
         settings=plan.decisive_settings,
-        # How far an attack is run on decides which pieces there are, not what is in them.
-        protocol=plan.protocol.model_dump(mode="json", exclude={"convergence"}),
+        # How far an attack is run on, and which corruptions there are, decides which pieces there are, not what is in them.
+        protocol=plan.protocol.model_dump(mode="json", exclude={"convergence", "corruptions"}),
         targets=TargetsIdentity(
             temperature=targets.temperature,
             input_range=targets.flashed.input_range,

@@ -66,6 +66,7 @@ class EvaluationTargets:
         subject: What is attacked.
         seed: Of the passes of a network that is random at inference.
         model: The file of the first member, where it is open already.
+        twin: Whether a twin is rebuilt where no network is given; who only asks for verdicts needs none.
 
     Attributes:
         subject: The same, without networks where the front end has no gradients.
@@ -82,7 +83,7 @@ class EvaluationTargets:
         ModelFileError: The file cannot be used, or the network and the file do not fit together.
     """
 
-    def __init__(self, subject: Subject, seed: int, model: Int8Model | None = None) -> None:
+    def __init__(self, subject: Subject, seed: int, model: Int8Model | None = None, *, twin: bool = True) -> None:
         self._front_end = None if subject.front_end is None else SoundFrontEnd(subject.front_end)
         file = model or Int8Model(subject.tflite, read_as=subject.reading)
         self.flashed = Int8Target(file, subject.input_range, self._front_end)
@@ -105,7 +106,7 @@ class EvaluationTargets:
                 f"The ensemble answers by the mean of the probabilities of {len(subject.members)} networks. "
                 "int8 is the file of the first alone."
             )
-        if black_box:
+        if black_box or not (subject.networks or twin):
             self.white = None
         elif not subject.networks:
             self._rebuild()
