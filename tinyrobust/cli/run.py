@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from tinyrobust import recipe as recipes
 from tinyrobust.cli import console
@@ -70,6 +71,7 @@ def show_everything(done: "Run", as_json: bool) -> None:
     console.OUT.print(table(done.path.name, "tl", rows))
     for warning in robustness.warnings:
         console.OUT.print(f"[yellow]Not to be trusted as it stands:[/] {warning}")
+    _warn_of_teacher(done)
     console.OUT.print(f"\nOpen the report: [bold]{done.path / 'report.html'}[/]", soft_wrap=True)
 
 
@@ -100,6 +102,12 @@ def show_trained(done: "Run", as_json: bool) -> None:
         return
     rows = [(f"Validation accuracy after epoch {last['epoch']}", f"{100 * last['val_accuracy']:.1f} %")]
     console.OUT.print(table(f"{done.path / 'model.keras'}", "tl", rows))
+    _warn_of_teacher(done)
+
+
+def _warn_of_teacher(done: "Run") -> None:
+    for warning in done.teacher.warnings if done.teacher else ():
+        console.OUT.print(f"[yellow]To look at:[/] {escape(warning)}")
 
 
 def until(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from tinyrobust import recipe as recipes
+from tinyrobust.data.batches import check_size
 from tinyrobust.data.sources import load
 from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.execution.executor import Announce, unheard
@@ -19,6 +20,7 @@ from tinyrobust.pipeline import plan, share
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.pipeline.stages import Context, rehearse_export, write_report
+from tinyrobust.pipeline.teacher_record import TEACHER, TeacherRecord
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
@@ -50,6 +52,12 @@ class Run:
     def history(self) -> list[dict[str, float]]:
         """The training curves: a row an epoch."""
         return [json.loads(line) for line in (self.path / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def teacher(self) -> TeacherRecord | None:
+        """How robust the teacher is; None where no objective takes over a teacher's robustness."""
+        path = self.path / TEACHER
+        return TeacherRecord.load(path) if path.is_file() else None
 
     @property
     def parity(self) -> ParityRecord:
@@ -151,7 +159,10 @@ def export(recipe: str | Path | Recipe, **settings: Unpack[Settings]) -> Run:
 def _check(context: Context) -> None:
     """Finds out before the first long stage whether the last one can work."""
     network = context.network(context.recipe)
-    calibration_images(context.recipe, context.dataset)
+    learned = context.learned
+    calibration_images(context.recipe, learned)
+    if context.recipe.train.epochs:
+        check_size(learned.train, context.recipe.train.batch_size)
     if context.recipe.precision.budget is not None:
         sizes_of(network, context.recipe.precision)
     rehearse_export(context, network)

@@ -2,6 +2,7 @@
 
 import abc
 import pkgutil
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -15,7 +16,8 @@ class Perturbation(abc.ABC):
     """Inputs x near those of a batch at which the network's loss is higher.
 
     `d = start; steps times d = project(d + step(grad_d loss(x + d))); clip(x + d, 0, 1)`, where the loss is the cross-entropy
-    of the network as it is deployed (inference mode). Subclasses write `radius`, `start`, `step` and `project`.
+    of the network as it is deployed (inference mode), or another one that is given. Subclasses write `radius`, `start`, `step`
+    and `project`.
 
     Args:
         seed: Fixes the random draws.
@@ -26,19 +28,28 @@ class Perturbation(abc.ABC):
         self.steps = steps
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """The changed inputs, of the shape of `batch.inputs`, in [0, 1]."""
+    def __call__(self, batch: Batch, loss: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The changed inputs, of the shape of `batch.inputs`, in [0, 1].
+
+        Args:
+            batch: What is changed, and the network.
+            loss: Takes logits [n, classes] and returns losses [n] to be raised; None: the cross-entropy with the labels.
+        """
         x = ops.convert_to_tensor(batch.inputs)
         radius = self.radius(x)
         moved = self.start(x, radius)
 
-        def loss(inputs: Tensor) -> Tensor:
-            logits = batch.logits_of(inputs, training=False)
+        def with_labels(logits: Tensor) -> Tensor:
             labels = ops.one_hot(batch.labels, logits.shape[-1], dtype=logits.dtype)
-            return self.total(-ops.sum(labels * ops.log_softmax(logits), axis=-1))
+            return -ops.sum(labels * ops.log_softmax(logits), axis=-1)
+
+        losses = loss or with_labels
+
+        def total(inputs: Tensor) -> Tensor:
+            return self.total(losses(batch.logits_of(inputs, training=False)))
 
         for _ in range(self.steps):
-            _, gradient = value_and_gradient(loss, x + moved)
+            _, gradient = value_and_gradient(total, x + moved)
             moved = self.project(moved + self.step(gradient, radius), x, radius)
         return ops.clip(x + moved, 0.0, 1.0)
 
