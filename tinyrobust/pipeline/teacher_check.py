@@ -11,7 +11,7 @@ from tinyrobust.recipe.perturbation import Pgd
 from tinyrobust.training import perturbations
 from tinyrobust.training.objectives import Batch
 
-_IMAGES, _BATCH, _STEPS = 512, 128, 20
+_IMAGES, _BATCH, _STEPS = 512, 256, 20
 
 
 def check(teacher: keras.Model, validation: Split, epsilons: tuple[float, ...], seed: int, progress: Progress) -> TeacherRecord:
