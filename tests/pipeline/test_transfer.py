@@ -16,15 +16,16 @@ from tinyrobust.cli.app import app
 from tinyrobust.data.sources import load
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.pipeline.plan import signatures
-from tinyrobust.pipeline.teacher_record import TeacherRecord, TeacherRobustness
+from tinyrobust.training.teacher_record import TeacherRecord, TeacherRobustness
 
 _RECIPE = """
 [data]
 name = "digits"
 train_samples = 500
 test_samples = 120
+validation = 0.3
 [network]
-kind = "stqnet"
+kind = "conv1d"
 width = 0.25
 [[precision.rule]]
 layers = ".*"
@@ -34,8 +35,8 @@ epochs = 2
 batch_size = 32
 learning_rate = 1e-2
 """
-_ATTACK = "perturbation={kind='pgd', epsilon=0.1, steps=2}"
-_ROBUST = "teacher_epochs=8, teacher_objectives=[{kind='adversarial', perturbation={kind='fgsm', epsilon=0.1}}]"
+_ATTACK = "perturbation={kind='pgd', epsilon=0.15, steps=2}"
+_ROBUST = "teacher_epochs=12, teacher_objectives=[{kind='adversarial', perturbation={kind='fgsm', epsilon=0.15}}]"
 _PLAIN = "teacher_epochs=4"
 
 
@@ -77,7 +78,7 @@ def test_three_objectives_add_up(robust: Any) -> None:
 def test_a_teacher_that_is_trained_adversarially_is_not_warned_of(robust: Any) -> None:
     assert list(robust.record.stages) == ["teacher", "teacher-check", "train"]
     record = robust.teacher
-    assert (record.images, record.steps, [one.epsilon for one in record.robust]) == (50, 20, [0.1])
+    assert (record.images, record.steps, [one.epsilon for one in record.robust]) == (150, 20, [0.15])
     assert record.accuracy > 0.7
     assert record.robust[0].accuracy > record.accuracy / 3
     assert record.warnings == []
@@ -89,7 +90,7 @@ def test_a_teacher_that_is_not_robust_is_told_before_the_student_trains(recipe: 
     run = _run(recipe, _objective(_PLAIN), until="teacher-check", progress=lambda label, *_: told.append(label))
     (warning,) = run.teacher.warnings
     assert "The teacher is not robust" in warning
-    assert 'teacher_objectives = [{ kind = "adversarial", perturbation = { kind = "pgd", epsilon = 0.1 } }]' in warning
+    assert 'teacher_objectives = [{ kind = "adversarial", perturbation = { kind = "pgd", epsilon = 0.15 } }]' in warning
     assert told[-1] == f"teacher check: {warning}"
     assert not (run.path / "model.keras").exists()
     settings = ["--set", _objective(_PLAIN), "--runs-dir", str(recipe.parent / "runs"), "--set", "train.epochs=1"]
@@ -171,12 +172,12 @@ def test_a_student_of_a_fraction_sees_so_many_images_and_its_teacher_all(recipe:
     settings = [_objective(_ROBUST), "train.fraction=0.2", "train.epochs=1"]
     run = _run(recipe, *settings, progress=lambda label, _, total: told.append((label, total)))
     assert ("teacher: taken from " + robust.path.name, 1) in told
-    assert {total for label, total in told if label.startswith("train: epoch")} == {90 // 32}
+    assert {total for label, total in told if label.startswith("train: epoch")} == {70 // 32}
     assert (run.path / "teacher_model.keras").read_bytes() == (robust.path / "teacher_model.keras").read_bytes()
 
 
 def test_a_fraction_without_a_batch_is_refused_before_the_teacher_trains(recipe: Path) -> None:
-    with pytest.raises(DataError, match=r"Expected at least train.batch_size = 32 training images. Received: 22"):
+    with pytest.raises(DataError, match=r"Expected at least train.batch_size = 32 training images. Received: 18"):
         _run(recipe, _objective("teacher_epochs=3"), "train.fraction=0.05")
     assert not list((recipe.parent / "runs").glob("*/checkpoints/teacher-0003.npz"))
 

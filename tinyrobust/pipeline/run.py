@@ -20,7 +20,6 @@ from tinyrobust.pipeline import plan, share
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.pipeline.stages import Context, rehearse_export, write_report
-from tinyrobust.pipeline.teacher_record import TEACHER, TeacherRecord
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
@@ -28,6 +27,7 @@ from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.after import calibration_images
 from tinyrobust.training.budget import sizes_of
 from tinyrobust.training.fit import seed_everything
+from tinyrobust.training.teacher_record import TEACHER, TeacherRecord
 
 RUNS = Path("runs")
 

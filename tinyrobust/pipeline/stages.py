@@ -23,7 +23,6 @@ from tinyrobust.networks.keras_file import load_weights
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import RunFolder
 from tinyrobust.pipeline.teacher_check import check
-from tinyrobust.pipeline.teacher_record import TEACHER
 from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
@@ -35,6 +34,7 @@ from tinyrobust.training.after import quantize_after, take_weights
 from tinyrobust.training.fit import FitFiles
 from tinyrobust.training.precision import choose
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
+from tinyrobust.training.teacher_record import TEACHER
 
 if TYPE_CHECKING:
     from tinyrobust.robustness.job import EvaluationData

@@ -5,11 +5,11 @@ import numpy as np
 from keras import ops
 
 from tinyrobust.data.arrays import Split, scale
-from tinyrobust.pipeline.teacher_record import TeacherRecord, TeacherRobustness
 from tinyrobust.progress import Progress
 from tinyrobust.recipe.perturbation import Pgd
 from tinyrobust.training import perturbations
 from tinyrobust.training.objectives import Batch
+from tinyrobust.training.teacher_record import TeacherRecord, TeacherRobustness
 
 _IMAGES, _BATCH, _STEPS = 512, 256, 20
 

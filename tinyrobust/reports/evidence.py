@@ -18,6 +18,7 @@ from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import SoundPair, read_pairs
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
+from tinyrobust.training.teacher_record import TEACHER, TeacherRecord
 
 # Of what enters the network, and of the sound before it.
 _EVALUATIONS = ("robustness.json", "robustness-waveform.json")
@@ -45,8 +46,9 @@ class Evidence:
     """What is known about one run.
 
     `run` has the recipe with the precision that a search chose, where there is a budget: `precision` says how. `others` are
-    further evaluations of the same file, from `attack-*` folders in the run's. Only of a spotter of words: `waveform`, where
-    the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to streams.
+    further evaluations of the same file, from `attack-*` folders in the run's. `teacher_check` is there where the network
+    learned its teacher's robustness. Only of a spotter of words: `waveform`, where the sound itself was attacked, `pairs` of
+    clips from there, and `detection`, where the file listened to streams.
     """
 
     run: RunFacts
@@ -63,6 +65,7 @@ class Evidence:
     pairs: list[SoundPair] = field(default_factory=list)
     detection: DetectionRecord | None = None
     precision: PrecisionRecord | None = None
+    teacher_check: TeacherRecord | None = None
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
@@ -101,6 +104,7 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         pairs=read_pairs(folder / "per_sample-waveform.npz") if waveform else [],
         detection=_record(folder / DETECTION, DetectionRecord),
         precision=precision,
+        teacher_check=_record(folder / TEACHER, TeacherRecord),
     )
 
 

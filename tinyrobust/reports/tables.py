@@ -100,6 +100,7 @@ def warnings(evidence: Evidence) -> list[tuple[str, str]]:
         for check in (record.checks if record else ())
         if check.raised
     ]
+    found += [("training", warning) for warning in (evidence.teacher_check.warnings if evidence.teacher_check else ())]
     return found + [
         ("parity", f"Parity does not hold: {check.name} is beyond its tolerance.")
         for check in parity_checks(evidence)
