@@ -46,7 +46,8 @@ from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwise
 from tinyrobust.quantizers.weights import StochasticTernary
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.activations import Activations
-from tinyrobust.recipe.objectives import LABELS, ObjectiveTable
+from tinyrobust.recipe.objective_table import ObjectiveTable
+from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.recipe.precision import FLOAT, Precision
 from tinyrobust.recipe.weights import Weights
 from tinyrobust.training.budget import sizes_of

@@ -15,6 +15,7 @@ from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.report import render
 from tinyrobust.robustness.robustness_record import RobustnessRecord
+from tinyrobust.training.teacher_record import TEACHER, TeacherRecord, TeacherRobustness
 
 HOSTILE = "<script>alert('x')</script>"
 SECTIONS = ("robustness", "checks", "examples", "training", "footprint", "device", "boards", "parity", "settings")
@@ -82,6 +83,18 @@ def test_ids_are_unique_and_every_reference_inside_of_the_page_is_met(folder: Pa
     wanted = set(re.findall(r"url\(#([^)]+)\)", text)) | {href[1:] for href in page.values("href")}
     assert wanted <= set(ids)
     assert {"teacher-loss-axes_1", "training-loss-axes_1"} <= set(ids)
+
+
+def test_a_teacher_that_is_not_robust_is_warned_of(folder: Path, facts: RunFacts) -> None:
+    (folder / "teacher_history.jsonl").write_bytes((folder / "history.jsonl").read_bytes())
+    found = {}
+    for accuracy in (0.6, 0.1):
+        robust = (TeacherRobustness(epsilon=0.1, accuracy=accuracy),)
+        TeacherRecord(images=512, accuracy=0.9, chance=0.1, steps=20, robust=robust).save(folder / TEACHER)
+        found[accuracy] = rendered(folder, facts).words
+    assert "90.0% of 512 validation images right, 60.0% under PGD-20 at 0.1" in found[0.6]
+    assert "The teacher is not robust" not in found[0.6]
+    assert "The teacher is not robust" in found[0.1]
 
 
 def test_the_float_network_that_training_starts_from_is_shown(folder: Path, facts: RunFacts) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from tinyrobust import recipe as recipes
 from tinyrobust.cli import console
@@ -106,7 +107,7 @@ def show_trained(done: "Run", as_json: bool) -> None:
 
 def _show_remarks(done: "Run") -> None:
     for remark in done.remarks:
-        console.OUT.print(f"[yellow]Of the training:[/] {remark}")
+        console.OUT.print(f"[yellow]Of the training:[/] {escape(remark)}")
 
 
 def until(

@@ -1,7 +1,7 @@
 """What a data set is once loaded: six arrays, their class names and a fingerprint."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,23 @@ class Dataset:
         """Height, width and channels of every image."""
         height, width, channels = self.train.x.shape[1:]
         return height, width, channels
+
+    def with_fraction(self, fraction: float, seed: int) -> "Dataset":
+        """The same with a fraction of the training images, at least one: a stratified draw, the beginning of any larger one.
+
+        Args:
+            fraction: In (0, 1]; at 1 nothing is drawn.
+            seed: Equal seeds give equal draws.
+        """
+        if fraction == 1:
+            return self
+        rows = stratified(self.train.y, max(1, round(fraction * len(self.train))), seed)
+        return replace(
+            self,
+            train=self.train.take(rows),
+            copies=tuple(copy[rows] for copy in self.copies),
+            speech=self.speech and replace(self.speech, recordings=self.speech.recordings.with_training(rows)),
+        )
 
 
 def scale(x: NDArray[np.uint8]) -> NDArray[np.float32]:

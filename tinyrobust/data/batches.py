@@ -51,11 +51,7 @@ class Batches(keras.utils.PyDataset):
         copies: Sequence[NDArray[np.uint8]] = (),
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        if len(split) < batch_size:
-            raise DataError(
-                f"Expected at least train.batch_size = {batch_size:,} training images. Received: {len(split):,}",
-                hint=f"Use more images, or --set train.batch_size={max(1, len(split) // 4)}.",
-            )
+        check_size(split, batch_size)
         self._split = split
         self._augment = augment
         self._batch_size = batch_size
@@ -113,6 +109,19 @@ class Batches(keras.utils.PyDataset):
         if self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng([_ORDER, self._seed, epoch]).permutation(len(self._split)))
         return self._order[1]
+
+
+def check_size(split: Split, batch_size: int) -> None:
+    """Whether there is one batch to train on.
+
+    Raises:
+        DataError: There are fewer images than one batch takes.
+    """
+    if len(split) < batch_size:
+        raise DataError(
+            f"Expected at least train.batch_size = {batch_size:,} training images. Received: {len(split):,}",
+            hint=f"Use more images, or --set train.batch_size={max(1, len(split) // 4)}.",
+        )
 
 
 class InOrder(keras.utils.PyDataset):

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import sha256
-from tinyrobust.recipe.start import StartFile
+from tinyrobust.recipe.model_file import ModelFile
 
 _CONFIG = "config.json"
 _MOST_CONFIG = 2**26  # bytes of the configuration: that of a network of a thousand layers has one million
@@ -66,7 +66,7 @@ def read(path: Path, digest: str | None, known: Collection[str]) -> keras.Model:
     return model
 
 
-def load_weights(network: keras.Model, file: StartFile) -> None:
+def load_weights(network: keras.Model, file: ModelFile) -> None:
     """Gives a network the weights in a `.keras` file of the same network; nothing else in the file is read.
 
     Raises:
@@ -80,7 +80,8 @@ def load_weights(network: keras.Model, file: StartFile) -> None:
         raise ModelFileError(
             f"Expected in {path} the weights of the recipe's network in float ({network.name}, {network.count_params():,} "
             f"numbers). Received: {str(error).strip().partition(chr(10))[0][:300] or type(error).__name__}",
-            hint="A run of a recipe with the same [network] and [train] quantization = 'after' leaves it: float_model.keras.",
+            hint="A run of a recipe with the same [network] leaves it: float_model.keras, with [train] quantization = 'after', "
+            "or teacher_model.keras, of one teacher.",
         ) from error
 
 

@@ -119,6 +119,14 @@ STAGES = (
         needed=lambda recipe: "teacher" in recipe.train.needs,
     ),
     Stage(
+        "teacher-check",
+        f"{_WORK}:teacher_check",
+        ("teacher.json",),
+        reads.teacher_check,
+        inputs=("teacher_model.keras",),
+        needed=lambda recipe: bool(recipe.train.transferred),
+    ),
+    Stage(
         "float",
         f"{_WORK}:float_network",
         ("float_model.keras", "float_history.jsonl"),
@@ -190,6 +198,7 @@ STAGES = (
         inputs=(
             *(
                 "teacher_history.jsonl",
+                "teacher.json",
                 "float_history.jsonl",
                 "precision.json",
                 "history.jsonl",

@@ -13,6 +13,7 @@ from tinyrobust._version import __version__
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.objectives import CrossEntropy, Teaching
 from tinyrobust.recipe.start import without_paths
 from tinyrobust.recipe.table import Table
 
@@ -45,13 +46,35 @@ def contents(known: dict[str, Path], names: Iterable[str]) -> Reads:
 def teacher(recipe: Recipe) -> Reads:
     """A float network, trained for the labels: it sees no precision, and of the objectives how they want it trained."""
     seen, teaching = tables(recipe, "data", "network", "train"), recipe.train.teaching
-    for key in ("objective", "quantization", "watch"):
-        seen["train"].pop(key, None)
-    if teaching and teaching.epochs is not None:
-        seen["train"].pop("epochs", None)
-    if teaching and teaching.width is not None:
+    assert teaching is not None
+    if teaching.width is not None:
         seen["network"].pop("width", None)
-    return {**seen, "teaching": teaching and teaching._asdict(), "seed": recipe.seed}
+    if teaching.file is not None:
+        return {"data": seen["data"], "network": seen["network"], "width": teaching.width, "file": teaching.file.sha256}
+    for key in ("objective", "quantization", "fraction", "watch"):
+        seen["train"].pop(key, None)
+    if teaching.epochs is not None:
+        seen["train"].pop("epochs", None)
+    return {**seen, "teaching": _teaching(teaching), "seed": recipe.seed}
+
+
+def _teaching(teaching: Teaching) -> Reads:
+    """Ordinary teachers, those of cross-entropy, are named by its temperature alone."""
+    said: Reads = {"teachers": teaching.teachers, "epochs": teaching.epochs, "width": teaching.width}
+    match teaching.objectives:
+        case (CrossEntropy(weight=1.0, temperature=temperature),):
+            return {**said, "temperature": temperature}
+    return {**said, "objectives": [one.model_dump(mode="json", exclude_defaults=True) for one in teaching.objectives]}
+
+
+def teacher_check(recipe: Recipe) -> Reads:
+    """In which balls the teacher should be robust."""
+    return {**tables(recipe, "data"), "epsilons": recipe.train.transferred, "seed": recipe.seed}
+
+
+def _fraction(recipe: Recipe) -> Reads:
+    """Of the training images, where it is not all of them."""
+    return {"fraction": recipe.train.fraction} if recipe.train.fraction != 1 else {}
 
 
 def float_network(recipe: Recipe) -> Reads:
@@ -61,7 +84,7 @@ def float_network(recipe: Recipe) -> Reads:
 
 def precision(recipe: Recipe) -> Reads:
     """What is searched, in which network: how that was trained shows in the float network, and the search does not train."""
-    return {**tables(recipe, "data", "network", "precision"), "seed": recipe.seed}
+    return {**tables(recipe, "data", "network", "precision"), **_fraction(recipe), "seed": recipe.seed}
 
 
 def train(recipe: Recipe) -> Reads:
@@ -71,7 +94,7 @@ def train(recipe: Recipe) -> Reads:
 
 def export(recipe: Recipe) -> Reads:
     """The artefact carries the recipe's name."""
-    return {**tables(recipe, "data", "export"), "name": recipe.name}
+    return {**tables(recipe, "data", "export"), **_fraction(recipe), "name": recipe.name}
 
 
 def footprint(recipe: Recipe) -> Reads:

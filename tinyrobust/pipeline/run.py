@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from tinyrobust import recipe as recipes
+from tinyrobust.data.batches import check_size
 from tinyrobust.data.sources import load
 from tinyrobust.deploy.deploy_records import ParityRecord
 from tinyrobust.execution.executor import Announce, unheard
@@ -28,6 +29,7 @@ from tinyrobust.training.after import calibration_images
 from tinyrobust.training.budget import sizes_of
 from tinyrobust.training.fit import seed_everything
 from tinyrobust.training.remarks import remarks
+from tinyrobust.training.teacher_record import TEACHER, TeacherRecord
 
 RUNS = Path("runs")
 
@@ -55,9 +57,10 @@ class Run:
 
     @property
     def remarks(self) -> list[str]:
-        """What the curves of the training say that its user should know, each with what to do."""
-        rows = self.history
-        return remarks({name: [row[name] for row in rows] for name in rows[0]})
+        """What its user should know of the teacher and of the curves of the training, each with what to do."""
+        rows, path = self.history, self.path / TEACHER
+        warnings = TeacherRecord.load(path).warnings if path.is_file() else []
+        return warnings + remarks({name: [row[name] for row in rows] for name in rows[0]})
 
     @property
     def parity(self) -> ParityRecord:
@@ -159,7 +162,10 @@ def export(recipe: str | Path | Recipe, **settings: Unpack[Settings]) -> Run:
 def _check(context: Context) -> None:
     """Finds out before the first long stage whether the last one can work."""
     network = context.network(context.recipe)
-    calibration_images(context.recipe, context.dataset)
+    learned = context.learned
+    calibration_images(context.recipe, learned)
+    if context.recipe.train.epochs:
+        check_size(learned.train, context.recipe.train.batch_size)
     if context.recipe.precision.budget is not None:
         sizes_of(network, context.recipe.precision)
     rehearse_export(context, network)

@@ -22,6 +22,7 @@ from tinyrobust.networks.catalog import build
 from tinyrobust.networks.keras_file import load_weights
 from tinyrobust.pipeline.facts import run_facts
 from tinyrobust.pipeline.folder import RunFolder
+from tinyrobust.pipeline.teacher_check import check
 from tinyrobust.pipeline.teachers import teach
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
@@ -34,6 +35,7 @@ from tinyrobust.training.after import quantize_after, take_weights
 from tinyrobust.training.fit import FitFiles
 from tinyrobust.training.precision import choose
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
+from tinyrobust.training.teacher_record import TEACHER
 
 if TYPE_CHECKING:
     from tinyrobust.robustness.attack_plan import AttackPlan
@@ -57,6 +59,11 @@ class Context:
     def recipe(self) -> Recipe:
         """The run's resolved recipe."""
         return self.folder.recipe
+
+    @property
+    def learned(self) -> Dataset:
+        """The data with the fraction of the training images that the network learns from; its teachers learn from all."""
+        return self.dataset.with_fraction(self.recipe.train.fraction, self.recipe.seed)
 
     @property
     def path(self) -> Path:
@@ -94,6 +101,12 @@ def teacher(context: Context) -> None:
     teach(context.network, context.dataset, context.recipe, context.path, context.progress)
 
 
+def teacher_check(context: Context) -> None:
+    """How robust the teacher is whose robustness the student is to learn: told before that trains."""
+    epsilons, seed = context.recipe.train.transferred, context.recipe.seed
+    check(context.trained("teacher"), context.dataset.validation, epsilons, seed, context.progress).save(context.path / TEACHER)
+
+
 def float_network(context: Context) -> None:
     """The float network that is quantized afterwards, measured for a budget, or started from."""
     recipe = context.recipe.of_float_network
@@ -109,12 +122,12 @@ def float_network(context: Context) -> None:
         fit.untrained(network(recipe), context.dataset, files)
         return
     teacher = partial(context.trained, "teacher")
-    fit.train(network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
+    fit.train(network, context.learned, recipe, files, teacher=teacher, progress=context.progress)
 
 
 def precision(context: Context) -> None:
     """The formats of weights that fit the recipe's budget."""
-    record = choose(context.network, context.trained("float"), context.dataset, context.recipe, context.progress)
+    record = choose(context.network, context.trained("float"), context.learned, context.recipe, context.progress)
     record.save(context.path / PRECISION)
 
 
@@ -126,7 +139,7 @@ def train(context: Context) -> None:
     files = FitFiles.in_folder(context.path, "train")
     if recipe.train.quantization == "after":
         before = FitFiles.in_folder(context.path, "float")
-        quantize_after(context.trained("float"), context.network(recipe), context.dataset, recipe, files.model)
+        quantize_after(context.trained("float"), context.network(recipe), context.learned, recipe, files.model)
         write_atomic(files.history, before.history.read_text(encoding="utf-8"))
         return
 
@@ -137,7 +150,7 @@ def train(context: Context) -> None:
         return built
 
     teacher = partial(context.trained, "teacher")
-    fit.train(network, context.dataset, recipe, files, teacher=teacher, progress=context.progress)
+    fit.train(network, context.learned, recipe, files, teacher=teacher, progress=context.progress)
 
 
 def _need_tensorflow() -> None:
@@ -154,11 +167,12 @@ def export(context: Context) -> None:
     from tinyrobust.deploy.export import export as write_artefacts
 
     settings = context.recipe.export
-    images, labels = _seen_images(context.dataset, settings.parity_samples)
+    learned = context.learned
+    images, labels = _seen_images(learned, settings.parity_samples)
     write_artefacts(
         context.trained("train"),
         name=context.recipe.name,
-        calibration=context.dataset.train.x[: settings.calibration_samples],
+        calibration=learned.train.x[: settings.calibration_samples],
         parity_images=images,
         parity_labels=labels,
         parity_source=_SEEN,

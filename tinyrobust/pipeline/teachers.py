@@ -9,11 +9,14 @@ import keras
 from tinyrobust.data.arrays import Dataset
 from tinyrobust.files import write_atomic
 from tinyrobust.graphs import archive
+from tinyrobust.networks.keras_file import load_weights
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
-from tinyrobust.recipe.objectives import CrossEntropy, Teaching
+from tinyrobust.recipe.objective_table import needs
+from tinyrobust.recipe.objectives import Teaching
 from tinyrobust.recipe.precision import FLOAT
-from tinyrobust.training.fit import FitFiles, fit, seed_everything
+from tinyrobust.training.fit import FitFiles, fit, seed_everything, untrained
+from tinyrobust.training.front_end import front_end_of
 from tinyrobust.training.objectives import Supplies, build_objectives
 
 _Row = dict[str, float]
@@ -24,7 +27,7 @@ def teach(network: Callable[[Recipe], keras.Model], dataset: Dataset, recipe: Re
 
     Several teachers become one whose logits are the mean of theirs: the geometric mean of their probabilities, at every
     temperature (Hinton et al. 2015, section 2). Each is complete when its own model is there, so an interrupted stage goes on
-    with the teacher that it was at.
+    with the teacher that it was at. Of a teacher from a file, the history is its accuracy on validation images.
 
     Args:
         network: Builds the untrained network of a recipe.
@@ -32,10 +35,18 @@ def teach(network: Callable[[Recipe], keras.Model], dataset: Dataset, recipe: Re
         recipe: The student's.
         folder: The run's.
         progress: Called with a label, steps done and all steps.
+
+    Raises:
+        ModelFileError: The teacher's file is not there, another than it was, or of another network.
     """
     teaching = recipe.train.teaching
     assert teaching is not None
     stage = FitFiles.in_folder(folder, "teacher")
+    if teaching.file is not None:
+        taken = network(_teachers_recipe(recipe, teaching, 0))
+        load_weights(taken, teaching.file)
+        untrained(taken, dataset, stage)
+        return
     if teaching.teachers == 1:
         _trained(network, dataset, _teachers_recipe(recipe, teaching, 0), stage, progress)
         return
@@ -72,9 +83,9 @@ def _trained(
 ) -> None:
     teaching = recipe.train.teaching
     assert teaching is not None
-    table = CrossEntropy(kind="cross-entropy", temperature=teaching.temperature)
-    objectives = build_objectives([table], Supplies(recipe.seed, recipe.train.label_smoothing))
-    fit(network(recipe), objectives, dataset, recipe, files, epochs=teaching.epochs, progress=progress)
+    objectives = build_objectives(teaching.objectives, Supplies(recipe.seed, recipe.train.label_smoothing))
+    front_end = front_end_of(dataset) if "front-end" in needs(teaching.objectives) else None
+    fit(network(recipe), objectives, dataset, recipe, files, epochs=teaching.epochs, front_end=front_end, progress=progress)
 
 
 def _mean_history(paths: list[Path]) -> list[_Row]:

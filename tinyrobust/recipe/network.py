@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator
 
 from tinyrobust.errors import DataError
-from tinyrobust.recipe.start import ModelFile
+from tinyrobust.recipe.model_file import ModelFile
 from tinyrobust.recipe.table import Count, Table, Width
 
 if TYPE_CHECKING:

@@ -14,6 +14,8 @@ from tinyrobust.recipe.export import Export, Footprint
 from tinyrobust.recipe.frontend import with_gradients
 from tinyrobust.recipe.listening import Listening
 from tinyrobust.recipe.network import Network, Stqnet
+from tinyrobust.recipe.objective_table import needs
+from tinyrobust.recipe.objectives import Distillation
 from tinyrobust.recipe.precision import FLOAT, Precision
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.recipe.start import without_paths
@@ -41,7 +43,9 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _sound_is_of_speech(self) -> Self:
-        learns_sound = "front-end" in self.train.needs | self.train.of_float_network.needs
+        teaching = self.train.teaching
+        of_teachers = needs(teaching.objectives) if teaching else frozenset()
+        learns_sound = "front-end" in self.train.needs | self.train.of_float_network.needs | of_teachers
         if (self.robustness.waveform or learns_sound) and not self.data.speech:
             raise ValueError("Expected [data.speech] where sound is attacked or learned from. Received: none")
         if learns_sound and self.data.speech and not self.data.speech.frontend.differentiable:
@@ -129,8 +133,11 @@ class Recipe(Table):
 
     @property
     def temperature(self) -> float | None:
-        """The temperature that the network is distilled at; None where it is not."""
-        return self.train.distillation.temperature if self.train.distillation else None
+        """The temperature that the network is distilled at; None where it is not.
+
+        What ard and rslad teach has logits of the teacher's size, and the teacher's are those of an ordinary network.
+        """
+        return next((one.temperature for one in self.train.objectives if isinstance(one, Distillation)), None)
 
     def to_toml(self) -> str:
         """The resolved recipe as TOML; `load` reads it back to an equal recipe."""

@@ -1,36 +1,14 @@
 """`[train.start]`: the float network whose weights training with the recipe's quantizers starts from."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from tinyrobust.files import sha256
-from tinyrobust.recipe.objectives import LABELS, Need, Objective
+from tinyrobust.recipe.model_file import ModelFile
+from tinyrobust.recipe.objective_table import needs
+from tinyrobust.recipe.objectives import LABELS, Objective
 from tinyrobust.recipe.table import Count, Table
-
-
-class ModelFile(Table):
-    """What names a `.keras` file."""
-
-    path: str = Field(description="Of a .keras file, as Keras 3 saves it; looked for beside the recipe first.")
-    sha256: str | None = Field(
-        None,
-        validate_default=True,
-        description="Of the file, in hex: another file is refused. When absent, that of the file as it is.",
-    )
-
-    @field_validator("sha256")
-    @classmethod
-    def _of_the_file(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """The recipe's hash is that of what is learned, so it covers what the file says."""
-        if value is not None or "path" not in info.data:
-            return value
-        path = Path(info.data["path"]).expanduser()
-        if not path.is_file():
-            raise ValueError(f"Expected path to be that of a .keras file. Received: {str(path)!r}: there is no such file")
-        return sha256(path)
 
 
 class FloatNetwork(Table):
@@ -62,16 +40,16 @@ class StartFile(ModelFile):
 Start = Annotated[FloatNetwork | StartFile, Field(discriminator="kind")]
 
 
-def needs(objectives: tuple[Objective, ...]) -> frozenset[Need]:
-    """What objectives need, together."""
-    return frozenset[Need]().union(*(objective.needs for objective in objectives))
-
-
 def naming_files(tables: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those tables of a recipe that may name a file, as they are: `[network]` and `[train.start]`, where there are any."""
+    """Those tables of a recipe that may name a file, as they are, where there are any.
+
+    They are `[network]`, `[train.start]`, and `teacher_file` of every `[[train.objective]]`.
+    """
     train = tables.get("train")
-    found = (tables.get("network"), train.get("start") if isinstance(train, dict) else None)
-    return [table for table in found if isinstance(table, dict)]
+    train = train if isinstance(train, dict) else {}
+    objectives = train.get("objective")
+    taught = [one.get("teacher_file") for one in (objectives if isinstance(objectives, list) else ()) if isinstance(one, dict)]
+    return [table for table in (tables.get("network"), train.get("start"), *taught) if isinstance(table, dict)]
 
 
 def without_paths(tables: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.objectives import LABELS, AttackingTable, Need, Objective, TaughtTable, Teaching
-from tinyrobust.recipe.start import FloatNetwork, Start, StartFile, needs
+from tinyrobust.recipe.objective_table import Need, needs
+from tinyrobust.recipe.objectives import LABELS, Objective, RobustTransferTable, TaughtTable, Teaching
+from tinyrobust.recipe.start import FloatNetwork, Start, StartFile
 from tinyrobust.recipe.table import Count, Share, Table
 from tinyrobust.recipe.update import Plain, Update
 from tinyrobust.recipe.watch import Watch
@@ -36,6 +37,11 @@ class Train(Table):
         (0.5, 0.75), description="Shares of the steps after which the step schedule takes a tenth of the rate; rising."
     )
     weight_decay: float = Field(1e-4, ge=0, description="Decoupled decay of the latent weights, not of biases and scales.")
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="Of the training images, drawn with the seed, each class by its share: what the network learns from. "
+        "Teachers learn from all; data.train_samples is for both.",
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Of the labels, for every objective that learns from them, and for teachers."
     )
@@ -77,6 +83,11 @@ class Train(Table):
     def teaching(self) -> Teaching | None:
         """How the teachers are trained; None where nothing learns from any."""
         return self.distillation.teaching if self.distillation else None
+
+    @property
+    def transferred(self) -> tuple[float, ...]:
+        """The radii, in L-inf, at which objectives take over a teacher's robustness: each once, from small to large."""
+        return tuple(sorted({one.epsilon for one in self.objectives if isinstance(one, RobustTransferTable)}))
 
     @model_validator(mode="after")
     def _calibrates_after_training(self) -> Self:
@@ -127,16 +138,23 @@ class Train(Table):
     def _objectives_fit_together(self) -> Self:
         taught = [objective for objective in self.objectives if isinstance(objective, TaughtTable)]
         if taught and self.quantization == "after":
-            raise ValueError("Expected quantization in training with distillation: its student is quantized. Received: after")
-        if len({objective.teaching for objective in taught}) > 1:
             raise ValueError(
-                "Expected the same teachers for all objectives that have some: equal teachers, teacher_epochs, teacher_width "
-                f"and teacher_temperature. Received: {', '.join(str(objective.teaching) for objective in taught)}"
+                f"Expected quantization in training with {taught[0].kind}: its student is quantized. Received: quantization = "
+                "'after'. Leave train.quantization out, or learn from the labels: kind = 'cross-entropy' or 'adversarial'"
             )
-        attacked = [objective.perturbation for objective in self.objectives if isinstance(objective, AttackingTable)]
+        if others := [one for one in taught if one.teaching != taught[0].teaching]:
+            both = zip(Teaching._fields, taught[0].teaching, others[0].teaching, strict=True)
+            differ = [key if key == "teachers" else f"teacher_{key}" for key, one, other in both if one != other]
+            raise ValueError(
+                "Expected the same teachers for all objectives that have some: equal teachers, teacher_epochs, teacher_width, "
+                "teacher_objectives, teacher_file and teacher_temperature, which when absent is a distillation's temperature, "
+                f"and 1 for ard and rslad. Received: {taught[0].kind} and {others[0].kind}, whose teachers differ in "
+                f"{', '.join(differ)}"
+            )
+        attacked = [perturbation for one in self.objectives if (perturbation := one.perturbed_by)]
         if len({perturbation.domain for perturbation in attacked}) > 1:
             raise ValueError(
                 "Expected perturbations of the network's input or of the sound before the front end, not both in one training. "
-                f"Received: {', '.join(perturbation.kind for perturbation in attacked)}"
+                f"Received: {', '.join(perturbation.model_dump()['kind'] for perturbation in attacked)}"
             )
         return self

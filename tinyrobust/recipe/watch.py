@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tinyrobust.recipe.objectives import AttackingTable, ObjectiveTable
-from tinyrobust.recipe.perturbation import Perturbation, Pgd, PgdL2, Snr
+from tinyrobust.recipe.objective_table import ObjectiveTable
+from tinyrobust.recipe.perturbation import Fgsm, NFgsm, Perturbation, Pgd, PgdL2, Snr
 from tinyrobust.recipe.table import Count, Table
 
 _STEPS = 10
@@ -35,7 +35,7 @@ class Watch(Table):
         Raises:
             ValueError: None is given, and no objective says in which ball; or it is one of sound: validation is on features.
         """
-        attacked = [one.perturbation for one in objectives if isinstance(one, AttackingTable)]
+        attacked = [perturbation for one in objectives if (perturbation := one.perturbed_by)]
         chosen = self.perturbation or next(iter(attacked), None)
         if chosen is None or isinstance(chosen, Snr):
             raise ValueError(
@@ -46,4 +46,5 @@ class Watch(Table):
             return self.perturbation
         if isinstance(chosen, PgdL2):
             return PgdL2(kind="pgd-l2", epsilon=chosen.epsilon, steps=_STEPS)
+        assert isinstance(chosen, Fgsm | NFgsm | Pgd)
         return Pgd(kind="pgd", epsilon=chosen.epsilon, steps=_STEPS)

@@ -20,6 +20,7 @@ from tinyrobust.robustness.amplification_record import AMPLIFICATION, Amplificat
 from tinyrobust.robustness.corruption_record import CORRUPTIONS, CorruptionRecord
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
+from tinyrobust.training.teacher_record import TEACHER, TeacherRecord
 
 # Of what enters the network, and of the sound before it.
 _EVALUATIONS = ("robustness.json", "robustness-waveform.json")
@@ -49,8 +50,9 @@ class Evidence:
 
     `run` has the recipe with the precision that a search chose, where there is a budget: `precision` says how. `others` are
     further evaluations of the same file, from `attack-*` folders in the run's; `corruptions` are from there too, and from the
-    run's own stage. Only of a spotter of words: `waveform`, where the sound itself was attacked, `pairs` of clips from there,
-    and `detection`, where the file listened to streams.
+    run's own stage. `teacher_check` is there where the network learned its teacher's robustness. Only of a spotter of words:
+    `waveform`, where the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to
+    streams.
     """
 
     run: RunFacts
@@ -69,6 +71,7 @@ class Evidence:
     precision: PrecisionRecord | None = None
     amplification: AmplificationRecord | None = None
     corruptions: list[CorruptionRecord] = field(default_factory=list)
+    teacher_check: TeacherRecord | None = None
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
@@ -109,6 +112,7 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         precision=precision,
         amplification=_record(folder / AMPLIFICATION, AmplificationRecord),
         corruptions=list(_of_the_file(folder, (CORRUPTIONS, f"attack-*/{CORRUPTIONS}"), CorruptionRecord)),
+        teacher_check=_record(folder / TEACHER, TeacherRecord),
     )
 
 

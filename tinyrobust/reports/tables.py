@@ -101,7 +101,8 @@ def warnings(evidence: Evidence) -> list[tuple[str, str]]:
         for check in (record.checks if record else ())
         if check.raised
     ]
-    found += [("training", remark) for remark in remarks(evidence.history.curves)]
+    taught = evidence.teacher_check.warnings if evidence.teacher_check else []
+    found += [("training", remark) for remark in (*taught, *remarks(evidence.history.curves))]
     return found + [
         ("parity", f"Parity does not hold: {check.name} is beyond its tolerance.")
         for check in parity_checks(evidence)

@@ -69,6 +69,7 @@ class Learner(keras.Model):
         self._front_end = partial(features_of, front_end) if front_end is not None else None
         self._forward = _forward(network, activations="activations" in needs)
         self._shows_features = "features" in needs
+        self._teacher = _asking([objective.teacher for objective in objectives if objective.teacher is not None])
         self._rule = rule or PlainStep()
         backend = keras.backend.backend()
         if backend != "tensorflow" and not isinstance(self._rule, PlainStep):
@@ -154,14 +155,16 @@ class Learner(keras.Model):
         return values, logits
 
     def _batch(self, inputs: Tensor, labels: Tensor, outputs: Outputs, *, training: bool) -> Batch:
+        features = outputs.get("features")
         batch = Batch(
             inputs=inputs,
             labels=labels,
             logits=outputs.get("logits"),
             network=self.network,
             training=training,
-            features=outputs.get("features"),
+            features=features,
             activations=outputs.get("activations"),
+            teacher_logits=self._teacher(features) if self._teacher else None,
         )
         return replace(batch, front_end=self._front_end) if self._front_end else batch
 
@@ -179,6 +182,19 @@ def _forward(network: keras.Model, *, activations: bool) -> Callable[[Tensor, bo
     hidden = [layer for layer in network.layers if layer.output is not network.output and layer.output is not network.input]
     whole = keras.Model(network.input, {"logits": network.output, "activations": {one.name: one.output for one in hidden}})
     return lambda inputs, training: whole(inputs, training=training)
+
+
+def _asking(teachers: Sequence[keras.Model]) -> Callable[[Tensor], Tensor] | None:
+    """From features to the logits of the teacher that all objectives have; None where none has any.
+
+    Raises:
+        ValueError: There are several: they would be one model.
+    """
+    if not teachers:
+        return None
+    if any(teacher is not teachers[0] for teacher in teachers):
+        raise ValueError(f"Expected one teacher for all objectives. Received: {len(teachers)}, which are not the same")
+    return lambda features: ops.stop_gradient(teachers[0](features, training=False))
 
 
 def compiled(

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from tinyrobust.data import Dataset, available, load, read_card
+from tinyrobust.data.arrays import stratified
 from tinyrobust.data.batches import Batches
 from tinyrobust.data.speech.cache import cached, folder
 from tinyrobust.data.speech.frontend import front_end
@@ -37,6 +38,21 @@ def test_a_folder_of_clips_is_a_data_set(tones: Path) -> None:
         assert len(np.bincount(split.y)) == 4
     # Every beginning of the training clips is stratified.
     assert np.ptp(np.bincount(found.train.y[:40], minlength=4)) <= 3
+
+
+def test_a_fraction_of_the_training_clips_has_their_copies_and_their_sound(tones: Path) -> None:
+    found = loaded(tones, speech=OWN.model_copy(update={"augment": CHANGES}))
+    few = found.with_fraction(0.25, seed=3)
+    rows = stratified(found.train.y, round(0.25 * len(found.train)), seed=3)
+    np.testing.assert_array_equal(few.train.x, found.train.x[rows])
+    for copy, whole in zip(few.copies, found.copies, strict=True):
+        np.testing.assert_array_equal(copy, whole[rows])
+    assert few.speech is not None
+    assert found.speech is not None
+    clips, every = few.speech.recordings.parts, found.speech.recordings.parts
+    assert clips["train"] == tuple(every["train"][row] for row in rows)
+    assert [clip.label for clip in clips["train"]] == few.train.y.tolist()
+    assert clips["validation"] == every["validation"]
 
 
 def test_the_grid_is_fixed_from_the_training_clips_and_recorded(tones: Path) -> None:

@@ -1,7 +1,7 @@
 """The sound behind a data set's features, read when it is asked for: what is attacked as sound, and what is listened to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,11 @@ class Recordings:
 
     parts: dict[str, tuple[Clip, ...]]
     background: Background
+
+    def with_training(self, rows: NDArray[np.int64]) -> "Recordings":
+        """The same with those of the training clips, in this order."""
+        clips = self.parts["train"]
+        return replace(self, parts={**self.parts, "train": tuple(clips[int(row)] for row in rows)})
 
     def audio(self, part: str, rows: Sequence[int] | NDArray[np.int64] | None = None) -> NDArray[np.int16]:
         """Clips of one second, as they are: without augmentation, short ones followed by zeros.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import keras
 
 from tinyrobust.gradients import Tensor
-from tinyrobust.recipe.objectives import Need, ObjectiveTable
+from tinyrobust.recipe.objective_table import Need, ObjectiveTable
 
 
 def _as_they_are(inputs: Tensor) -> Tensor:
@@ -28,6 +28,8 @@ class Batch:
         training: False when the value is only monitored, on validation images (or features).
         features: What the network was given, where an objective needs "features", else None.
         activations: What the hidden layers put out, by layer name, where an objective needs "activations", else None.
+        teacher_logits: The teacher's outputs [n, classes] for the features, where an objective needs a "teacher", else None.
+            One pass serves all objectives of a step; nothing is differentiated through it.
         front_end: From inputs to what the network is given; images, and features, it leaves as they are.
     """
 
@@ -38,6 +40,7 @@ class Batch:
     training: bool
     features: Tensor | None = None
     activations: Mapping[str, Tensor] | None = None
+    teacher_logits: Tensor | None = None
     front_end: Callable[[Tensor], Tensor] = _as_they_are
 
     def logits_of(self, inputs: Tensor, *, training: bool) -> Tensor:
@@ -70,6 +73,7 @@ class Objective(abc.ABC):
         sees_clean: Whether it looks at what the network makes of the inputs as they are (`Batch.logits`, `Batch.activations`).
             Where others attack and none does, the learner leaves out that pass: a step of FGSM costs two passes, not three,
             batch-norm statistics are those of examples, and accuracy in training is that on them.
+        teacher: The network that an objective learns from, which the learner asks; it is neither trained nor stored.
         seed_generator: Of an objective that draws at random: the learner stores its state, so that a resumed run draws on.
 
     Args:
@@ -81,6 +85,7 @@ class Objective(abc.ABC):
     weight: float = 1.0
     needs: frozenset[Need] = frozenset()
     sees_clean: bool = True
+    teacher: keras.Model | None = None
     seed_generator: keras.random.SeedGenerator | None = None
 
     def __init__(self, table: ObjectiveTable, supplies: Supplies) -> None:
