@@ -14,6 +14,7 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.errors import RecipeError
 from tinyrobust.graphs.freeze import freeze
 from tinyrobust.recipe import perturbation as tables
+from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.robustness.targets import KerasTarget
 from tinyrobust.training import perturbations
 from tinyrobust.training.learner import Learner
@@ -322,4 +323,4 @@ def test_two_temperatures_with_the_same_teachers():
     same = [f'{{kind="distillation", temperature={t}, teacher_temperature=1}}' for t in (5, 2)]
     loaded = recipes.load("digits-stq", [f"train.objective=[{', '.join(same)}]"])
     assert loaded.temperature == 5
-    assert loaded.train.teaching.temperature == 1
+    assert loaded.train.teaching.objectives == LABELS
