@@ -11,8 +11,8 @@ from tinyrobust.data.speech.frontend_record import FRONTEND
 from tinyrobust.errors import RecipeError
 from tinyrobust.listening.detection_record import DetectionRecord
 from tinyrobust.pipeline import plan
+from tinyrobust.pipeline.context import Context
 from tinyrobust.pipeline.folder import begun
-from tinyrobust.pipeline.stages import Context
 from tinyrobust.sweep.expand import Job
 from tinyrobust.sweep.schedule import prepare
 

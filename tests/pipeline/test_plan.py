@@ -11,8 +11,8 @@ import tinyrobust
 from tinyrobust.data.sources import load
 from tinyrobust.errors import TinyRobustError
 from tinyrobust.pipeline import plan, reads
+from tinyrobust.pipeline.context import Context
 from tinyrobust.pipeline.folder import opened
-from tinyrobust.pipeline.stages import Context
 from tinyrobust.progress import silent
 from tinyrobust.training.fit import seed_everything
 

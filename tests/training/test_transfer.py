@@ -147,7 +147,10 @@ _ROBUST = 'teacher_objectives=[{kind="adversarial", perturbation={kind="fgsm", e
 @pytest.mark.parametrize(
     ("objectives", "message"),
     [
-        ('{kind="ard", perturbation={kind="snr"}}', r"\(fgsm, n-fgsm, pgd\).*perturbation.kind = 'snr'. Use kind = 'adversarial'"),
+        (
+            '{kind="ard", perturbation={kind="snr"}}',
+            r"\(fgsm, n-fgsm, pgd\).*perturbation.kind = 'snr'. Use kind = 'adversarial'",
+        ),
         ('{kind="rslad"}, {kind="adversarial", perturbation={kind="snr"}}', "not both in one training. Received: pgd, snr"),
         (
             '{kind="rslad"}, {kind="distillation", temperature=3}',

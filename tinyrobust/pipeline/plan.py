@@ -22,7 +22,7 @@ from tinyrobust.recipe import Recipe
 from tinyrobust.robustness.amplification_record import AMPLIFICATION
 
 if TYPE_CHECKING:
-    from tinyrobust.pipeline.stages import Context
+    from tinyrobust.pipeline.context import Context
 
 SCHEMA = 1  # of all keys: raised when the way they are made changes
 
@@ -109,7 +109,7 @@ class Stage:
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-_WORK = "tinyrobust.pipeline.stages"
+_WORK, _JUDGING = "tinyrobust.pipeline.stages", "tinyrobust.pipeline.evaluations"
 STAGES = (
     Stage(
         "teacher",
@@ -160,14 +160,14 @@ STAGES = (
     Stage("footprint", f"{_WORK}:footprint", ("footprint.json",), reads.footprint, inputs=("model.tflite",), reads_data=False),
     Stage(
         "attack",
-        f"{_WORK}:attack",
+        f"{_JUDGING}:attack",
         ("robustness.json", "per_sample.npz"),
         reads.attack,
         inputs=("model.keras", "model.tflite"),
     ),
     Stage(
         "attack-waveform",
-        f"{_WORK}:attack_waveform",
+        f"{_JUDGING}:attack_waveform",
         ("robustness-waveform.json", "per_sample-waveform.npz"),
         reads.attack_waveform,
         inputs=("model.keras", "model.tflite"),
@@ -175,7 +175,7 @@ STAGES = (
     ),
     Stage(
         "corruptions",
-        f"{_WORK}:corruptions",
+        f"{_JUDGING}:corruptions",
         ("corruptions.json",),
         reads.corruptions,
         inputs=("model.keras", "model.tflite"),
@@ -183,13 +183,13 @@ STAGES = (
     ),
     Stage(
         "listen",
-        f"{_WORK}:listen",
+        f"{_JUDGING}:listen",
         ("detection.json",),
         reads.listen,
         inputs=("model.tflite", "frontend.json"),
         needed=lambda recipe: recipe.listening is not None,
     ),
-    Stage("amplification", f"{_WORK}:amplification", (AMPLIFICATION,), reads.amplification, inputs=("model.keras",)),
+    Stage("amplification", f"{_JUDGING}:amplification", (AMPLIFICATION,), reads.amplification, inputs=("model.keras",)),
     Stage(
         "report",
         f"{_WORK}:report",

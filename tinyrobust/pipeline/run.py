@@ -17,9 +17,10 @@ from tinyrobust.execution.executor import Announce, unheard
 from tinyrobust.footprint.boards import boards
 from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.pipeline import plan, share
+from tinyrobust.pipeline.context import Context
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
 from tinyrobust.pipeline.run_record import RunRecord
-from tinyrobust.pipeline.stages import Context, rehearse_export, write_report
+from tinyrobust.pipeline.stages import rehearse_export, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness import protocol
