@@ -249,15 +249,13 @@ def _on_examples(run: _Run) -> float:
 
 
 def _trades(run: _Run) -> float:
-    """In NumPy, at examples that raise the divergence from the answers to the inputs."""
+    """In NumPy, on its own examples: others that differ by rounding may round to other activations."""
     batch = run.task.batch(run.task.network())
-    clean = _log_softmax(keras.ops.convert_to_numpy(batch.logits))
-
-    def divergences(logits: Any) -> Any:
-        return -keras.ops.sum(np.exp(clean).astype(np.float32) * keras.ops.log_softmax(logits), axis=-1)
-
-    examples = perturbations.build(run.table.perturbation, seed=3)(batch, divergences)  # but for the entropy: a constant
-    attacked = _log_softmax(keras.ops.convert_to_numpy(batch.logits_of(examples, training=False)))
+    (again,) = build_objectives([run.table], Supplies(seed=3, label_smoothing=0.1))
+    examples = again.examples(batch)
+    clean, attacked = (
+        _log_softmax(keras.ops.convert_to_numpy(logits)) for logits in (batch.logits, batch.logits_of(examples, training=False))
+    )
     divergence = (np.exp(clean) * (clean - attacked)).sum(axis=1).mean()
     assert divergence > 0
     return _with_labels(run, run.task.x) + run.table.beta * float(divergence)
