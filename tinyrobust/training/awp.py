@@ -40,6 +40,7 @@ class WeightPerturbation:
         """See the protocol."""
         import tensorflow as tf  # here: a rule is imported before the learner says that it needs TensorFlow
 
+        batch = batch[:2]  # `train_on_batch` gives sample weights, which are none, too
         weights = [layer.latent_weights for layer in weight_layers(learner.network)]
         trained = learner.trainable_variables
         before = [tf.identity(weight.value) for weight in weights]
