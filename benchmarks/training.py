@@ -67,8 +67,14 @@ FORMAT_GOAL = 1.25
 OBJECTIVES: dict[str, tuple[float, tuple[dict[str, Any], ...]]] = {
     "jacobian": (1.6, ({"kind": "cross-entropy"}, {"kind": "jacobian"})),
     "defensive-quantization": (1.1, ({"kind": "cross-entropy"}, {"kind": "defensive-quantization", "weight": 3e-4})),
-    "adversarial, fgsm": (2.1, ({"kind": "adversarial", "perturbation": {"kind": "fgsm", "epsilon": 8 / 255}},)),
-    "adversarial, n-fgsm": (2.1, ({"kind": "adversarial", "perturbation": {"kind": "n-fgsm", "epsilon": 8 / 255}},)),
+    "adversarial, fgsm": (
+        2.1,
+        ({"kind": "adversarial", "clean_statistics": False, "perturbation": {"kind": "fgsm", "epsilon": 8 / 255}},),
+    ),
+    "adversarial, n-fgsm": (
+        2.1,
+        ({"kind": "adversarial", "clean_statistics": False, "perturbation": {"kind": "n-fgsm", "epsilon": 8 / 255}},),
+    ),
     "trades": (12.2, ({"kind": "trades"},)),  # of 10 steps
 }
 # For after training: a search of ranges in every step would be a waste.

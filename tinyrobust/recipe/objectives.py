@@ -150,7 +150,9 @@ class Adversarial(AttackingTable):
     objective: ClassVar[str] = "tinyrobust.training.objectives.adversarial:Adversarial"
     kind: Literal["adversarial"]
     clean_statistics: bool = Field(
-        False, description="Batch norm follows the inputs as they are, too: half as much again as a step of fgsm costs without."
+        True,
+        description="Batch norm follows clean and attacked inputs, in turn. false: the examples alone, as published recipes of "
+        "fast training have it; a step of fgsm is two passes then, not three.",
     )
 
 

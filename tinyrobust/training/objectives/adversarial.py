@@ -10,9 +10,8 @@ from tinyrobust.training.objectives.cross_entropy import with_labels
 class Adversarial(Attacking):
     """Cross-entropy with the labels on perturbed inputs (Madry et al. 2018, eq. 2.1).
 
-    Labels are smoothed in the loss, not in the attack. Batch-norm statistics are those of the examples alone, as in the
-    published recipes of fast adversarial training, unless `clean_statistics` asks for those of clean and attacked inputs, in
-    turn.
+    Labels are smoothed in the loss, not in the attack. Batch-norm statistics follow clean and attacked inputs, in turn, or
+    without `clean_statistics` the examples alone, as in the published recipes of fast adversarial training.
     """
 
     def __init__(self, table: tables.Adversarial, supplies: Supplies) -> None:
