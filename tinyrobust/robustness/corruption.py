@@ -12,7 +12,6 @@ from tinyrobust.attacks.seeds import seeded
 from tinyrobust.data.arrays import Samples
 from tinyrobust.data.images import prepare
 from tinyrobust.errors import DataError, MissingToolError
-from tinyrobust.robustness.distance import Ints
 
 PACKAGE = "imagecorruptions-imaug"
 SMALLEST = 32  # pixels: the package takes no smaller images; its motion blur reaches over 21 to 41
@@ -20,7 +19,7 @@ SMALLEST = 32  # pixels: the package takes no smaller images; its motion blur re
 _INSTALL = "pip install 'tinyrobust[corruptions]'; on Debian also: apt install libgl1 libglib2.0-0"
 
 
-def corrupted(images: NDArray[np.uint8], kind: str, severity: int, index: Ints, seed: int) -> NDArray[np.uint8]:
+def corrupted(images: NDArray[np.uint8], kind: str, severity: int, index: NDArray[np.int64], seed: int) -> NDArray[np.uint8]:
     """Images with one corruption (Hendrycks and Dietterich 2019, arXiv 1903.12261) at one severity.
 
     A gray image is corrupted as one of three equal channels, and made gray again as data sets are (luma, ITU-R BT.601): noise
