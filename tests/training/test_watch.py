@@ -151,10 +151,19 @@ def _interrupt_at(step: int) -> Any:
 
 
 def test_it_goes_on_from_the_best_epoch_and_resumed_it_is_the_uninterrupted_run(trial: Any, objective: Any) -> None:
-    overrides = (*_COLLAPSES, f"train.watch={{samples=48, rollbacks=1, {_AGAINST}}}")
+    """The last phase of quantization begins in the epoch of the collapse: the best one has a smaller fraction."""
+    phases = "precision.rule.-1.weights.starts=[0.0, 0.25, 0.5, 0.7]"
+    overrides = (*_COLLAPSES, f"train.watch={{samples=48, rollbacks=1, {_AGAINST}}}", phases)
     whole, broken = trial(*overrides, folder="whole"), trial(*overrides, folder="broken")
-    whole.train(objective("cross-entropy"))
+    fractions = []
+
+    def look(*_: Any) -> None:
+        fractions.append(float(whole.network.get_layer("block").quantizer_state["quantized_fraction"]))
+
+    whole.train(objective("cross-entropy"), progress=look)
     back = next(row["epoch"] for row in whole.history if row["rollbacks"] == 1)
+    assert whole.history[int(whole.history[back - 1]["best_epoch"]) - 1]["quantized_fraction"] < 1
+    assert fractions[back * _STEPS :] == [1.0] * (_EPOCHS - back) * _STEPS
     for step in (back * _STEPS - 2, back * _STEPS + 2):  # in the epoch of the collapse, and in the one after
         with pytest.raises(KeyboardInterrupt):
             broken.train(objective("cross-entropy"), progress=_interrupt_at(step))
