@@ -13,13 +13,14 @@ import pytest
 
 import tinyrobust
 from tinyrobust import recipe as recipes
-from tinyrobust.data.arrays import scale
+from tinyrobust.data.arrays import Split, scale
 from tinyrobust.errors import RecipeError, RunFolderError
+from tinyrobust.recipe import watch as tables
 from tinyrobust.recipe.perturbation import Pgd, PgdL2
 from tinyrobust.training import perturbations
 from tinyrobust.training.objectives import Batch
 from tinyrobust.training.remarks import GAIN, ROBUST, ZERO, remarks
-from tinyrobust.training.watch import Attacked, best_epoch
+from tinyrobust.training.watch import Attacked, Watch, best_epoch
 
 _WATCH = 'train.watch={samples=32, perturbation={kind="pgd", epsilon=0.1, steps=2}}'
 
@@ -140,6 +141,18 @@ def test_a_collapse_ends_the_training_where_it_may_not_go_back(trial: Any, objec
     assert run.history == rows
     for variable, expected in zip(again.variables, before, strict=True):
         np.testing.assert_array_equal(_array(variable), expected)
+
+
+@pytest.mark.parametrize(
+    ("gone_back", "loss", "collapsed"), [(0.0, 0.7, False), (0.0, 0.4, True), (1.0, 0.7, True), (1.0, 1.1, False)]
+)
+def test_the_loss_falls_from_where_training_went_on(tmp_path: Path, gone_back: float, loss: float, collapsed: bool) -> None:
+    """After going back that is the best epoch, the first, with a loss of 1, and not the collapsed one with 0.5."""
+    network, _, y = _linear()
+    attacked = Attacked(network, perturbations.build(Pgd(kind="pgd", epsilon=0.1), seed=0))
+    rows = [{ROBUST: 0.5, "loss": 1.0, "rollbacks": 0.0}, {ROBUST: 0.1, "loss": 0.5, "rollbacks": gone_back}]
+    watch = Watch(attacked, Split(np.zeros((10, 1, 3, 1), np.uint8), y), tables.Watch(), tmp_path / "best.npz", rows)
+    assert watch._collapsed(0.1, loss, best=1) == collapsed
 
 
 def _interrupt_at(step: int) -> Any:
