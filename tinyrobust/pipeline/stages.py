@@ -5,7 +5,6 @@ works without, on an accelerator under JAX.
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import keras
 
@@ -29,10 +28,6 @@ from tinyrobust.training.fit import FitFiles
 from tinyrobust.training.precision import choose
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 from tinyrobust.training.teacher_record import TEACHER
-
-if TYPE_CHECKING:
-    pass
-
 
 _REHEARSED = 8  # images: enough for the converter
 
