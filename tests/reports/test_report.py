@@ -202,6 +202,7 @@ def test_what_the_curves_of_a_watched_training_say_is_a_warning(folder: Path, fa
     page = rendered(folder, facts)
     assert "Read with care: 1 warning" in page.words
     assert "validation images was 50.0 % after epoch 2, and 40.0 % after the last" in page.words
+    assert "Robust accuracy on validation images was highest after epoch 2." in page.words
     assert any(one.startswith("val_robust_accuracy over") for one in page.values("aria-label"))
     assert not any(one.startswith("rollbacks over") for one in page.values("aria-label"))
 
