@@ -58,6 +58,15 @@ def test_every_form_has_all_its_files_in_folder_and_archive(
     assert not [name for name, content in packed.items() if b"{{" in content or b"{%" in content or "NAME" in name]
 
 
+def test_constants_are_called_as_the_array_calls_them(small_tflite: Path, tmp_path: Path) -> None:
+    """A file's name may have capital letters; the C's names have none, the array's have."""
+    file = Path(shutil.copy(small_tflite, tmp_path / "MyNet.tflite"))
+    source = write(file, "cmake", tmp_path / "it", runtime="tflm").folder / "src"
+    used = set(re.findall(r"\bg_\w+", (source / "mynet.cc").read_text()))
+    assert used == {"g_MyNet_model_data", "g_MyNet_arena_size"}
+    assert used <= set(re.findall(r"\bg_\w+", (source / "model_data.h").read_text()))
+
+
 def test_the_same_model_gives_the_same_archive(small_tflite: Path, tmp_path: Path) -> None:
     one, other = (write(small_tflite, "cmake", tmp_path / place / "it").archive for place in "ab")
     assert one.read_bytes() == other.read_bytes()

@@ -89,6 +89,7 @@ def write(
         "tool_version": __version__,
         "sha256": file.sha256,
         "operators": carray.resolved(file),
+        "array": carray.prefixed(about.name),
         "frontend": "model_frontend.h" in sources,
     }
     folder = folder or Path(f"{name}-{kind}")
