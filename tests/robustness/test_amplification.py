@@ -61,6 +61,7 @@ def test_bounds_are_products_along_a_chain_and_sums_over_branches() -> None:
     frozen = freeze(_residual())
     norms = {"stem": 2.0, "branch": 3.0, "logits": 5.0}
     assert lipschitz_bound(frozen, norms) == pytest.approx(2 * (1 + 3) * (1 / 3) * 5)
+    assert lipschitz_bound(frozen, {**norms, "branch": 0.0}) == pytest.approx(2 * 1 * (1 / 3) * 5)  # weights that are all zero
     image = keras.Input((6, 6, 1))
     assert lipschitz_bound(keras.Model(image, keras.layers.LayerNormalization()(image)), {}) is None
     for pool, expected in (
