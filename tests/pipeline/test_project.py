@@ -14,12 +14,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from typer.testing import CliRunner
 
 from tinyrobust.cli.app import app
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.project import forms
-from tinyrobust.errors import RecipeError
+from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.pipeline.project import write
 
 _STRICT = "-Wall -Wextra -Wconversion -pedantic -Werror"
@@ -210,6 +211,18 @@ def test_a_test_image_of_its_run_is_the_vector(tiny_run: Any, tmp_path: Path) ->
     assert re.fullmatch(r"one of the test images of digits, of class \d", done.vector)
     answer = _built(done.folder)
     assert f"Class {done.vector[-1]}: {done.vector[-1]}\n" in answer
+
+
+def test_custom_operators_are_not_called_for_anybody(small_tflite: Path, changed: Callable[..., Path], tmp_path: Path) -> None:
+    def change(model: Any) -> None:
+        entry = schema.OperatorCodeT()
+        entry.builtinCode, entry.deprecatedBuiltinCode, entry.customCode = schema.BuiltinOperator.CUSTOM, 32, "own"
+        model.operatorCodes.append(entry)
+        model.subgraphs[0].operators[0].opcodeIndex = len(model.operatorCodes) - 1
+
+    file = changed(small_tflite, tmp_path / "custom.tflite", change)
+    with pytest.raises(ModelFileError, match=r"built-in operators for a project .* Received: CUSTOM:own"):
+        write(file, "cmake", tmp_path / "it", runtime="tflm")
 
 
 @pytest.mark.parametrize(
