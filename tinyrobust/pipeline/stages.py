@@ -56,8 +56,12 @@ def teacher(context: Context) -> None:
 
 def teacher_check(context: Context) -> None:
     """How robust the teacher is whose robustness the student is to learn: told before that trains."""
-    epsilons, seed = context.recipe.train.transferred, context.recipe.seed
-    check(context.trained("teacher"), context.dataset.validation, epsilons, seed, context.progress).save(context.path / TEACHER)
+    settings, validation = context.recipe.train, context.dataset.validation
+    assert settings.teaching is not None
+    temperature = settings.teaching.temperature
+    teacher = context.trained("teacher")
+    record = check(teacher, validation, settings.transferred, context.recipe.seed, context.progress, temperature)
+    record.save(context.path / TEACHER)
 
 
 def float_network(context: Context) -> None:

@@ -38,6 +38,14 @@ class Teaching(NamedTuple):
     objectives: tuple[ObjectiveTable, ...]
     file: ModelFile | None = None
 
+    @property
+    def temperature(self) -> float:
+        """That its logits are divided by in training; 1 where it is trained for more than the labels."""
+        match self.objectives:
+            case (CrossEntropy(temperature=temperature),):
+                return temperature
+        return 1.0
+
 
 class TaughtTable(ObjectiveTable):
     """What objectives have that learn from teachers: float networks of the recipe's family, trained before."""
