@@ -17,6 +17,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from typer.testing import CliRunner
 
+from tinyrobust import assets
 from tinyrobust.cli.app import app
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.project import forms
@@ -204,6 +205,16 @@ def test_float_ends_are_the_caller_s(converted: Callable[..., Path], tmp_path: P
     assert "Outputs as expected." in _built(folder)
     header = (write(file, "cmake", tmp_path / "tflm", runtime="tflm").folder / "src" / "model.h").read_text()
     assert "#define TR_MODEL_INPUT_BYTES 32\n" in header
+
+
+def test_a_spotter_hears_a_second_of_sound(shared: Path, tmp_path: Path) -> None:
+    model = assets.recipes()["kws-stq"].parent
+    done = write(model, "cmake", tmp_path / "it", data_dir=shared / "data")
+    word = done.vector.rpartition(" ")[2]
+    assert done.vector == f"one of the validation clips of speech-commands, of class {word}"
+    answer = _built(done.folder, f"-DCMAKE_C_FLAGS={_STRICT}")
+    for line in ("Features as expected.", f"Heard: {word}", "Outputs as expected."):
+        assert line in answer
 
 
 def test_a_test_image_of_its_run_is_the_vector(tiny_run: Any, tmp_path: Path) -> None:

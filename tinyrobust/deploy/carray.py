@@ -75,16 +75,11 @@ def write_c_array(
     Raises:
         RunFolderError: The folder cannot be written.
     """
-    prefix = prefixed(name)
+    prefix = f"g_{c.identifier(name)}"
     source, header = folder / SOURCE, folder / HEADER
     write_atomic(header, _header(artefact, prefix, _recommended(artefact, arena), classes))
     write_atomic(source, _source(artefact, prefix, classes))
     return source, header
-
-
-def prefixed(name: str) -> str:
-    """What the names of a model's constants begin with: `g_<name>`; what C does not allow becomes `_`."""
-    return f"g_{c.identifier(name)}"
 
 
 def resolved(artefact: Artefact) -> list[str]:

@@ -25,7 +25,9 @@ from tinyrobust.recipe.table import Table
 Runtime = Literal["c", "tflm"]
 _URL = "https://pypi.org/project/tinyrobust/"
 
-_FORM, _COMMON, _TFLM, _TEMPLATE, _INCLUDED = "project.toml", "common", "tflm", ".j2", ".inc.j2"
+_FORM, _COMMON, _TFLM, _SPOTTER = "project.toml", "common", "tflm", "spotter"
+_TEMPLATE, _INCLUDED = ".j2", ".inc.j2"
+_HEARING = ("tr_listen.c", "tr_listen.h", "tr_mfcc.c", "tr_mfcc.h")
 _WIDTH = 118
 
 
@@ -49,12 +51,14 @@ class Vector:
         output: Bytes of all outputs, int8.
         source: Where the input comes from, in words.
         judge: What the outputs are computed by, in words.
+        sound: Of a spotter the clip, int16 [samples], whose features the input is.
     """
 
     input: npt.NDArray[np.int8]
     output: npt.NDArray[np.int8]
     source: str
     judge: str
+    sound: npt.NDArray[np.int16] | None = None
 
 
 def forms() -> dict[str, Path]:
@@ -118,6 +122,9 @@ def write(
     templates = _environment(place.parent)
     if runtime == "tflm":
         sources = {**sources, **_rendered(templates, place.parent / _TFLM, words)}
+    if facts["hears"]:
+        sources = {**sources, **_rendered(templates, place.parent / _SPOTTER, words)}
+        sources |= {file: (assets.folder("export") / "runtime" / file).read_bytes() for file in _HEARING}
     words["sources"] = sorted(one for one in sources if Path(one).suffix in (".c", ".cc"))
     words["headers"] = sorted(one for one in sources if Path(one).suffix == ".h")
     texts = {key: templates.from_string(getattr(about, key)).render(words).strip("\n") for key in ("use", "tflm", "not_tried")}
@@ -144,10 +151,11 @@ def _environment(projects: Path) -> Environment:
     )
     templates.filters["rows"] = _rows
     templates.filters["c_string"] = c.string
+    templates.filters["c_number"] = c.number
     return templates
 
 
-def _rows(values: npt.NDArray[np.int8]) -> str:
+def _rows(values: npt.NDArray[np.int8] | npt.NDArray[np.int16]) -> str:
     return "\n".join(c.listed(map(str, values.tolist()), _WIDTH, indent="    ", end=","))
 
 

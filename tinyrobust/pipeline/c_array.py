@@ -110,7 +110,7 @@ def write_array(
     record = FrontendRecord.load(about.tflite.parent / FRONTEND)
     files = (*written.files, write_header(record, about.name, folder))
     try:
-        vectors = _vectors(record, about.recipe, data_dir, progress)
+        vectors = clips_of(record, about.recipe, data_dir, progress)
     except (DataError, MissingToolError) as error:
         return replace(written, files=files, left_out=error.message)
     answers = Int8Model(about.tflite).predict(scale(vectors.features)).argmax(axis=1)
@@ -127,8 +127,13 @@ def _arena(file: Artefact, progress: Progress) -> Arena:
     return arena_of(file.path, arena_head(file.path), progress)
 
 
-def _vectors(record: FrontendRecord, recipe: Recipe, data_dir: Path | None, progress: Progress) -> Vectors:
-    """The first validation clips of the recipe, with the features that the recorded front end makes of them."""
+def clips_of(record: FrontendRecord, recipe: Recipe, data_dir: Path | None, progress: Progress) -> Vectors:
+    """The first validation clips of a recipe, with the features that the recorded front end makes of them.
+
+    Raises:
+        DataError: The data set is not on this machine.
+        MissingToolError: What reads it is not.
+    """
     assert recipe.data.speech is not None
     # Validation clips do not depend on what is made of the training clips.
     speech = recipe.data.speech

@@ -2,27 +2,31 @@
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyrobust._version import __version__
-from tinyrobust.data.speech.frontend_record import FRONTEND
-from tinyrobust.deploy import artefact, carray, probing, project, tflm
+from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
+from tinyrobust.deploy import artefact, c_literals, carray, probing, project, tflm
 from tinyrobust.deploy.artefact import Artefact, Tensor
 from tinyrobust.deploy.cgen import emit
 from tinyrobust.deploy.cgen.generate import generate
+from tinyrobust.deploy.frontend_header import HEADER, VECTORS
 from tinyrobust.deploy.input_units import formula
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.probing import Inputs
 from tinyrobust.deploy.project import Runtime, Vector
 from tinyrobust.errors import DataError, MissingToolError, ModelFileError
-from tinyrobust.pipeline.c_array import Known, known, write_array
+from tinyrobust.listening.detection_record import DETECTION, DetectionRecord
+from tinyrobust.pipeline.c_array import Known, clips_of, known, write_array
 from tinyrobust.pipeline.emulate import images_of
 from tinyrobust.progress import Progress, silent
+from tinyrobust.recipe.speech import SILENCE, UNKNOWN
 
 _TRIED = 32  # test inputs among which one is looked for that the network names rightly
 
@@ -80,7 +84,10 @@ def write(
     with tempfile.TemporaryDirectory(prefix="tinyrobust-") as work:
         memory = _sources(model, about, file, Path(work), runtime, data_dir, progress)
         sources = {path.name: path.read_bytes() for path in sorted(Path(work).iterdir())}
-    vector = _vector(about, file, runtime, data_dir, progress)
+    hearing = _hearing(about, file)
+    if hearing:
+        sources.pop(VECTORS, None)  # the example has one of these clips; eight are too many for most boards
+    vector = _vector(about, file, hearing, runtime, data_dir, progress)
     facts = {
         **_described(file, runtime),
         **memory,
@@ -91,8 +98,9 @@ def write(
         "tool_version": __version__,
         "sha256": file.sha256,
         "operators": carray.resolved(file),
-        "array": carray.prefixed(about.name),
-        "frontend": "model_frontend.h" in sources,
+        "data_name": c_literals.identifier(about.name),
+        "frontend": HEADER in sources,
+        "hears": hearing,
     }
     folder = folder or Path(f"{name}-{kind}")
     archive, *files = project.write(kind, folder, sources, facts, runtime=runtime, classes=about.classes, vector=vector)
@@ -156,31 +164,68 @@ def _end(file: Artefact, index: int, operator: str, runtime: Runtime) -> dict[st
     return {"dtype": tensor.dtype, "shape": list(tensor.shape), "count": tensor.count, "formula": words}
 
 
-def _vector(about: Known, file: Artefact, runtime: Runtime, data_dir: Path | None, progress: Progress) -> Vector:
+def _hearing(about: Known, file: Artefact) -> Mapping[str, Any]:
+    """How a spotter listens, where its front end is one that C of ours computes and its detector was measured."""
+    folder = about.tflite.parent
+    if not (folder / FRONTEND).is_file() or not (folder / DETECTION).is_file():
+        return {}
+    record, detection = FrontendRecord.load(folder / FRONTEND), DetectionRecord.load(folder / DETECTION)
+    sink, settings = file.tensors[file.outputs[0]], detection.settings
+    if record.settings.kind != "mfcc" or detection.model_sha256 != file.sha256 or sink.dtype != "int8":
+        return {}
+    return {
+        "windows": max(1, round(settings.smoothing_ms / settings.hop_ms)),
+        "hop_ms": settings.hop_ms,
+        "refractory_ms": settings.refractory_ms,
+        "threshold": detection.threshold,
+        "scale": float(sink.scales[0]),
+        "zero_point": int(sink.zero_points[0]),
+        "softmax": int(file.last_operator is None or file.last_operator.name != "SOFTMAX"),
+        "keywords": [int(word not in (UNKNOWN, SILENCE)) for word in record.classes],
+    }
+
+
+def _vector(
+    about: Known, file: Artefact, hearing: Mapping[str, Any], runtime: Runtime, data_dir: Path | None, progress: Progress
+) -> Vector:
     """A test input that the network names rightly, where there are test inputs; else random bytes."""
     if reason := tflm.missing():
         raise MissingToolError(
             f"The outputs that the example expects are TensorFlow Lite Micro's, and {reason}.",
             hint="pip install 'tinyrobust[mcu]'",
         )
-    inputs = _inputs(about, file, data_dir, progress)
+    inputs, sound = _inputs(about, file, hearing, data_dir, progress)
     outputs = tflm.outputs(about.tflite, inputs.raw, progress)
     row, source = 0, inputs.source
     if inputs.labels is not None and len(file.outputs) == 1:
-        scores = outputs.view(np.dtype(file.tensors[file.outputs[0]].dtype))
-        right = np.flatnonzero(scores.reshape(len(outputs), -1).argmax(axis=1) == inputs.labels)
-        row = int(right[0]) if len(right) else 0
+        row = _clearest(outputs.view(np.dtype(file.tensors[file.outputs[0]].dtype)), inputs.labels, hearing.get("keywords"))
         source = (
             f"one of the {inputs.source}, of class {about.classes[inputs.labels[row]] if about.classes else inputs.labels[row]}"
         )
     taken, answer = inputs.raw[row : row + 1], outputs[row : row + 1]
     if runtime == "c":
         taken, answer = probing.quantized(file, taken), probing.requantized(file, answer)
-    return Vector(taken[0], answer[0], source, "TensorFlow Lite Micro")
+    return Vector(taken[0], answer[0], source, "TensorFlow Lite Micro", None if sound is None else sound[row])
 
 
-def _inputs(about: Known, file: Artefact, data_dir: Path | None, progress: Progress) -> Inputs:
+def _clearest(scores: NDArray[np.generic], labels: NDArray[np.int64], keywords: Sequence[int] | None) -> int:
+    """The input that is named rightly by the widest margin, of a spotter a keyword if there is one; the first if none is."""
+    rows = scores.reshape(len(labels), -1).astype(np.float64)
+    right = rows.argmax(axis=1) == labels
+    ranked = np.sort(rows, axis=1)
+    word = np.array([keywords[label] if keywords else 1 for label in labels])
+    return int(np.lexsort((-(ranked[:, -1] - ranked[:, -2]), 1 - word, ~right))[0])
+
+
+def _inputs(
+    about: Known, file: Artefact, hearing: Mapping[str, Any], data_dir: Path | None, progress: Progress
+) -> tuple[Inputs, NDArray[np.int16] | None]:
+    """What the network may be shown, and of a spotter that hears the sound that it is made of."""
     if about.recipe is not None:
         with contextlib.suppress(DataError, MissingToolError):
-            return images_of(Int8Model(about.tflite), about.recipe.data, _TRIED, data_dir, progress=progress)
-    return Inputs(probing.probes(file, 3).raw[-1:], "random values")
+            if hearing:
+                clips = clips_of(FrontendRecord.load(about.tflite.parent / FRONTEND), about.recipe, data_dir, progress)
+                raw = (clips.features.reshape(len(clips.labels), -1).astype(np.int64) - 128).astype(np.int8)
+                return Inputs(raw, f"validation clips of {about.recipe.data.name}", clips.labels), clips.audio
+            return images_of(Int8Model(about.tflite), about.recipe.data, _TRIED, data_dir, progress=progress), None
+    return Inputs(probing.probes(file, 3).raw[-1:], "random values"), None
