@@ -14,13 +14,14 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from typer.testing import CliRunner
 
 from tinyrobust import assets
 from tinyrobust.cli.app import app
 from tinyrobust.deploy import tflm
 from tinyrobust.deploy.project import forms
-from tinyrobust.errors import RecipeError
+from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.pipeline.project import write
 
 _STRICT = "-Wall -Wextra -Wconversion -pedantic -Werror"
@@ -59,6 +60,15 @@ def test_every_form_has_all_its_files_in_folder_and_archive(
     assert not [name for name, content in packed.items() if b"{{" in content or b"{%" in content or "NAME" in name]
 
 
+def test_constants_are_called_as_the_array_calls_them(small_tflite: Path, tmp_path: Path) -> None:
+    """A file's name may have capital letters; the C's names have none, the array's have."""
+    file = Path(shutil.copy(small_tflite, tmp_path / "MyNet.tflite"))
+    source = write(file, "cmake", tmp_path / "it", runtime="tflm").folder / "src"
+    used = set(re.findall(r"\bg_\w+", (source / "mynet.cc").read_text()))
+    assert used == {"g_MyNet_model_data", "g_MyNet_arena_size"}
+    assert used <= set(re.findall(r"\bg_\w+", (source / "model_data.h").read_text()))
+
+
 def test_the_same_model_gives_the_same_archive(small_tflite: Path, tmp_path: Path) -> None:
     one, other = (write(small_tflite, "cmake", tmp_path / place / "it").archive for place in "ab")
     assert one.read_bytes() == other.read_bytes()
@@ -89,6 +99,7 @@ def test_platformio(written: Callable[[str], Path]) -> None:
     manifest = json.loads((folder / "library.json").read_text())
     assert re.fullmatch(r"[\w\-. ]{1,100}", manifest["name"])
     assert manifest["version"] == "2.3.4"
+    assert manifest["homepage"].startswith("https://")
     assert (folder / "src" / manifest["headers"]).is_file()
     (example,) = manifest["examples"]
     assert all((folder / example["base"] / file).is_file() for file in example["files"])
@@ -117,9 +128,9 @@ def test_esp_idf(written: Callable[[str], Path]) -> None:
     assert manifest["dependencies"] == {"idf": ">=5.0"}
     listed = re.findall(r'"src/(\S+\.c)"', (folder / "CMakeLists.txt").read_text())
     assert set(listed) == {path.name for path in (folder / "src").glob("*.c")}
-    inner = folder / "examples" / "classify" / "main"
-    (dependency,) = yaml.safe_load((inner / "idf_component.yml").read_text())["dependencies"].values()
-    assert (inner / dependency["override_path"]).resolve() == folder.resolve()
+    example = folder / "examples" / "classify"
+    (place,) = re.findall(r'EXTRA_COMPONENT_DIRS "(.+)"', (example / "CMakeLists.txt").read_text())
+    assert (example / place).resolve() == folder.resolve()
 
 
 def test_cmsis_pack(written: Callable[[str], Path]) -> None:
@@ -211,6 +222,18 @@ def test_a_test_image_of_its_run_is_the_vector(tiny_run: Any, tmp_path: Path) ->
     assert re.fullmatch(r"one of the test images of digits, of class \d", done.vector)
     answer = _built(done.folder)
     assert f"Class {done.vector[-1]}: {done.vector[-1]}\n" in answer
+
+
+def test_custom_operators_are_not_called_for_anybody(small_tflite: Path, changed: Callable[..., Path], tmp_path: Path) -> None:
+    def change(model: Any) -> None:
+        entry = schema.OperatorCodeT()
+        entry.builtinCode, entry.deprecatedBuiltinCode, entry.customCode = schema.BuiltinOperator.CUSTOM, 32, "own"
+        model.operatorCodes.append(entry)
+        model.subgraphs[0].operators[0].opcodeIndex = len(model.operatorCodes) - 1
+
+    file = changed(small_tflite, tmp_path / "custom.tflite", change)
+    with pytest.raises(ModelFileError, match=r"built-in operators for a project .* Received: CUSTOM:own"):
+        write(file, "cmake", tmp_path / "it", runtime="tflm")
 
 
 @pytest.mark.parametrize(

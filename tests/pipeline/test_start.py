@@ -120,6 +120,7 @@ def test_the_file_is_looked_for_beside_the_recipe_and_where_it_lies_changes_no_h
         ('train.start={kind="keras-file", path="missing.keras"}', "there is no such file"),
         ('train.start={kind="float-network"}', "epochs"),
         ('train.start={kind="float-network", epochs=2, objective=[{kind="distillation", temperature=5}]}', "without teachers"),
+        ('train.start={kind="float-network", epochs=2, objective=[{kind="jacobian"}]}', "beside penalties. Received: jacobian"),
         ('train.start={kind="float"}', "Did you mean 'float-network'"),
     ],
 )

@@ -13,9 +13,12 @@ from typer.testing import CliRunner
 import tinyrobust
 from tinyrobust import recipe as recipes
 from tinyrobust.cli.app import app
+from tinyrobust.data.arrays import Split
 from tinyrobust.data.sources import load
 from tinyrobust.errors import DataError, ModelFileError, RecipeError
 from tinyrobust.pipeline.plan import signatures
+from tinyrobust.pipeline.teacher_check import check
+from tinyrobust.progress import silent
 from tinyrobust.training.teacher_record import TeacherRecord, TeacherRobustness
 
 _RECIPE = """
@@ -118,6 +121,19 @@ def test_when_a_teacher_is_warned_of(record: TeacherRecord, warning: str) -> Non
 
     said = " ".join(record.warnings)
     assert re.search(warning, said) if warning else said == ""
+
+
+def test_a_hot_teacher_is_attacked_at_its_temperature() -> None:
+    """Logits (T x, T / 2) tell x on one side of 1/2 from x on the other; at T = 1 the softmax is flat to the last bit."""
+    network = keras.Sequential([keras.Input((1, 1, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    network.set_weights([np.float32([[1e5, 0]]), np.float32([0, 0.5e5])])
+    x = np.uint8([140, 150, 250, 10, 100, 115]).reshape(6, 1, 1, 1)
+    split = Split(x, np.array([0, 0, 0, 1, 1, 1]))
+    masked, seen = (check(network, split, (0.11,), 7, silent, temperature) for temperature in (1.0, 1e5))
+    assert masked.robust[0].accuracy == 1
+    assert seen.robust[0].accuracy == pytest.approx(1 / 3)  # 28 of 255 cross the middle from 140, 150, 115 and 100
+    hot = '{kind="ard", teacher_temperature=5}'
+    assert recipes.load("digits-stq", [f"train.objective=[{hot}]"]).train.teaching.temperature == 5
 
 
 def test_a_teacher_from_a_file_is_the_same_teacher(robust: Any, recipe: Path) -> None:

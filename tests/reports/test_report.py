@@ -97,6 +97,13 @@ def test_a_teacher_that_is_not_robust_is_warned_of(folder: Path, facts: RunFacts
     assert "The teacher is not robust" in found[0.1]
 
 
+def test_a_teacher_from_a_file_has_no_curves_and_is_shown_all_the_same(folder: Path, facts: RunFacts) -> None:
+    (folder / "teacher_history.jsonl").write_text(json.dumps({"epoch": 0, "val_accuracy": 0.9, "seconds": 1.0}) + "\n")
+    robust = (TeacherRobustness(epsilon=0.1, accuracy=0.6),)
+    TeacherRecord(images=512, accuracy=0.9, chance=0.1, steps=20, robust=robust).save(folder / TEACHER)
+    assert "90.0% of 512 validation images right, 60.0% under PGD-20 at 0.1" in rendered(folder, facts).words
+
+
 def test_the_float_network_that_training_starts_from_is_shown(folder: Path, facts: RunFacts) -> None:
     (folder / "float_history.jsonl").write_bytes((folder / "history.jsonl").read_bytes())
     assert "The float network before" not in rendered(folder, facts).words
@@ -195,6 +202,7 @@ def test_what_the_curves_of_a_watched_training_say_is_a_warning(folder: Path, fa
     page = rendered(folder, facts)
     assert "Read with care: 1 warning" in page.words
     assert "validation images was 50.0 % after epoch 2, and 40.0 % after the last" in page.words
+    assert "Robust accuracy on validation images was highest after epoch 2." in page.words
     assert any(one.startswith("val_robust_accuracy over") for one in page.values("aria-label"))
     assert not any(one.startswith("rollbacks over") for one in page.values("aria-label"))
 

@@ -61,6 +61,7 @@ def test_bounds_are_products_along_a_chain_and_sums_over_branches() -> None:
     frozen = freeze(_residual())
     norms = {"stem": 2.0, "branch": 3.0, "logits": 5.0}
     assert lipschitz_bound(frozen, norms) == pytest.approx(2 * (1 + 3) * (1 / 3) * 5)
+    assert lipschitz_bound(frozen, {**norms, "branch": 0.0}) == pytest.approx(2 * 1 * (1 / 3) * 5)  # weights that are all zero
     image = keras.Input((6, 6, 1))
     assert lipschitz_bound(keras.Model(image, keras.layers.LayerNormalization()(image)), {}) is None
     for pool, expected in (
@@ -129,3 +130,21 @@ def test_the_record_of_a_network(tmp_path: Path) -> None:
     assert 0 < record.random < record.adversarial < record.lipschitz_bound
     record.save(tmp_path / AMPLIFICATION)
     assert AmplificationRecord.load(tmp_path / AMPLIFICATION) == record
+
+
+def test_a_distilled_network_is_attacked_on_its_logits_divided_by_the_temperature() -> None:
+    """Logits hundreds apart: their softmax is flat, and the attack finds nothing; a hundredth of them has gradients."""
+    network = _residual()
+    layer = network.get_layer("logits")
+    layer.kernel.assign(1e4 * layer.kernel)
+    x = _RANDOM.uniform(0.2, 0.8, size=(8, 6, 6, 1)).astype(np.float32)
+    logits = np.asarray(network(x, training=False))
+    y = logits.argmax(axis=1)
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    assert (first - second).min() > 200
+    found = {
+        temperature: measure(network, x, y, images="made up", epsilon=1e-3, seed=0, temperature=temperature).adversarial
+        for temperature in (None, float((first - second).max()))
+    }
+    assert found[None] is None
+    assert all(value is not None for temperature, value in found.items() if temperature)

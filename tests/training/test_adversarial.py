@@ -17,6 +17,7 @@ from tinyrobust.recipe import perturbation as tables
 from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.robustness.targets import KerasTarget
 from tinyrobust.training import perturbations
+from tinyrobust.training.callbacks import Ramps
 from tinyrobust.training.learner import Learner
 from tinyrobust.training.objectives import Batch
 from tinyrobust.training.perturbations import Perturbation
@@ -248,6 +249,20 @@ def test_the_radius_rises_in_a_line_and_goes_on_where_it_was(trial, objective):
     assert broken.history == whole.history
     for one, other in zip(whole.network.variables, broken.network.variables, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=one.path)
+
+
+def test_a_radius_that_was_set_back_is_whole_in_the_next_epoch(batch):
+    """As going back to an earlier epoch sets it (`train.watch`)."""
+    built = perturbations.build(tables.Fgsm(kind="fgsm", epsilon=0.1, ramp=0.5), seed=0)
+    ramps = Ramps([built], steps_per_epoch=2, epochs=4)
+    ramps.set_model(batch.network)
+    reached = []
+    for epoch in (2, 3):
+        ramps.on_epoch_begin(epoch)
+        ramps.on_train_batch_begin(0)
+        reached.append(float(built.reach))
+        built.reach.assign(0.25)
+    assert reached == [1, 1]
 
 
 def test_it_withstands_an_attack_of_many_steps(trial, objective):

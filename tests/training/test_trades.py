@@ -9,7 +9,7 @@ import pytest
 from tinyrobust import recipe as recipes
 from tinyrobust.errors import RecipeError
 from tinyrobust.training.objectives import Batch
-from tinyrobust.training.objectives.trades import divergences
+from tinyrobust.training.objectives.attacking import divergences
 
 _RANDOM = np.random.default_rng(0)
 _IMAGES = _RANDOM.uniform(0.3, 0.7, size=(32, 6)).astype(np.float32)

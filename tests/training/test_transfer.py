@@ -166,6 +166,7 @@ _ROBUST = 'teacher_objectives=[{kind="adversarial", perturbation={kind="fgsm", e
         (f'{{kind="ard", teachers=2, {_ROBUST}, teacher_file={{path="a.keras", sha256="0"}}}}', "teacher_objectives, teachers"),
         ('{kind="ard", teacher_objectives=[{kind="adversarail"}]}', "Did you mean 'adversarial'"),
         ('{kind="ard", teacher_objectives=[]}', "at least 1 item"),
+        ('{kind="ard", teacher_objectives=[{kind="jacobian"}]}', "beside penalties. Received: jacobian"),
         ('{kind="ard", alpha=1.5}', "less than or equal to 1"),
         (
             '{kind="ard", teacher_objectives=[{kind="adversarial", perturbation={kind="snr"}}]}',

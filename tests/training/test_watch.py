@@ -13,13 +13,14 @@ import pytest
 
 import tinyrobust
 from tinyrobust import recipe as recipes
-from tinyrobust.data.arrays import scale
+from tinyrobust.data.arrays import Split, scale
 from tinyrobust.errors import RecipeError, RunFolderError
+from tinyrobust.recipe import watch as tables
 from tinyrobust.recipe.perturbation import Pgd, PgdL2
 from tinyrobust.training import perturbations
 from tinyrobust.training.objectives import Batch
 from tinyrobust.training.remarks import GAIN, ROBUST, ZERO, remarks
-from tinyrobust.training.watch import Attacked, best_epoch
+from tinyrobust.training.watch import Attacked, Watch, best_epoch
 
 _WATCH = 'train.watch={samples=32, perturbation={kind="pgd", epsilon=0.1, steps=2}}'
 
@@ -142,6 +143,18 @@ def test_a_collapse_ends_the_training_where_it_may_not_go_back(trial: Any, objec
         np.testing.assert_array_equal(_array(variable), expected)
 
 
+@pytest.mark.parametrize(
+    ("gone_back", "loss", "collapsed"), [(0.0, 0.7, False), (0.0, 0.4, True), (1.0, 0.7, True), (1.0, 1.1, False)]
+)
+def test_the_loss_falls_from_where_training_went_on(tmp_path: Path, gone_back: float, loss: float, collapsed: bool) -> None:
+    """After going back that is the best epoch, the first, with a loss of 1, and not the collapsed one with 0.5."""
+    network, _, y = _linear()
+    attacked = Attacked(network, perturbations.build(Pgd(kind="pgd", epsilon=0.1), seed=0))
+    rows = [{ROBUST: 0.5, "loss": 1.0, "rollbacks": 0.0}, {ROBUST: 0.1, "loss": 0.5, "rollbacks": gone_back}]
+    watch = Watch(attacked, Split(np.zeros((10, 1, 3, 1), np.uint8), y), tables.Watch(), tmp_path / "best.npz", rows)
+    assert watch._collapsed(0.1, loss, best=1) == collapsed
+
+
 def _interrupt_at(step: int) -> Any:
     def progress(_label: str, done: int, _total: int) -> None:
         if done == step:
@@ -151,10 +164,19 @@ def _interrupt_at(step: int) -> Any:
 
 
 def test_it_goes_on_from_the_best_epoch_and_resumed_it_is_the_uninterrupted_run(trial: Any, objective: Any) -> None:
-    overrides = (*_COLLAPSES, f"train.watch={{samples=48, rollbacks=1, {_AGAINST}}}")
+    """The last phase of quantization begins in the epoch of the collapse: the best one has a smaller fraction."""
+    phases = "precision.rule.-1.weights.starts=[0.0, 0.25, 0.5, 0.7]"
+    overrides = (*_COLLAPSES, f"train.watch={{samples=48, rollbacks=1, {_AGAINST}}}", phases)
     whole, broken = trial(*overrides, folder="whole"), trial(*overrides, folder="broken")
-    whole.train(objective("cross-entropy"))
+    fractions = []
+
+    def look(*_: Any) -> None:
+        fractions.append(float(whole.network.get_layer("block").quantizer_state["quantized_fraction"]))
+
+    whole.train(objective("cross-entropy"), progress=look)
     back = next(row["epoch"] for row in whole.history if row["rollbacks"] == 1)
+    assert whole.history[int(whole.history[back - 1]["best_epoch"]) - 1]["quantized_fraction"] < 1
+    assert fractions[back * _STEPS :] == [1.0] * (_EPOCHS - back) * _STEPS
     for step in (back * _STEPS - 2, back * _STEPS + 2):  # in the epoch of the collapse, and in the one after
         with pytest.raises(KeyboardInterrupt):
             broken.train(objective("cross-entropy"), progress=_interrupt_at(step))

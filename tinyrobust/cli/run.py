@@ -100,7 +100,9 @@ def show_trained(done: "Run", as_json: bool) -> None:
     if as_json:
         console.print_json(paths(done) | {"last_epoch": last})
         return
-    rows = [(f"Validation accuracy after epoch {last['epoch']}", f"{100 * last['val_accuracy']:.1f} %")]
+    watch = done.recipe.train.watch
+    kept = done.history[int(last["best_epoch"]) - 1] if watch and watch.keep == "best" and "best_epoch" in last else last
+    rows = [(f"Validation accuracy after epoch {kept['epoch']}", f"{100 * kept['val_accuracy']:.1f} %")]
     console.OUT.print(table(f"{done.path / 'model.keras'}", "tl", rows))
     _show_remarks(done)
 

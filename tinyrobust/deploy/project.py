@@ -136,7 +136,7 @@ def write(
     archive = folder.parent / templates.from_string(about.archive).render(words)
     for one, content in contents.items():
         write_atomic(folder / one, content)
-    _archive(archive, folder.name, contents, flat=archive.suffix == ".pack")
+    _archive(archive, folder.resolve().name, contents, flat=archive.suffix == ".pack")
     return (archive, *(folder / one for one in contents))
 
 

@@ -93,6 +93,7 @@ def amplification(context: Context) -> None:
         images=SEEN,
         epsilon=context.recipe.robustness.headline,
         seed=context.recipe.seed,
+        temperature=context.recipe.temperature,
         progress=context.progress,
     )
     record.save(context.path / AMPLIFICATION)

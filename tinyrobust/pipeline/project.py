@@ -21,7 +21,7 @@ from tinyrobust.deploy.input_units import formula
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.probing import Inputs
 from tinyrobust.deploy.project import Runtime, Vector
-from tinyrobust.errors import DataError, MissingToolError
+from tinyrobust.errors import DataError, MissingToolError, ModelFileError
 from tinyrobust.listening.detection_record import DETECTION, DetectionRecord
 from tinyrobust.pipeline.c_array import Known, clips_of, known, write_array
 from tinyrobust.pipeline.emulate import images_of
@@ -79,6 +79,8 @@ def write(
     """
     form, about = project.form(kind), known(model)
     file, name = artefact.read(about.tflite), emit.identifier(about.name)
+    if runtime == "tflm":
+        _check_operators(file, about.tflite)
     with tempfile.TemporaryDirectory(prefix="tinyrobust-") as work:
         memory = _sources(model, about, file, Path(work), runtime, data_dir, progress)
         sources = {path.name: path.read_bytes() for path in sorted(Path(work).iterdir())}
@@ -103,6 +105,17 @@ def write(
     folder = folder or Path(f"{name}-{kind}")
     archive, *files = project.write(kind, folder, sources, facts, runtime=runtime, classes=about.classes, vector=vector)
     return Project(archive, folder, tuple(files), vector.source, form.not_tried)
+
+
+def _check_operators(file: Artefact, path: Path) -> None:
+    """Refuses custom ones: their names do not say which method of the resolver adds them."""
+    custom = sorted({one.name for graph in file.graphs for one in graph.operators if one.name.startswith("CUSTOM:")})
+    if custom:
+        raise ModelFileError(
+            f"{path}: expected built-in operators for a project on TensorFlow Lite Micro: how to add others is not known. "
+            f"Received: {', '.join(custom)}",
+            hint="--format array without --project writes the file as an array, for code of yours that adds them.",
+        )
 
 
 def _sources(

@@ -145,8 +145,9 @@ def listen(recipe: Recipe) -> Reads:
 
 
 def amplification(recipe: Recipe) -> Reads:
-    """The images, and how far they are changed."""
-    return {**tables(recipe, "data"), "epsilon": recipe.robustness.headline, "seed": recipe.seed}
+    """The images, how far they are changed, and on which logits."""
+    temperature = {"temperature": recipe.temperature} if recipe.temperature else {}
+    return {**tables(recipe, "data"), **temperature, "epsilon": recipe.robustness.headline, "seed": recipe.seed}
 
 
 def report(recipe: Recipe) -> Reads:

@@ -5,7 +5,6 @@ works without, on an accelerator under JAX.
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import keras
 
@@ -29,10 +28,6 @@ from tinyrobust.training.fit import FitFiles
 from tinyrobust.training.precision import choose
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 from tinyrobust.training.teacher_record import TEACHER
-
-if TYPE_CHECKING:
-    pass
-
 
 _REHEARSED = 8  # images: enough for the converter
 
@@ -61,8 +56,12 @@ def teacher(context: Context) -> None:
 
 def teacher_check(context: Context) -> None:
     """How robust the teacher is whose robustness the student is to learn: told before that trains."""
-    epsilons, seed = context.recipe.train.transferred, context.recipe.seed
-    check(context.trained("teacher"), context.dataset.validation, epsilons, seed, context.progress).save(context.path / TEACHER)
+    settings, validation = context.recipe.train, context.dataset.validation
+    assert settings.teaching is not None
+    temperature = settings.teaching.temperature
+    teacher = context.trained("teacher")
+    record = check(teacher, validation, settings.transferred, context.recipe.seed, context.progress, temperature)
+    record.save(context.path / TEACHER)
 
 
 def float_network(context: Context) -> None:

@@ -44,3 +44,26 @@ class ObjectiveTable(Table):
 def needs(objectives: Sequence[ObjectiveTable]) -> frozenset[Need]:
     """What objectives need, together."""
     return frozenset[Need]().union(*(objective.needs for objective in objectives))
+
+
+def check_together(objectives: Sequence[ObjectiveTable]) -> None:
+    """What must hold of all objectives of one training.
+
+    Raises:
+        ValueError: None of them teaches, or some perturb the network's input and others the sound before the front end.
+    """
+    if objectives and all(objective.penalty for objective in objectives):
+        raise ValueError(
+            "Expected an objective that learns from labels or a teacher beside penalties. "
+            f"Received: {', '.join(map(_kind, objectives))}"
+        )
+    attacked = [perturbation for one in objectives if (perturbation := one.perturbed_by)]
+    if len({perturbation.domain for perturbation in attacked}) > 1:
+        raise ValueError(
+            "Expected perturbations of the network's input or of the sound before the front end, not both in one training. "
+            f"Received: {', '.join(map(_kind, attacked))}"
+        )
+
+
+def _kind(table: Table) -> str:
+    return str(table.model_dump()["kind"])

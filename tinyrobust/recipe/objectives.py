@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from tinyrobust.recipe.model_file import ModelFile
-from tinyrobust.recipe.objective_table import Need, ObjectiveTable, needs
+from tinyrobust.recipe.objective_table import Need, ObjectiveTable, check_together, needs
 from tinyrobust.recipe.perturbation import Fgsm, NFgsm, Perturbation, PerturbationTable, Pgd
 from tinyrobust.recipe.table import Count, Expression, Share, Width
 
@@ -37,6 +37,14 @@ class Teaching(NamedTuple):
     width: float | None
     objectives: tuple[ObjectiveTable, ...]
     file: ModelFile | None = None
+
+    @property
+    def temperature(self) -> float:
+        """That its logits are divided by in training; 1 where it is trained for more than the labels."""
+        match self.objectives:
+            case (CrossEntropy(temperature=temperature),):
+                return temperature
+        return 1.0
 
 
 class TaughtTable(ObjectiveTable):
@@ -87,9 +95,7 @@ class TaughtTable(ObjectiveTable):
         if "teacher" in needs(self.teacher_objectives or ()):
             kinds = ", ".join(objective.kind for objective in self.teacher_objectives or ())
             raise ValueError(f"Expected teacher_objectives without teachers of their own. Received: {kinds}")
-        domains = {one.perturbed_by.domain for one in self.teacher_objectives or () if one.perturbed_by}
-        if len(domains) > 1:
-            raise ValueError("Expected teacher_objectives on the network's input or on sound, not both. Received: both")
+        check_together(self.teacher_objectives or ())
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from tinyrobust.recipe.model_file import ModelFile
-from tinyrobust.recipe.objective_table import needs
+from tinyrobust.recipe.objective_table import check_together, needs
 from tinyrobust.recipe.objectives import LABELS, Objective
 from tinyrobust.recipe.table import Count, Table
 
@@ -23,7 +23,8 @@ class FloatNetwork(Table):
     )
 
     @model_validator(mode="after")
-    def _has_no_teachers(self) -> Self:
+    def _has_objectives_without_teachers(self) -> Self:
+        check_together(self.objectives)
         if "teacher" in needs(self.objectives):
             kinds = ", ".join(objective.kind for objective in self.objectives)
             raise ValueError(f"Expected objectives without teachers for the float network of [train.start]. Received: {kinds}")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyrobust.recipe.objective_table import Need, needs
+from tinyrobust.recipe.objective_table import Need, check_together, needs
 from tinyrobust.recipe.objectives import LABELS, Objective, RobustTransferTable, TaughtTable, Teaching
 from tinyrobust.recipe.start import FloatNetwork, Start, StartFile
 from tinyrobust.recipe.table import Count, Share, Table
@@ -126,15 +126,6 @@ class Train(Table):
         return self
 
     @model_validator(mode="after")
-    def _learns_something(self) -> Self:
-        if all(objective.penalty for objective in self.objectives):
-            raise ValueError(
-                "Expected an objective that learns from labels or a teacher beside penalties. "
-                f"Received: {', '.join(objective.kind for objective in self.objectives)}"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _objectives_fit_together(self) -> Self:
         taught = [objective for objective in self.objectives if isinstance(objective, TaughtTable)]
         if taught and self.quantization == "after":
@@ -151,10 +142,5 @@ class Train(Table):
                 f"and 1 for ard and rslad. Received: {taught[0].kind} and {others[0].kind}, whose teachers differ in "
                 f"{', '.join(differ)}"
             )
-        attacked = [perturbation for one in self.objectives if (perturbation := one.perturbed_by)]
-        if len({perturbation.domain for perturbation in attacked}) > 1:
-            raise ValueError(
-                "Expected perturbations of the network's input or of the sound before the front end, not both in one training. "
-                f"Received: {', '.join(perturbation.model_dump()['kind'] for perturbation in attacked)}"
-            )
+        check_together(self.objectives)
         return self

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tinyrobust.attacks.repair import Temperature
 from tinyrobust.attacks.specs import Pgd
 from tinyrobust.graphs.deployed import DeployedPass
 from tinyrobust.graphs.freeze import freeze
@@ -30,6 +31,7 @@ def measure(
     images: str,
     epsilon: float,
     seed: int,
+    temperature: float | None = None,
     progress: Progress = silent,
 ) -> AmplificationRecord:
     """How much a trained network amplifies changes of its inputs.
@@ -45,12 +47,14 @@ def measure(
         images: Which they are, in words.
         epsilon: The L-inf radius of the adversarial examples.
         seed: Of the random changes.
+        temperature: Of a network distilled at it: the attack is on logits / T, where its gradients do not vanish.
         progress: Called for every layer.
     """
     frozen = freeze(network)
     deployed = DeployedPass(frozen)
     jacobians = jacobian_norms(deployed, x, int(frozen.output.shape[-1]))
-    attack = Pgd.of(steps=_STEPS, random_starts=0).build(KerasTarget(frozen), epsilon, drop=False)
+    target = KerasTarget(frozen, transform=Temperature(temperature) if temperature else None)
+    attack = Pgd.of(steps=_STEPS, random_starts=0).build(target, epsilon, drop=False)
     adversarial = np.asarray(attack.generate(x, y))
     noisy = randomly_signed(x, adversarial, np.random.default_rng(seed))
     along = [error_amplification(frozen, deployed.reads, x, changed) for changed in (adversarial, noisy)]

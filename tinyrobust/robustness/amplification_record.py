@@ -41,7 +41,8 @@ class AmplificationRecord(Record):
         random: Likewise.
         lipschitz_bound: The logits change at most so much more than the input, both in L2. It is the product of the spectral
             norms along a chain of layers; where branches are added, so are their bounds; where they are concatenated, it is
-            the root of the sum of squares. Rounding is left out. None: an operation has no known bound.
+            the root of the sum of squares. Rounding is left out, and the norms are approached from below, so that it may be
+            short of the bound by a little for every layer. None: an operation has no known bound.
     """
 
     SCHEMA: ClassVar[str] = "tinyrobust.amplification/1"

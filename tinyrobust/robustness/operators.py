@@ -76,7 +76,7 @@ def lipschitz_bound(network: keras.Model, spectral_norms: Mapping[str, float]) -
         if not inputs:
             continue
         before = [bounds[id(tensor)] for tensor in inputs]
-        factor = spectral_norms.get(operation.name) or _factor(operation)
+        factor = spectral_norms[operation.name] if operation.name in spectral_norms else _factor(operation)
         if factor is None:
             return None
         together = sum(before) if isinstance(operation, keras.layers.Add) else math.hypot(*before)

@@ -55,6 +55,11 @@ class Schedules(_KnowsEpoch):
         names = sorted({schedule.variable for schedule in self._set})
         return {name: min(value for one, value in self._set.items() if one.variable == name) for name in names}
 
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
+        """Sets them anew at the next step: who went back to an earlier epoch (`watch.Watch`) has the values of that one."""
+        super().on_epoch_begin(epoch, logs)
+        self._set = {}
+
     def on_train_batch_begin(self, batch: int, logs: _Logs = None) -> None:
         """Moves on to the next phase when its first step comes."""
         del logs
@@ -82,6 +87,11 @@ class Ramps(_KnowsEpoch):
         super().__init__()
         self._perturbations, self._per_epoch, self._steps = tuple(perturbations), steps_per_epoch, steps_per_epoch * epochs
         self._set: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: _Logs = None) -> None:
+        """As in `Schedules`."""
+        super().on_epoch_begin(epoch, logs)
+        self._set = []
 
     def on_train_batch_begin(self, batch: int, logs: _Logs = None) -> None:
         """Sets the share of this step."""

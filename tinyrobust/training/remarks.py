@@ -22,7 +22,7 @@ def remarks(curves: Mapping[str, Sequence[float]]) -> list[str]:
 
 
 def _collapses(curves: Mapping[str, Sequence[float]]) -> list[str]:
-    epochs = [number + 1 for number in range(len(curves[ROBUST])) if _rolled_back(curves, number)]
+    epochs = [number + 1 for number in range(len(curves[ROBUST])) if rolled_back(curves[ROLLBACKS], number)]
     if not epochs:
         return []
     return [
@@ -35,7 +35,7 @@ def _collapses(curves: Mapping[str, Sequence[float]]) -> list[str]:
 def _robust_overfitting(curves: Mapping[str, Sequence[float]]) -> list[str]:
     robust, best = curves[ROBUST], int(curves[BEST][-1])
     fall = robust[best - 1] - robust[-1]
-    if fall <= _OVERFITTED or _rolled_back(curves, len(robust) - 1):
+    if fall <= _OVERFITTED or rolled_back(curves[ROLLBACKS], len(robust) - 1):
         return []
     return [
         f"Robust overfitting: robust accuracy on validation images was {100 * robust[best - 1]:.1f} % after epoch {best}, and "
@@ -58,9 +58,9 @@ def _attack(curves: Mapping[str, Sequence[float]]) -> list[str]:
     return found
 
 
-def _rolled_back(curves: Mapping[str, Sequence[float]], number: int) -> bool:
-    count = curves[ROLLBACKS]
-    return count[number] > (count[number - 1] if number else 0)
+def rolled_back(counts: Sequence[float], epoch: int) -> bool:
+    """Whether training went back after an epoch (from 0), by how often it had after each."""
+    return counts[epoch] > (counts[epoch - 1] if epoch else 0)
 
 
 def _listed(epochs: list[int]) -> str:

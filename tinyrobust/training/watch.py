@@ -15,7 +15,7 @@ from tinyrobust.training import checkpoints
 from tinyrobust.training.objectives import Batch
 from tinyrobust.training.perturbations import Perturbation
 from tinyrobust.training.perturbations.base import cross_entropies
-from tinyrobust.training.remarks import BEST, GAIN, ROBUST, ROLLBACKS, ZERO
+from tinyrobust.training.remarks import BEST, GAIN, ROBUST, ROLLBACKS, ZERO, rolled_back
 
 _BATCH = 128
 # A fall by so much is none of a few images: early in training robust accuracy is that of chance, or below.
@@ -32,9 +32,10 @@ class Watch(keras.callbacks.Callback):
     random draws are the same after every epoch.
 
     *Catastrophic overfitting* (Wong et al. 2020, section 5.4) is noticed where robust accuracy is below `collapse` times the
-    best so far, and ten points below it, while the training loss fell from the epoch before. Weights and optimizer go back to
-    what they were after the best epoch. Training goes on from there with the next epoch: its order of data, its learning rate.
-    `rollbacks` counts it. After the last that is allowed, a collapse ends the training, with the weights of the best epoch.
+    best so far, and ten points below it, while the training loss fell from the epoch that it went on from: the one before, or
+    the best where training has just gone back. Weights and optimizer go back to what they were after the best epoch. Training
+    goes on from there with the next epoch: its order of data, its learning rate. `rollbacks` counts it. After the last that is
+    allowed, a collapse ends the training, with the weights of the best epoch.
 
     All is decided from the history and one more checkpoint, that of the best epoch, so a resumed training is the uninterrupted
     one.
@@ -88,7 +89,8 @@ class Watch(keras.callbacks.Callback):
     def _collapsed(self, robust: float, loss: float, best: int) -> bool:
         highest = _number(self._rows[best - 1], ROBUST)
         fell = robust < self._table.collapse * highest and robust <= highest - _CLEARLY
-        return fell and loss < _number(self._rows[-1], "loss")
+        has_gone_back = rolled_back([_number(row, ROLLBACKS) for row in self._rows], len(self._rows) - 1)
+        return fell and loss < _number(self._rows[best - 1 if has_gone_back else -1], "loss")
 
     def _go_back(self) -> None:
         """To the best epoch, in all but the learning rate: the schedule goes on to its end."""

@@ -51,3 +51,9 @@ class Attacking(Objective):
     def __call__(self, batch: Batch) -> Tensor:
         """See the base class."""
         return self.value(batch, self.logits(batch, self.examples(batch)))
+
+
+def divergences(target: Tensor, logits: Tensor) -> Tensor:
+    """`KL(p || q) = sum_k p_k (log p_k - log q_k)` [n] of the softmaxes p and q of two tensors of logits [n, classes]."""
+    log_target = ops.log_softmax(target)
+    return ops.sum(ops.exp(log_target) * (log_target - ops.log_softmax(logits)), axis=-1)

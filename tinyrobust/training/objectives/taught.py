@@ -1,10 +1,8 @@
 """What objectives have in common that learn from a teacher."""
 
-from keras import ops
-
 from tinyrobust.gradients import Tensor
 from tinyrobust.recipe import objectives as tables
-from tinyrobust.training.objectives.attacking import Attacking
+from tinyrobust.training.objectives.attacking import Attacking, divergences
 from tinyrobust.training.objectives.base import Batch, Objective, Supplies
 
 
@@ -34,5 +32,4 @@ class RobustTransfer(Taught, Attacking):
 
     def divergences(self, batch: Batch, logits: Tensor) -> Tensor:
         """How far logits are from the batch's teacher at temperature T: `KL(softmax(t / T) || softmax(z / T))`, [n]."""
-        soft = self.softened(batch)
-        return ops.sum(ops.softmax(soft) * (ops.log_softmax(soft) - ops.log_softmax(logits / self.temperature)), axis=-1)
+        return divergences(self.softened(batch), logits / self.temperature)

@@ -6,7 +6,7 @@ from keras import ops
 
 from tinyrobust.gradients import Tensor
 from tinyrobust.recipe import objectives as tables
-from tinyrobust.training.objectives.attacking import Attacking
+from tinyrobust.training.objectives.attacking import Attacking, divergences
 from tinyrobust.training.objectives.base import Batch, Supplies
 from tinyrobust.training.objectives.cross_entropy import with_labels
 
@@ -35,9 +35,3 @@ class Trades(Attacking):
         """See the class."""
         clean = with_labels(batch.labels, batch.logits, self.label_smoothing)
         return clean + self.beta * ops.mean(divergences(batch.logits, logits)) if self.beta else clean
-
-
-def divergences(clean: Tensor, logits: Tensor) -> Tensor:
-    """`KL(p || q) = sum_k p_k (log p_k - log q_k)` [n] of the softmaxes p and q of two tensors of logits [n, classes]."""
-    log_clean = ops.log_softmax(clean)
-    return ops.sum(ops.exp(log_clean) * (log_clean - ops.log_softmax(logits)), axis=-1)
