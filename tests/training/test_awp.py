@@ -101,12 +101,15 @@ def test_weights_are_restored_to_the_bit(objective: Any, weights: str) -> None:
 
 @pytest.mark.parametrize("settings", [{"gamma": 0.0}, {"gamma": 0.1, "warmup": 1.0, "steps": 3}], ids=str)
 def test_without_a_move_it_is_the_plain_step(objective: Any, settings: dict[str, float]) -> None:
-    """Of no length, or not yet: the same examples, batch-norm statistics, curves and weights."""
-    fast = {"kind": "fgsm", "epsilon": 0.1}
+    """Of no length, or not yet: the same examples, batch-norm statistics, curves and weights.
+
+    Without a clean pass: that moves the statistics before the plain step makes its examples, and after AWP has made them.
+    """
+    fast = {"perturbation": {"kind": "fgsm", "epsilon": 0.1}, "clean_statistics": False}
     network, other = _network(), _network()
-    found = _fit(_learner(network, objective("adversarial", perturbation=fast), **settings), epochs=3)
+    found = _fit(_learner(network, objective("adversarial", **fast), **settings), epochs=3)
     plain = Train(epochs=1, optimizer="sgd", schedule="constant", learning_rate=0.5, weight_decay=0.1)
-    expected = _fit(compiled(other, [objective("adversarial", perturbation=fast)], plain, 10), epochs=3)
+    expected = _fit(compiled(other, [objective("adversarial", **fast)], plain, 10), epochs=3)
     assert found == {name: pytest.approx(values, rel=1e-4) for name, values in expected.items()}
     for one, peer in zip(network.variables, other.variables, strict=True):
         np.testing.assert_allclose(np.array(one), np.array(peer), rtol=1e-4, atol=1e-5, err_msg=one.path)

@@ -57,10 +57,15 @@ class Run:
         return [json.loads(line) for line in (self.path / "history.jsonl").read_text(encoding="utf-8").splitlines()]
 
     @property
+    def teacher(self) -> TeacherRecord | None:
+        """How robust the teacher is; None where no objective takes over a teacher's robustness."""
+        path = self.path / TEACHER
+        return TeacherRecord.load(path) if path.is_file() else None
+
+    @property
     def remarks(self) -> list[str]:
         """What its user should know of the teacher and of the curves of the training, each with what to do."""
-        rows, path = self.history, self.path / TEACHER
-        warnings = TeacherRecord.load(path).warnings if path.is_file() else []
+        rows, warnings = self.history, self.teacher.warnings if self.teacher else []
         return warnings + remarks({name: [row[name] for row in rows] for name in rows[0]})
 
     @property
