@@ -1,5 +1,6 @@
 """Raw inputs for a file whose data are not at hand, and what stands between a file's float ends and the integers inside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,13 +64,7 @@ def _probed(artefact: Artefact, index: int, n: int, random: np.random.Generator)
 
 def quantized(artefact: Artefact, raw: Raw) -> Raw:
     """The integers inside that a file's QUANTIZE makes of its raw inputs, as generated C takes them; [n, bytes]."""
-    parts, start = [], 0
-    for index in artefact.inputs:
-        tensor, behind = artefact.tensors[index], inner(artefact, index, "QUANTIZE")
-        part = np.ascontiguousarray(raw[:, start : start + tensor.nbytes])
-        start += tensor.nbytes
-        parts.append(part if behind is tensor else _integers(part, behind))
-    return np.concatenate(parts, axis=1)
+    return _inside(artefact, artefact.inputs, "QUANTIZE", raw)
 
 
 def dequantized(artefact: Artefact, raw: Raw) -> Raw:
@@ -88,19 +83,21 @@ def requantized(artefact: Artefact, raw: Raw) -> Raw:
 
     The inverse of `dequantized`: every integer has a float of its own.
     """
+    return _inside(artefact, artefact.outputs, "DEQUANTIZE", raw)
+
+
+def _inside(artefact: Artefact, ends: Sequence[int], name: str, raw: Raw) -> Raw:
+    """The raw bytes of all ends, [n, bytes], with the integers behind them in the place of floats; see `inner`."""
     parts, start = [], 0
-    for index in artefact.outputs:
-        tensor, behind = artefact.tensors[index], inner(artefact, index, "DEQUANTIZE")
+    for index in ends:
+        tensor, behind = artefact.tensors[index], inner(artefact, index, name)
         part = np.ascontiguousarray(raw[:, start : start + tensor.nbytes])
         start += tensor.nbytes
-        parts.append(part if behind is tensor else _integers(part, behind))
+        if behind is not tensor:
+            scale, zero_point = float(behind.scales[0]), int(behind.zero_points[0])
+            part = tensors.quantized(part.view(np.float32), scale, zero_point, np.dtype(behind.dtype)).view(np.int8)
+        parts.append(part)
     return np.concatenate(parts, axis=1)
-
-
-def _integers(raw: Raw, behind: Tensor) -> Raw:
-    """Raw floats [n, bytes] as the integers of a tensor, [n, bytes]."""
-    scale, zero_point = float(behind.scales[0]), int(behind.zero_points[0])
-    return tensors.quantized(raw.view(np.float32), scale, zero_point, np.dtype(behind.dtype)).view(np.int8)
 
 
 def inner(artefact: Artefact, index: int, name: str) -> Tensor:

@@ -65,8 +65,8 @@ class Run:
     @property
     def remarks(self) -> list[str]:
         """What its user should know of the teacher and of the curves of the training, each with what to do."""
-        rows, warnings = self.history, self.teacher.warnings if self.teacher else []
-        return warnings + remarks({name: [row[name] for row in rows] for name in rows[0]})
+        rows, teacher = self.history, self.teacher
+        return (teacher.warnings if teacher else []) + remarks({name: [row[name] for row in rows] for name in rows[0]})
 
     @property
     def parity(self) -> ParityRecord:
