@@ -43,6 +43,24 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def under_jax(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process that runs Keras on JAX.
+
+    Most of its time goes into compiling what runs once: without optimization, and never the same twice.
+    """
+    base = tmp_path_factory.getbasetemp()
+    compiled = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-by-jax"
+    return {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
     started = time.thread_time()

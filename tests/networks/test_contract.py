@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -203,11 +202,9 @@ for kind, (network, precision, path) in settings.items():
     logits, _ = jax.jit(lambda variables, x: model.stateless_call(*variables, x, training=False))(variables, x)
     np.save(path + ".logits.npy", np.asarray(logits))
 """
-# Most of the time goes into compiling what runs once.
-_COMPILED_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
-def test_under_jax_they_answer_as_under_tensorflow(smooth, tmp_path: Path):
+def test_under_jax_they_answer_as_under_tensorflow(smooth, under_jax: dict[str, str], tmp_path: Path):
     settings, expected = {}, {}
     for kind, model in smooth.items():
         x = _pixels(model, 4).astype(np.float32) / 255
@@ -216,9 +213,8 @@ def test_under_jax_they_answer_as_under_tensorflow(smooth, tmp_path: Path):
         np.savez(path, x, *model.get_weights())
         rules = [{"layers": "logits", "weights": "fixed-point"}, {"layers": ".*", "weights": "ternary", "activations": "float"}]
         settings[kind] = (_small(kind).model_dump(mode="json"), {"rule": rules}, str(path))
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": _COMPILED_FAST}
     command = [sys.executable, "-c", _UNDER_JAX, json.dumps(settings), str(CLASSES)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=under_jax, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for kind, logits in expected.items():
         answers = np.load(tmp_path / f"{kind}.npz.logits.npy")

@@ -1,7 +1,6 @@
 """Somebody's Keras model: in float it answers as it did, in the recipe's precision it exports, and what cannot is refused."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -368,13 +367,12 @@ np.save(sys.argv[2], np.asarray(network(x, training=False)))
 """
 
 
-def test_under_jax_it_answers_as_it_did(tmp_path):
+def test_under_jax_it_answers_as_it_did(under_jax, tmp_path):
     model, images = _model(_shifted_and_padded), tmp_path / "x.npy"
     x = _images(4) / np.float32(255)
     np.save(images, x)
     command = [sys.executable, "-c", _UNDER_JAX, str(_saved(model, tmp_path)), str(images), str(CLASSES)]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=under_jax, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     expected = np.asarray(model(255 * x, training=False))
     np.testing.assert_allclose(np.load(images), expected, atol=1e-4 * np.abs(expected).max())

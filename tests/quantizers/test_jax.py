@@ -1,6 +1,5 @@
 """The properties that a backend could break, again under JAX: the same tests, in a process of their own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +18,8 @@ _TESTS = (
 )
 
 
-def test_the_quantizers_under_jax():
+def test_the_quantizers_under_jax(under_jax):
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *(str(_HERE / test) for test in _TESTS)]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=_HERE.parent.parent)
+    done = subprocess.run(command, env=under_jax, capture_output=True, text=True, check=False, cwd=_HERE.parent.parent)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout

@@ -1,7 +1,6 @@
 """Training under Keras' JAX backend, in a process of its own."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -46,10 +45,9 @@ print(json.dumps({
 """
 
 
-def test_digits_train_for_an_epoch_and_sample(tmp_path):
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+def test_digits_train_for_an_epoch_and_sample(under_jax, tmp_path):
     command = [sys.executable, "-c", _SCRIPT, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=under_jax, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert 0 < found["loss"] < 5

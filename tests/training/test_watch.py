@@ -1,6 +1,5 @@
 """Robust accuracy after every epoch: what it is, which epoch is kept, and how a collapse is undone."""
 
-import os
 import re
 import subprocess
 import sys
@@ -242,11 +241,10 @@ def test_a_recipe_asks_for_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="starts this file under JAX")
-def test_it_is_measured_and_kept_under_jax(tmp_path: Path) -> None:
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+def test_it_is_measured_and_kept_under_jax(under_jax: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'jax'}", __file__]
     done = subprocess.run(
-        [*command, "-k", "by_hand or vanish or kept_and"], env=environment, capture_output=True, text=True, check=False
+        [*command, "-k", "by_hand or vanish or kept_and"], env=under_jax, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "4 passed" in done.stdout
