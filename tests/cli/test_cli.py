@@ -23,6 +23,7 @@ COMMANDS = (
     "emulate",
     "listen",
     "report",
+    "leaderboard",
     "list",
     "doctor",
     "sweep",
@@ -84,6 +85,7 @@ def test_every_list_prints_for_people_and_machines(what: str) -> None:
         (["listen", "--model", "nothing.tflite", "clip.wav"], "nothing.tflite"),
         (["listen", "--model", "nothing.tflite"], "Expected recordings to listen to, or --microphone"),
         (["report", "."], "not the folder of a run"),
+        (["leaderboard", "."], "footprint.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -5,7 +5,21 @@ from typing import Annotated
 import typer
 
 from tinyrobust._version import __version__
-from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listen, listing, quantize, report, run, sweep
+from tinyrobust.cli import (
+    attack,
+    datasets,
+    doctor,
+    emulate,
+    export,
+    footprint,
+    leaderboard,
+    listen,
+    listing,
+    quantize,
+    report,
+    run,
+    sweep,
+)
 from tinyrobust.cli.console import prepare_libraries, readable_errors
 
 app = typer.Typer(
@@ -44,6 +58,7 @@ app.command("footprint")(footprint.footprint)
 app.command("listen")(listen.listen)
 app.command("emulate")(emulate.emulate)
 app.command("report")(report.report)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.add_typer(datasets.app)
 app.command("list")(listing.show)
 app.command("doctor")(doctor.doctor)
