@@ -345,6 +345,7 @@ def test_name_and_description_do_not_change_the_hash(small):
         "precision.rule.1.weights=binary",
         "train.epochs=6",
         "train.ema=0.5",
+        "train.swa=0.5",
         "train.objective.0.temperature=21",
         "train.objective.0.teacher_width=2.0",
         "train.objective.0.teachers=2",

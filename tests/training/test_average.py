@@ -10,6 +10,7 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.graphs.freeze import with_fixed_weights
 from tinyrobust.networks.precision import LayerFactory
 from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.train import Train
 from tinyrobust.training.average import measure_norms
 
 _IMAGES = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 1), np.uint8)
@@ -73,3 +74,45 @@ def test_validating_an_average_changes_nothing_that_is_trained(trial: Any) -> No
     for variable in network.variables:
         value = keras.ops.convert_to_numpy(variable)
         assert any(np.array_equal(value, array) for array in arrays), variable.path
+
+
+def test_stochastic_weight_averaging_is_the_mean_over_epochs_also_when_resumed(trial: Any) -> None:
+    """Of six epochs the last three: what is deployed is the mean of the weights in their checkpoints."""
+    overrides = ("train.swa=0.5", "train.epochs=6", "train.schedule=constant")
+    ends: list[list[np.ndarray]] = []
+
+    def keep(_label: str, done: int, _total: int) -> None:
+        if done % 6 == 0 and len(ends) < done // 6:
+            ends.append([_array(variable) for variable in run.network.trainable_variables])
+
+    run = trial(*overrides, folder="whole")
+    network = run.train(progress=keep)
+    assert len(ends) == 6
+    expected = [np.mean(weights, axis=0) for weights in zip(*ends[3:], strict=True)]
+    for variable, mean in zip(network.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(_array(variable), mean, atol=1e-5, err_msg=variable.path)
+    right = (network.predict(scale(run.dataset.validation.x), verbose=0).argmax(axis=1) == run.dataset.validation.y).mean()
+    assert run.history[-1]["val_accuracy"] == pytest.approx(right)
+
+    def stop(_label: str, done: int, _total: int) -> None:
+        if done == 27:  # in the fifth epoch: the average is of one
+            raise KeyboardInterrupt
+
+    broken = trial(*overrides, folder="broken")
+    with pytest.raises(KeyboardInterrupt):
+        broken.train(progress=stop)
+    resumed = broken.train()
+    for one, other in zip(resumed.variables, network.variables, strict=True):
+        np.testing.assert_array_equal(_array(one), _array(other), err_msg=one.path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"ema": 0.9}, "Expected train.ema or train.swa, not both"),
+        ({"watch": {"perturbation": {"kind": "fgsm", "epsilon": 0.1}}}, "Expected train.swa without"),
+    ],
+)
+def test_what_stochastic_weight_averaging_does_not_go_with(settings: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        Train.model_validate({"epochs": 4, "swa": 0.5, **settings})

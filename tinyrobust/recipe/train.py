@@ -46,6 +46,11 @@ class Train(Table):
         0.0, description="Of the labels, for every objective that learns from them, and for teachers."
     )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of an average of the latent weights; 0: none.")
+    swa: Share | None = Field(
+        None,
+        description="Share of the epochs after which the latent weights at the ends of epochs are averaged (Izmailov et al. "
+        "2018); 0.75 is usual, with a schedule that keeps the rate up. None: no such average.",
+    )
     quantization: Literal["aware", "after"] = Field(
         "aware", description="In training, or after it: a float network is trained, then its weights are quantized."
     )
@@ -56,6 +61,11 @@ class Train(Table):
     )
     update: Update = Plain(kind="plain")
     watch: Watch | None = Field(None, description="Robust accuracy on validation images after every epoch.")
+
+    @property
+    def averages(self) -> bool:
+        """Whether an average of the weights is validated and deployed instead of the last ones."""
+        return bool(self.ema) or self.swa is not None
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -117,6 +127,19 @@ class Train(Table):
     def _drops_rise(self) -> Self:
         if list(self.drops) != sorted(set(self.drops)):
             raise ValueError(f"Expected drops that rise. Received: {list(self.drops)}")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_in_one_way(self) -> Self:
+        if self.swa is None:
+            return self
+        if self.ema:
+            raise ValueError(f"Expected train.ema or train.swa, not both. Received: ema = {self.ema:g}, swa = {self.swa:g}")
+        if self.watch:
+            raise ValueError(
+                "Expected train.swa without [train.watch], which goes back to one epoch where the average is of many. "
+                "Received: both. Use train.ema with it, whose average goes back too"
+            )
         return self
 
     @model_validator(mode="after")

@@ -125,9 +125,10 @@ def fit(
     watches = _watches(network, dataset, recipe, files, recorder)
     callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules, StopOnBadLoss(recorder)]
     callbacks += [*_ramps(objectives, steps, epochs), *watches]
-    if settings.ema:
+    if settings.averages:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
-        callbacks.append(ValidateAverage(dataset.train.x, settings.batch_size))
+        first = None if settings.swa is None else min(round(settings.swa * epochs), epochs - 1)
+        callbacks.append(ValidateAverage(dataset.train.x, settings.batch_size, first))
     callbacks.append(recorder)
     if progress:
         callbacks.append(Reporter(progress, files.stage, steps, epochs))

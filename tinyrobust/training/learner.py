@@ -218,8 +218,9 @@ def compiled(
 
 def _optimizer(network: keras.Model, settings: Train, steps: int) -> keras.optimizers.Optimizer:
     make = partial(keras.optimizers.SGD, momentum=0.9, nesterov=True) if settings.optimizer == "sgd" else keras.optimizers.AdamW
-    if settings.ema:
-        make = partial(make, use_ema=True, ema_momentum=settings.ema)
+    if settings.averages:
+        # With a momentum of 1 the optimizer holds an average and leaves it to whoever sets it: `ValidateAverage`.
+        make = partial(make, use_ema=True, ema_momentum=settings.ema or 1.0)
     optimizer = make(_learning_rate(settings, steps), weight_decay=settings.weight_decay)
     latent = {id(layer.latent_weights) for layer in weight_layers(network)}
     optimizer.exclude_from_weight_decay([v for v in network.trainable_variables if id(v) not in latent])
