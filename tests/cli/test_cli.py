@@ -203,6 +203,12 @@ def test_report_is_written_anew(tiny_run: Any) -> None:
     assert page.is_file()
 
 
+def test_a_report_shows_another_run_beside_its_own(tiny_run: Any, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run.path, tmp_path / tiny_run.path.name)
+    assert _type("report", str(run), "--beside", str(tiny_run.path)).exit_code == 0
+    assert f"Beside {tiny_run.path.name}" in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_doctor_knows_this_machine() -> None:
     findings = json.loads(_type("doctor", "--json").output)
     by_name = {finding["name"]: finding for finding in findings}

@@ -21,6 +21,10 @@ RecipeArgument = Annotated[
 def run(
     recipe: RecipeArgument,
     overrides: console.Settings = [],  # noqa: B006 - Typer wants a list, and nobody changes it
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RECIPE", help="Run this one first, and show it beside the other in the report. Repeatable."),
+    ] = None,
     runs_dir: console.RunsDir = Path("runs"),
     jobs: console.Jobs = 1,
     data_dir: console.DataDir = None,
@@ -38,8 +42,17 @@ def run(
         tinyrobust run models/digits-stq/recipe.toml --set train.epochs=80
 
         tinyrobust run cifar10-stq --data-dir ~/tensorflow_datasets
+
+        tinyrobust run digits-robust --beside digits-stq
     """
-    show_everything(until("report", recipe, overrides, runs_dir, data_dir, as_json, jobs), as_json)
+    recipes.load(recipe, overrides)  # its errors come before the others' hours
+    others = [until("report", other, [], runs_dir, data_dir, as_json, jobs) for other in beside or ()]
+    done = until("report", recipe, overrides, runs_dir, data_dir, as_json, jobs)
+    if others:
+        from tinyrobust.pipeline.run import report
+
+        report(done.path, beside=[other.path for other in others])
+    show_everything(done, as_json)
 
 
 def show_everything(done: "Run", as_json: bool) -> None:

@@ -23,6 +23,7 @@ from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.pipeline.stages import rehearse_export, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
+from tinyrobust.reports.beside import keep
 from tinyrobust.robustness import protocol
 from tinyrobust.robustness.corruption import check_images
 from tinyrobust.robustness.robustness_record import RobustnessRecord
@@ -185,16 +186,23 @@ def _check(context: Context) -> None:
     boards(context.recipe.footprint.boards)
 
 
-def report(folder: str | Path) -> Path:
+def report(folder: str | Path, *, beside: Iterable[str | Path] = ()) -> Path:
     """Writes the report and the model card of a run anew from its records; returns the page's path.
 
+    Args:
+        folder: Of the run.
+        beside: Folders with a `robustness.json` of other networks on the same data: the page shows them beside this one, from
+            now on.
+
     Raises:
-        RunFolderError: It is not the folder of a run.
+        RunFolderError: It is not the folder of a run, or another network was attacked on other data.
     """
     path = Path(folder)
     recipe, record = read(path)
     with locked(path):
         run_folder = RunFolder(path, recipe, record)
+        for other in beside:
+            keep(path, RobustnessRecord.load(path / "robustness.json"), Path(other))
         with run_folder.stage(plan.named("report")):
             write_report(run_folder)
     return path / "report.html"

@@ -13,6 +13,7 @@ from tinyrobust.errors import RunFolderError
 from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.listening.detection_record import DETECTION, DetectionRecord
 from tinyrobust.records import Record
+from tinyrobust.reports import beside
 from tinyrobust.reports.examples import Example, read_examples
 from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import SoundPair, read_pairs
@@ -49,10 +50,10 @@ class Evidence:
     """What is known about one run.
 
     `run` has the recipe with the precision that a search chose, where there is a budget: `precision` says how. `others` are
-    further evaluations of the same file, from `attack-*` folders in the run's; `corruptions` are from there too, and from the
-    run's own stage. `teacher_check` is there where the network learned its teacher's robustness. Only of a spotter of words:
-    `waveform`, where the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to
-    streams.
+    further evaluations of the same file, from `attack-*` folders in the run's, `beside` those of other networks, by name;
+    `corruptions` are from there too, and from the run's own stage. `teacher_check` is there where the network learned its
+    teacher's robustness. Only of a spotter of words: `waveform`, where the sound itself was attacked, `pairs` of clips from
+    there, and `detection`, where the file listened to streams.
     """
 
     run: RunFacts
@@ -72,6 +73,7 @@ class Evidence:
     amplification: AmplificationRecord | None = None
     corruptions: list[CorruptionRecord] = field(default_factory=list)
     teacher_check: TeacherRecord | None = None
+    beside: dict[str, RobustnessRecord] = field(default_factory=dict)
 
     def class_name(self, label: int) -> str:
         """The name of a class; its number where the names are not known."""
@@ -113,6 +115,7 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         amplification=_record(folder / AMPLIFICATION, AmplificationRecord),
         corruptions=list(_of_the_file(folder, (CORRUPTIONS, f"attack-*/{CORRUPTIONS}"), CorruptionRecord)),
         teacher_check=_record(folder / TEACHER, TeacherRecord),
+        beside=beside.found(folder),
     )
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tinyrobust import files
 from tinyrobust._version import __version__
-from tinyrobust.reports import confusion, corruptions, formats, plots, tables, tradeoff
+from tinyrobust.reports import beside, confusion, corruptions, formats, plots, tables, tradeoff
 from tinyrobust.reports.amplification import error_amplification
 from tinyrobust.reports.evidence import Evidence, gather
 from tinyrobust.reports.facts import RunFacts
@@ -38,6 +38,7 @@ def render(folder: Path, run: RunFacts) -> Path:
             e=evidence,
             run=evidence.run,
             tables=tables,
+            beside=beside,
             confusion=confusion,
             corruptions=corruptions,
             legend=plots.attack_legend,
@@ -68,6 +69,7 @@ def _plots(evidence: Evidence) -> dict[str, Any]:
     classes = len(run.data.classes) if run.data else None
     return {
         "security": _security(robustness, classes),
+        "beside": beside.curves(run.name, robustness, evidence.beside) if robustness and evidence.beside else None,
         "waveform": _security(evidence.waveform, classes),
         "amplification": error_amplification(evidence.amplification) if evidence.amplification else None,
         "tradeoff": tradeoff.tradeoff_curve(evidence.detection) if evidence.detection else None,
