@@ -44,6 +44,18 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index() -> None:
         assert batch(*place) == seen[place]
 
 
+def test_what_a_teacher_made_of_a_copy_goes_with_its_images() -> None:
+    split = numbered(10)
+    copies = [split.x, split.x + 100]  # a pixel of copy c of image k is k + 100 c, and so is its logit
+    logits = [copy[:, 0, 0].astype(np.float32) for copy in copies]
+    for epoch in range(3):
+        batches = Batches(split, Augment(), 4, seed=1, first_epoch=epoch, copies=copies, teacher_logits=logits)
+        x, y = batches[1]
+        assert isinstance(y, dict)
+        np.testing.assert_array_equal(np.round(255 * x[:, 0, 0]), y["teacher_logits"])
+        np.testing.assert_array_equal(y["teacher_logits"][:, 0], y["labels"] + 100 * (epoch % 2))
+
+
 def test_an_epoch_gives_no_image_twice_and_leaves_out_the_rest() -> None:
     left_out = set()
     for epoch in range(30):

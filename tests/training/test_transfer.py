@@ -10,6 +10,7 @@ from tinyrobust import recipe as recipes
 from tinyrobust.errors import RecipeError
 from tinyrobust.recipe.objectives import Ard, Distillation, Rslad
 from tinyrobust.recipe.train import Train
+from tinyrobust.training.fit import asked
 from tinyrobust.training.learner import Learner, compiled
 from tinyrobust.training.objectives import Batch
 
@@ -25,6 +26,13 @@ def _linear(*, zero: bool = False, seed: int = 0) -> keras.Model:
     keras.utils.set_random_seed(seed)
     layer = keras.layers.Dense(2, kernel_initializer="zeros" if zero else "glorot_uniform", name="logits")
     return keras.Sequential([keras.Input((6,)), layer])
+
+
+def _of_digits(seed: int) -> keras.Model:
+    """Ten logits of 8x8 pixels."""
+    keras.utils.set_random_seed(seed)
+    layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, kernel_initializer="random_normal")]
+    return keras.Sequential(layers)
 
 
 def _batch(network: keras.Model, teacher_logits: Any) -> Batch:
@@ -116,6 +124,25 @@ def test_the_teacher_is_asked_once_a_step_for_all_objectives(objective: Any) -> 
     counted.calls = 0
     assert np.isfinite(float(learner.loss_of(_X, _Y)))
     assert counted.calls == 1
+
+
+def test_a_teacher_is_asked_once_about_images_that_stay_the_same(trial: Any, objective: Any) -> None:
+    """What it said then is learned, and not what the objective's teacher, another one here, would say now."""
+    teachers = [_of_digits(seed) for seed in (1, 2)]
+    same = ("data.augment.crop=0", "train.epochs=2")
+    every_step, beforehand = trial(*same, folder="every-step"), trial(*same, folder="beforehand")
+    every_step.train(objective("distillation", temperature=2, teacher=teachers[0]))
+    kept = asked(teachers[0], beforehand.dataset, beforehand.recipe)
+    beforehand.train(objective("distillation", temperature=2, teacher=teachers[1]), teacher_logits=kept)
+    for name in ("distillation", "accuracy"):
+        said, expected = ([row[name] for row in run.history] for run in (beforehand, every_step))
+        assert said == pytest.approx(expected, rel=1e-3), name
+
+
+@pytest.mark.parametrize("changing", ["data.augment.crop=1", "train.epochs=1"])
+def test_a_teacher_is_asked_in_every_step_where_that_costs_less(trial: Any, changing: str) -> None:
+    run = trial("data.augment.crop=0", "train.epochs=2", changing)
+    assert asked(_of_digits(1), run.dataset, run.recipe) == []
 
 
 def test_objectives_of_two_teachers_are_refused(objective: Any) -> None:

@@ -10,6 +10,9 @@ from tinyrobust.data.arrays import Split, scale
 from tinyrobust.errors import DataError
 from tinyrobust.recipe.data import Augment
 
+Labels = NDArray[np.int64] | dict[str, NDArray[np.generic]]
+"""Class indices [n]; or `{"labels": ..., "teacher_logits": [n, classes]}`, where a teacher was asked beforehand."""
+
 # Streams of random numbers that share (seed, epoch) are told apart by their first number.
 _ORDER, _AUGMENT = 0, 1
 
@@ -36,6 +39,8 @@ class Batches(keras.utils.PyDataset):
         seed: The recipe's seed.
         first_epoch: The epoch, from 0, whose batches are given until the clock tells another.
         copies: Augmented copies of the split's images, each of its shape: epoch e sees copy e modulo their number.
+        teacher_logits: What a teacher makes of each copy, or of the split where there is none: float32 [n, classes] each. They
+            go with the labels.
 
     Raises:
         DataError: There are fewer images than one batch takes.
@@ -49,6 +54,7 @@ class Batches(keras.utils.PyDataset):
         seed: int,
         first_epoch: int = 0,
         copies: Sequence[NDArray[np.uint8]] = (),
+        teacher_logits: Sequence[NDArray[np.float32]] = (),
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         check_size(split, batch_size)
@@ -58,6 +64,7 @@ class Batches(keras.utils.PyDataset):
         self._seed = seed
         self._epoch = first_epoch
         self._copies = copies
+        self._teacher_logits = teacher_logits
         self._told = False
         self._begun = 0
         self._order = (-1, np.empty(0, np.int64))
@@ -84,7 +91,7 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._split) // self._batch_size
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], Labels]:
         """Batch `index` of the present epoch.
 
         Returns:
@@ -93,7 +100,12 @@ class Batches(keras.utils.PyDataset):
         epoch, chosen = self._epoch, self._chosen(index)
         random = np.random.default_rng([_AUGMENT, self._seed, epoch, index])
         x = self._copies[epoch % len(self._copies)] if self._copies else self._split.x
-        return scale(augmented(x[chosen], self._augment, random)), self._split.y[chosen]
+        labels = self._split.y[chosen]
+        images = scale(augmented(x[chosen], self._augment, random))
+        if not self._teacher_logits:
+            return images, labels
+        asked = self._teacher_logits[epoch % len(self._teacher_logits)]
+        return images, {"labels": labels, "teacher_logits": asked[chosen]}
 
     def _chosen(self, index: int) -> NDArray[np.int64]:
         """The rows of batch `index` of the present epoch."""

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
-from tinyrobust.data.arrays import Dataset
+from tinyrobust.data.arrays import Dataset, Split
 from tinyrobust.data.batches import Batches, InOrder
 from tinyrobust.files import write_atomic
 from tinyrobust.graphs import archive
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
+from tinyrobust.recipe.data import Augment
 from tinyrobust.training import perturbations
 from tinyrobust.training.average import ValidateAverage
 from tinyrobust.training.callbacks import Ramps, Recorder, Reporter, Schedules, StopOnBadLoss
@@ -80,7 +83,22 @@ def train(
     supplies = Supplies(recipe.seed, settings.label_smoothing, teacher() if "teacher" in settings.needs else None)
     objectives = build_objectives(settings.objectives, supplies)
     front_end = front_end_of(dataset) if "front-end" in settings.needs else None
-    return fit(network(recipe), objectives, dataset, recipe, files, front_end=front_end, progress=progress)
+    kept = () if supplies.teacher is None else asked(supplies.teacher, dataset, recipe)
+    return fit(network(recipe), objectives, dataset, recipe, files, front_end=front_end, teacher_logits=kept, progress=progress)
+
+
+def asked(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> list[NDArray[np.float32]]:
+    """What a teacher makes of all that its student will be shown: float32 [n, classes] for every copy of the training images.
+
+    Empty where every epoch shows other images (`[data.augment]`, or sound): there it is asked in every step. Also where there
+    are more copies than epochs to save.
+    """
+    copies = dataset.copies or (dataset.train.x,)
+    changes = recipe.data.augment != Augment() or "front-end" in recipe.train.needs
+    if changes or len(copies) >= recipe.train.epochs:
+        return []
+    batches = [InOrder(Split(copy, dataset.train.y), batch_size=256) for copy in copies]
+    return [teacher.predict(feed(one), verbose=0) for one in batches]
 
 
 def fit(
@@ -92,6 +110,7 @@ def fit(
     *,
     epochs: int | None = None,
     front_end: keras.Layer | None = None,
+    teacher_logits: Sequence[NDArray[np.float32]] = (),
     progress: Progress | None = None,
 ) -> keras.Model:
     """Trains `network` by the recipe, going on from the newest checkpoint if there is one.
@@ -104,6 +123,7 @@ def fit(
         files: Where history, checkpoints and the final model go.
         epochs: Instead of the recipe's.
         front_end: Learn on the sound of a data set of speech, through this; validation is on features all the same.
+        teacher_logits: What the teacher makes of the training images, see `asked`; empty: it is asked in every step.
         progress: Called with a label, steps done and all steps.
 
     Returns:
@@ -116,7 +136,7 @@ def fit(
     """
     settings = recipe.train
     epochs = epochs or settings.epochs
-    batches = _batches(dataset, recipe, sound=front_end is not None)
+    batches = _batches(dataset, recipe, teacher_logits, sound=front_end is not None)
     steps = len(batches)
     learner = compiled(network, objectives, settings, steps * epochs, front_end)
     schedules = Schedules(network, steps, epochs)
@@ -172,10 +192,10 @@ def untrained(network: keras.Model, dataset: Dataset, files: FitFiles) -> None:
     archive.save(network, files.model)
 
 
-def _batches(dataset: Dataset, recipe: Recipe, *, sound: bool) -> Batches:
+def _batches(dataset: Dataset, recipe: Recipe, teacher_logits: Sequence[NDArray[np.float32]], *, sound: bool) -> Batches:
     size, speech = recipe.train.batch_size, recipe.data.speech
     if sound and dataset.speech and speech:
         from tinyrobust.data.speech.batches import SoundBatches  # here: sound needs librosa, which images do not
 
         return SoundBatches(dataset.train, dataset.speech.recordings, speech.augment, size, recipe.seed)
-    return Batches(dataset.train, recipe.data.augment, size, recipe.seed, copies=dataset.copies)
+    return Batches(dataset.train, recipe.data.augment, size, recipe.seed, copies=dataset.copies, teacher_logits=teacher_logits)

@@ -130,10 +130,11 @@ class Learner(keras.Model):
         """The weighted sum of the objectives and of the layers' penalties."""
         del sample_weight
         assert y_pred is not None
-        values, logits = self._values(self._batch(x, y, y_pred, training=training))
+        batch = self._batch(x, y, y_pred, training=training)
+        values, logits = self._values(batch)
         for value, curve in zip(values, self._curves, strict=True):
             curve.update_state(value, sample_weight=ops.shape(logits)[0])  # as `loss`: the last batch may be smaller
-        self._accuracy.update_state(y, logits)
+        self._accuracy.update_state(batch.labels, logits)
         return self._sum(values)
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Outputs, sample_weight: Tensor = None) -> Logs:
@@ -156,6 +157,8 @@ class Learner(keras.Model):
 
     def _batch(self, inputs: Tensor, labels: Tensor, outputs: Outputs, *, training: bool) -> Batch:
         features = outputs.get("features")
+        # Of a teacher that was asked about all training inputs beforehand, the answers come with the labels.
+        labels, asked = (labels["labels"], labels["teacher_logits"]) if isinstance(labels, dict) else (labels, None)
         batch = Batch(
             inputs=inputs,
             labels=labels,
@@ -164,7 +167,7 @@ class Learner(keras.Model):
             training=training,
             features=features,
             activations=outputs.get("activations"),
-            teacher_logits=self._teacher(features) if self._teacher else None,
+            teacher_logits=self._teacher(features) if self._teacher and asked is None else asked,
         )
         return replace(batch, front_end=self._front_end) if self._front_end else batch
 

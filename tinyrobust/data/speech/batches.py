@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyrobust.data.arrays import Split
-from tinyrobust.data.batches import Batches
+from tinyrobust.data.batches import Batches, Labels
 from tinyrobust.data.speech.augment import augmented
 from tinyrobust.data.speech.recordings import Recordings
 from tinyrobust.data.speech.units import unit
@@ -41,7 +41,7 @@ class SoundBatches(Batches):
         small = len(split) * 2 * CLIP_SAMPLES <= _MEMORY
         self._kept = recordings.audio("train") if small else None
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], Labels]:
         """Batch `index` of the present epoch.
 
         Returns:
