@@ -15,7 +15,7 @@ It asks the file a bounded number of times a sample: three for the example and i
 """
 
 import re
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,6 @@ class FollowUp(AttackSpec):
     follows: str
     steps: int
     queries: int
-    targetable: ClassVar[bool] = False
 
 
 def follow_up(rule: protocol.FileSearch | None, attack: AttackSpec) -> FollowUp | None:

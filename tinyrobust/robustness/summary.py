@@ -70,7 +70,6 @@ def summary(
     job, plan, targets = runner.job, runner.job.plan, runner.targets
     epsilons = _measured(runner, attacks)
     worst = with_checks(worst_cases(runner.minimal, epsilons), runner, attacks, outcomes, converged)
-    headline = _headline(runner, worst, checks)
     return RobustnessRecord(
         model=job.subject.tflite.name,
         model_sha256=targets.flashed.model_file.sha256,
@@ -96,10 +95,8 @@ def summary(
         attacks=[result(outcome) for outcome in outcomes],
         worst=worst,
         minimal=minimal_distances(runner.minimal, epsilons),
-        headline=headline,
-        golden=Golden(
-            checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
-        ),
+        headline=_headline(runner, worst, checks),
+        golden=_golden(clean.golden, runner.golden),
         confusion=clean.confusion,
         reading=targets.flashed.model_file.reading,
         detection=detection,
@@ -109,6 +106,10 @@ def summary(
         notes=targets.notes,
         seconds=runner.seconds,
     )
+
+
+def _golden(*tallies: Tally) -> Golden:
+    return Golden(checked=sum(one.checked for one in tallies), differing=sum(one.differing for one in tallies))
 
 
 def _headline(runner: Runner, worst: Sequence[WorstCase], checks: Sequence[Check]) -> Proportion | None:
