@@ -15,7 +15,7 @@ from tinyrobust.robustness.robustness_record import AttackResult, RobustnessReco
 from tinyrobust.robustness.targets import BpdaTarget, KerasTarget, int8
 
 _APGD = {"name": "apgd", "kind": "apgd", "loss": "ce", "steps": 20}
-_RULE = {"steps": 10, "queries": 40}
+_RULE = {"walks": 3, "steps": 10, "queries": 40}
 _SETTINGS = {"epsilons": (0.05, 0.1), "headline": 0.1, "samples": 60}
 
 
@@ -53,7 +53,7 @@ def test_the_record_says_what_was_done(record) -> None:
         # Given is what fooled the network and is right on the file; what it leaves standing was not broken by any part.
         clean = next(clean.attacked.count for clean in record.clean if clean.target == "int8")
         assert sum(row.found.values()) == clean - row.robust.count
-        assert 0 < row.queries <= row.given * (3 + 2 * (_RULE["steps"] + 2) + _RULE["queries"] + 2)
+        assert 0 < row.queries <= row.given * (3 + _RULE["walks"] * (_RULE["steps"] + 2) + _RULE["queries"] + 2)
     assert all(not row.found for row in _rows(record, "apgd"))
 
 
@@ -141,7 +141,7 @@ def test_walks_and_squares_go_on_from_where_they_are_told(digits_net) -> None:
 def test_the_best_attempt_is_kept_in_the_ball(digits_net) -> None:
     x, y = digits_net.x[:20].astype(np.float32) / 255, digits_net.y[:20]
     file = int8(digits_net.tflite)
-    spec = follow_up(protocol.FileSearch(steps=3, queries=5), Pgd.of(name="pgd"))
+    spec = follow_up(protocol.FileSearch(walks=2, steps=3, queries=5), Pgd.of(name="pgd"))
     found = search(spec, file, BpdaTarget(file, digits_net.model), x, y, x, 0.02, seed=1)
     assert np.abs(found.example - x).max() <= 0.02 + 1e-6
     np.testing.assert_array_equal(found.phase >= 0, file.predict(found.example).argmax(axis=1) != y)

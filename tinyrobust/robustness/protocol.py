@@ -32,7 +32,8 @@ class FileSearch(Table):
     `tinyrobust.robustness.file_search`.
     """
 
-    steps: int = Field(20, ge=1, description="Gradients a sample: forward through the file, backward through the network.")
+    walks: int = Field(12, ge=1, description="From every such example, and from points close to the best so far.")
+    steps: int = Field(20, ge=1, description="Gradients of a walk: forward through the file, backward through the network.")
     queries: int = Field(200, ge=1, description="Scores a sample of the file, by random squares.")
 
 
