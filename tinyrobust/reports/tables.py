@@ -1,7 +1,6 @@
 """What the templates show as tables and key figures, computed from the records."""
 
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 from tinyrobust.attacks.specs import Norm
 from tinyrobust.footprint.footprint_record import DeviceFootprint, Quantity
@@ -30,7 +29,7 @@ class CurveRow:
     @property
     def remarked(self) -> list[tuple[Proportion | None, str]]:
         """Figures and what must stand beside them."""
-        return list(zip_longest(self.cells, self.remarks, fillvalue=""))
+        return list(zip(self.cells, self.remarks or [""] * len(self.cells), strict=True))
 
 
 def measured(record: RobustnessRecord) -> list[Norm]:

@@ -16,13 +16,13 @@ It asks the file a bounded number of times a sample: three for the example and i
 """
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from tinyrobust.attacks.pgd import ProjectedGradient
 from tinyrobust.attacks.scores import Lowest
-from tinyrobust.attacks.specs import AttackSpec, Norm, Pgd, Square
+from tinyrobust.attacks.specs import AttackSpec, BallNorm, Norm, Pgd, Square
 from tinyrobust.attacks.specs.base import ViewName
 from tinyrobust.attacks.square import RandomSearch
 from tinyrobust.attacks.target import Target
@@ -114,12 +114,12 @@ def search(
     for points in _rounded(examples, x, epsilon, spec.norm):
         rows = best.standing(drop=True)
         tried(rows, points[rows], 1)
-    walk = Pgd.of(norm=spec.norm, steps=spec.steps, relative_step=_STEP, random_starts=0, loss="dlr", on="bpda")
-    for number in range(spec.walks):
+    for number in range(spec.walks if spec.norm in get_args(BallNorm) else 0):
         rows = best.standing(drop=True)
         if not len(rows):
             break
-        attack = walk.build(bpda, epsilon, seed=seed)
+        walk = Pgd.of(norm=spec.norm, steps=spec.steps, relative_step=_STEP, random_starts=0, loss="dlr", on="bpda")
+        attack: object = walk.build(bpda, epsilon, seed=seed)
         assert isinstance(attack, ProjectedGradient)
         tried(rows, attack.continued(x[rows], y[rows], best.example[rows], noise=_NOISE if number else 0.0, run=number), 2)
     rows = best.standing(drop=True)
