@@ -186,7 +186,8 @@ def second_look(runner: Runner, outcomes: Sequence[Outcome]) -> Check:
     for outcome in sorted(outcomes, key=lambda o: int(o.broken.sum())):
         most[outcome.target, outcome.norm, outcome.epsilon] = outcome
     for (target, norm, epsilon), outcome in most.items():
-        rows, examples = (found[:_LOOKED_AT] for found in runner.examples(outcome))
+        rows, examples = runner.examples(outcome)
+        rows, examples = rows[:_LOOKED_AT], examples[:_LOOKED_AT]
         runner.targets.forget()
         again, _, _ = runner.targets.verdicts(target, examples)
         right = (again == runner.subset.label[rows]) & runner.targets.judged[target].deterministic
@@ -207,7 +208,7 @@ def _changeable(runner: Runner, norm: Norm) -> Bools:
 
 def _broken(outcomes: Sequence[Outcome], runner: Runner) -> Bools:
     nothing = np.zeros(len(runner.subset.label), np.bool_)
-    return np.logical_or.reduce([nothing, *(o.broken for o in outcomes)])
+    return np.asarray(np.logical_or.reduce([nothing, *(o.broken for o in outcomes)]))
 
 
 def _run(runner: Runner, attack: AttackSpec, target: str, epsilon: float, among: Bools) -> Bools:
