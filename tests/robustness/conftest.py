@@ -34,6 +34,7 @@ def evaluated() -> Callable[..., RobustnessRecord]:
         cascade=False,
         expectation=True,
         convergence=None,
+        file_search=None,
         protocol_name=None,
         networks=None,
         samples=None,
@@ -52,6 +53,7 @@ def evaluated() -> Callable[..., RobustnessRecord]:
                 cascade=cascade,
                 expectation=expectation,
                 convergence=convergence,
+                file_search=file_search,
             )
         values = {"epsilons": EPSILONS, "headline": 0.1, "samples": 100, **(settings or {})}
         return evaluate(

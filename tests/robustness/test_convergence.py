@@ -117,7 +117,7 @@ def test_a_rule_that_means_nothing_is_refused(rule) -> None:
         Protocol(name="x", description="", attack=[_WALK], convergence=rule)
 
 
-@pytest.mark.parametrize("name", ["pgd-x2", "longer-pgd", "longer8-pgd", "wide-pgd"])
+@pytest.mark.parametrize("name", ["pgd-x2", "pgd-on-file", "longer-pgd", "longer8-pgd", "wide-pgd"])
 def test_names_of_longer_runs_are_not_for_attacks(name: str) -> None:
     with pytest.raises(ValueError, match="Expected names that no longer run has"):
         Protocol(name="x", description="", attack=[{**_WALK, "name": name}])

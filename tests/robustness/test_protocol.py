@@ -103,7 +103,7 @@ def test_a_protocol_of_corruptions(tmp_path) -> None:
         ("[1, 5]", "[5, 1]", "Expected severities that rise"),
         ("[1, 5]", "[6]", "less than or equal to 5"),
         ("[1, 5]", "[]", "at least 1 item"),
-        ('corruptions"\n', 'corruptions"\ncascade = true\n', "Expected cascade and convergence with attacks alone"),
+        ('corruptions"\n', 'corruptions"\ncascade = true\n', "Expected cascade, convergence and file_search with"),
         ("severities = [1, 5]\n", 'severities = [1, 5]\n[[attack]]\nname = "fgsm"\nkind = "fgsm"\n', "Received: both"),
     ],
 )

@@ -43,14 +43,36 @@ class ProjectedGradient(GradientAttack[specs.Pgd | specs.Fgsm]):
         return [(run, y) for run in range(max(1, self.spec.random_starts))]
 
     def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:  # noqa: ARG002
+        offset = self._offset(x, run) if self.spec.random_starts else np.zeros_like(x)
+        return self._from(x, y, np.clip(x + offset, *self._bounds))
+
+    def continued(self, x: FloatArray, y: IntArray, start: FloatArray, *, noise: float = 0.0, run: int = 0) -> FloatArray:
+        """One walk from given points of the balls around `x` [n, ...]: the best point of each, the first one included.
+
+        Args:
+            x: The inputs, float32 within the target's `clip_values`.
+            y: Their classes [n].
+            start: Where the walks begin, [n, ...].
+            noise: As a share of the radius, how far from there they really begin, at random.
+            run: Of several from one start: each draws another point.
+        """
+        if noise:
+            start = start + noise * self._offset(x, run)
+            ball, radius = self._ball, tf.constant(self._radii(x, self.epsilon))
+            start = project(tf.constant(start), tf.constant(x), radius, ball, self._bounds).numpy()
+        return np.asarray(self._from(x, y, start).example)
+
+    def _offset(self, x: FloatArray, run: int) -> FloatArray:
+        """Random points [n, ...] of balls around 0."""
+        radius = self._radii(x, self.epsilon).reshape(-1, *[1] * (x.ndim - 1))
+        return np.asarray(radius * random_points(x.shape[1:], self._ball, self._generators(x, run)), dtype=np.float32)
+
+    def _from(self, x: FloatArray, y: IntArray, start: FloatArray) -> Best:
+        """The best points of walks from `start`."""
         key = (type(self).__name__, self.norm, self.spec.loss, self.targeted)
         advance = compiled(self._target, key, self._advance)
         judge = compiled(self._target, ("judge", *key), self._judge)
-        offset = np.zeros_like(x)
-        if self.spec.random_starts:
-            offset = random_points(x.shape[1:], self._ball, self._generators(x, run))
         radius, length = (self._radii(x, far) for far in (self.epsilon, self.spec.step_share * self.epsilon))
-        start = np.clip(x + radius.reshape(-1, *[1] * (x.ndim - 1)) * offset, *self._bounds)
         empty = Best(tf.constant(x), tf.fill([len(x)], -np.inf), tf.zeros([len(x)], tf.bool))
         centre, label, first = tf.constant(x), tf.constant(y), tf.constant(start)
         state = _State(centre, label, tf.constant(radius), tf.constant(length), first, empty)

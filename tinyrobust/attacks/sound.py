@@ -33,12 +33,13 @@ class SquareInTime(RandomSearch):
         RecipeError: As `BatchedAttack`.
     """
 
-    def _search(self, x: FloatArray, y: IntArray, restart: int) -> Lowest:
+    def _search(self, x: FloatArray, y: IntArray, restart: int, start: FloatArray | None = None) -> Lowest:
         """One run."""
         generators = self._generators(x, restart)
         radius = self._radii(x, self.epsilon)[:, np.newaxis]
         move = self._to_edge if self.norm == "linf" else self._gathered
-        best = Lowest.judged(self.estimator, self._start(x, radius, generators), y, targeted=self.targeted)
+        start = self._start(x, radius, generators) if start is None else start
+        best = Lowest.judged(self.estimator, start, y, targeted=self.targeted)
         for step in range(self.spec.iterations):
             rows = best.standing(self.drop)
             if not len(rows):

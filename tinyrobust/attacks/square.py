@@ -24,8 +24,18 @@ class RandomSearch(BatchedAttack[specs.Square]):
     """Runs of a random search on the scores; later ones for samples that still stand. Subclasses write `_search`."""
 
     @abc.abstractmethod
-    def _search(self, x: FloatArray, y: IntArray, restart: int) -> Lowest:
-        """One run on samples [n, ...] with classes [n]."""
+    def _search(self, x: FloatArray, y: IntArray, restart: int, start: FloatArray | None = None) -> Lowest:
+        """One run on samples [n, ...] with classes [n], from points [n, ...] of their balls; absent: from the attack's own."""
+
+    def continued(self, x: FloatArray, y: IntArray, start: FloatArray) -> FloatArray:
+        """One run from given points of the balls around `x` [n, ...]: the best point of each, the first one included.
+
+        Args:
+            x: The inputs, float32 within the target's `clip_values`.
+            y: Their classes [n].
+            start: Where the runs begin, [n, ...].
+        """
+        return self._search(x, y, 0, start.copy()).example
 
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
         best = Lowest.none(x)
@@ -54,12 +64,13 @@ class Square(RandomSearch):
             received = f"inputs {self.estimator.input_shape}, norm={self.norm!r}"
             raise RecipeError(f"Expected inputs [h, w, c] and the norm linf or l2, or inputs [samples]. Received: {received}")
 
-    def _search(self, x: FloatArray, y: IntArray, restart: int) -> Lowest:
+    def _search(self, x: FloatArray, y: IntArray, restart: int, start: FloatArray | None = None) -> Lowest:
         """One run."""
         generators = self._generators(x, restart)
         moves = _Moves(x.shape[1:], self.epsilon, self._bounds)
-        start, move, count = (moves.stripes, moves.recolour, 2) if self.norm == "linf" else (moves.grid, moves.gather, 5)
-        best = Lowest.judged(self.estimator, start(x, generators), y, targeted=self.targeted)
+        first, move, count = (moves.stripes, moves.recolour, 2) if self.norm == "linf" else (moves.grid, moves.gather, 5)
+        start = first(x, generators) if start is None else start
+        best = Lowest.judged(self.estimator, start, y, targeted=self.targeted)
         draws = np.empty((len(x), _BLOCK, count + moves.channels))
         for step in range(self.spec.iterations):
             rows = best.standing(self.drop)

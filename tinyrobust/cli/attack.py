@@ -12,7 +12,7 @@ from tinyrobust.cli import console, corruptions
 from tinyrobust.cli.tables import percent, radius, table
 from tinyrobust.errors import RecipeError
 from tinyrobust.robustness.corruption_record import CorruptionRecord
-from tinyrobust.robustness.robustness_record import Area, RobustnessRecord
+from tinyrobust.robustness.robustness_record import NOT_ATTACKED, Area, RobustnessRecord
 
 if TYPE_CHECKING:
     from tinyrobust.attacks.target import InputRange
@@ -217,8 +217,10 @@ def _print(record: RobustnessRecord) -> None:
     trust = "" if record.reliable else " [red]unreliable[/]"
     at = _radius(record, record.headline_norm, record.headline_epsilon)
     at = f"epsilon {at}" if record.headline_norm == "linf" else at
-    if record.headline is None:
+    if record.headline is None and record.attacked_at_headline:
         console.OUT.print("[bold]No headline[/]: what the file answers without attack says that something is wrong.")
+    elif record.headline is None:
+        console.OUT.print(f"[bold]No headline[/]: not attacked at {at}.", highlight=False)
     else:
         headline = f"Worst case over all attacks and targets at {at}: {percent(record.headline)}"
         console.OUT.print(f"[bold]{headline}[/]{trust}", highlight=False)
@@ -260,8 +262,9 @@ def _rows(record: RobustnessRecord) -> Iterator[tuple[str, str, str, str]]:
         grid = f", {row.on_grid.value:.1%} of the examples survive 8 bits" if row.on_grid else ""
         yield row.target, name, _radius(record, row.norm, row.epsilon), f"{percent(row.robust)}{grid}"
     for worst in record.worst:
-        trust = "" if record.reliable else ", unreliable"
-        yield worst.target, f"worst case{trust}", _radius(record, worst.norm, worst.epsilon), percent(worst.robust)
+        trust, remark = "" if record.reliable else ", unreliable", record.remark(worst)
+        share = remark if remark == NOT_ATTACKED else percent(worst.robust) + (f", {remark}" if remark else "")
+        yield worst.target, f"worst case{trust}", _radius(record, worst.norm, worst.epsilon), share
 
 
 def _found(record: RobustnessRecord) -> Iterator[tuple[str, str, str]]:

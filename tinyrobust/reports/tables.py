@@ -1,13 +1,13 @@
 """What the templates show as tables and key figures, computed from the records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinyrobust.attacks.specs import Norm
 from tinyrobust.footprint.footprint_record import DeviceFootprint, Quantity
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
-from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import NOT_ATTACKED, Proportion, RobustnessRecord
 from tinyrobust.training.remarks import remarks
 
 ALL = "all"  # the name of the worst case over targets in the record
@@ -15,12 +15,21 @@ ALL = "all"  # the name of the worst case over targets in the record
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One row of the robustness matrix: robust accuracy at each epsilon of the norm, None where it was not measured."""
+    """One row of the robustness matrix: robust accuracy at each epsilon of the norm, None where it was not measured.
+
+    `remarks` say of each figure of a worst case that it was not checked, or that nothing was attacked there.
+    """
 
     target: str
     attack: str
     crafted_on: str
     cells: list[Proportion | None]
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def remarked(self) -> list[tuple[Proportion | None, str]]:
+        """Figures and what must stand beside them."""
+        return list(zip(self.cells, self.remarks or [""] * len(self.cells), strict=True))
 
 
 def measured(record: RobustnessRecord) -> list[Norm]:
@@ -42,11 +51,25 @@ def attack_rows(record: RobustnessRecord, norm: Norm) -> list[CurveRow]:
 
 
 def worst_rows(record: RobustnessRecord, norm: Norm = "linf") -> list[CurveRow]:
-    """The worst case of every target in a norm, and of all together last."""
+    """The worst case of every target in a norm, and of all together last; None at radii at which nothing was attacked."""
     worst = [row for row in record.worst if row.norm == norm]
-    found = {(row.target, row.epsilon): row.robust for row in worst}
+    remarks = {(row.target, row.epsilon): record.remark(row) for row in worst}
+    found = {(row.target, row.epsilon): row.robust for row in worst if record.remark(row) != NOT_ATTACKED}
     targets = sorted(dict.fromkeys(row.target for row in worst), key=lambda target: target == ALL)
-    return [CurveRow(target, "", "", [found.get((target, epsilon)) for epsilon in record.epsilons[norm]]) for target in targets]
+    places = {target: [(target, epsilon) for epsilon in record.epsilons[norm]] for target in targets}
+    return [
+        CurveRow(target, "", "", [found.get(at) for at in places[target]], [remarks.get(at, "") for at in places[target]])
+        for target in targets
+    ]
+
+
+def unchecked(record: RobustnessRecord) -> str:
+    """A sentence about figures that were not checked at their own radius, with a space behind; empty where there are none."""
+    if not any(record.remark(row) == "not checked" for row in record.worst):
+        return ""
+    why = dict.fromkeys(row.not_checked for row in record.worst if record.remark(row) == "not checked" and row.not_checked)
+    reasons = f" ({'; '.join(why)})" if why else ""
+    return f'Where it says "not checked", nothing says that the attacks had converged there{reasons}. '
 
 
 def board_times(device: DeviceFootprint) -> dict[str, Quantity]:

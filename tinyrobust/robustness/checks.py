@@ -158,10 +158,10 @@ def random_predictions(differing: float, passes: int) -> Check:
     )
 
 
-def more_steps(name: str, epsilon: float, factor: int, before: Bools, extra: Bools, *, converges: bool = True) -> Check:
+def more_steps(name: str, epsilon: float, factor: int, before: Bools, extra: Bools, unfinished: Sequence[str] = ()) -> Check:
     """Raised when the strongest attack on gradients, run longer, breaks more than it and its peers did, by over a point.
 
-    And when the protocol's rule had it run on, and the budget was spent before it converged.
+    And when the protocol's rule had an attack run on at some radius, and the budget was spent before it converged.
 
     Args:
         name: Of that attack.
@@ -169,17 +169,39 @@ def more_steps(name: str, epsilon: float, factor: int, before: Bools, extra: Boo
         factor: So many times the steps that the protocol lists.
         before: Samples [n] that it is about.
         extra: Those [n] of them that only the longer run breaks.
-        converges: Whether the last run by the protocol's rule broke next to nothing.
+        unfinished: Where the last run by the protocol's rule still broke more than next to nothing, in words.
     """
     n, count = len(before), int(extra.sum())
-    raised = count > tolerance(n) or not converges
+    raised = count > tolerance(n)
     standing = int(before.sum())
     explanation = (
         f"{name} with {factor} times the steps and one more restart breaks {count} of {standing} samples that still stood at "
         f"epsilon {epsilon:.4g}"
     )
     explanation += ": it had not converged, the figures are too high." if raised else "."
-    return check("more-steps", raised, explanation, samples=count, standing=standing)
+    figures = {"samples": float(count), "standing": float(standing)}
+    return check("more-steps", raised or bool(unfinished), f"{explanation}{_not_converged(unfinished)}", **figures)
+
+
+def run_on(radii: int, unfinished: Sequence[str]) -> Check:
+    """The same where nothing was attacked at the headline's radius: only what the protocol's rule said elsewhere.
+
+    Args:
+        radii: Rows at which attacks were run on.
+        unfinished: As `more_steps`.
+    """
+    explanation = f"Attacks were run on at {radii} radii and targets."
+    return check("more-steps", bool(unfinished), f"{explanation}{_not_converged(unfinished)}")
+
+
+def together(found: Sequence[Check]) -> Check:
+    """Checks of one name, each about another target or norm, as one: raised when one of them is, which is explained first."""
+    first, *others = sorted(found, key=lambda one: not one.raised)
+    return first.model_copy(update={"explanation": " ".join(one.explanation for one in (first, *others))})
+
+
+def _not_converged(unfinished: Sequence[str]) -> str:
+    return f" Not converged within the budget: {'; '.join(unfinished)}. These figures are too high." if unfinished else ""
 
 
 def large_epsilon(name: str, attack: str, standing: int, n: int, limit: float, epsilon: float) -> Check:

@@ -34,11 +34,11 @@ class Converged:
 
 
 def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome]) -> Converged:
-    """Runs the strongest gradient attack on each target on, at every epsilon of the headline's norm, by the protocol's rule.
+    """Runs the strongest gradient attack on each target on, at every radius that was attacked, by the protocol's rule.
 
-    Each run has twice the steps of the one before, all restarts from new random points, and the samples that every attack with
-    gradients on that target left standing: what a black box broke besides is theirs to find too. It ends when a run breaks less
-    than the rule's share of all attacked samples.
+    Each run has twice the steps of the one before, all restarts from new random points, and the samples that every attack which
+    knows the weights left standing on that target: what a black box broke besides is theirs to find too. It ends when a run
+    breaks less than the rule's share of all attacked samples.
 
     Args:
         runner: After all attacks of the protocol.
@@ -48,20 +48,19 @@ def run_on(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence[Out
     rule = runner.job.plan.protocol.convergence
     if rule is None:
         return Converged()
-    norm = runner.job.plan.headline_norm
     longer: list[Outcome] = []
     rows = []
-    epsilons = sorted({outcome.epsilon for outcome in outcomes if outcome.norm == norm and outcome.gradients})
-    for epsilon, target in itertools.product(epsilons, runner.targets.judged):
+    radii = sorted({(outcome.norm, outcome.epsilon) for outcome in outcomes if outcome.gradients})
+    for (norm, epsilon), target in itertools.product(radii, runner.targets.judged):
         own = [outcome for outcome in outcomes if outcome.target == target]
         strongest = strongest_attack(attacks, own, norm, epsilon)
         if strongest is None:
             continue
         attack, _ = strongest
-        near = [o.broken for o in own if o.direct and o.gradients and o.norm == norm and o.epsilon <= epsilon]
+        near = [o.broken for o in own if o.white and o.norm == norm and o.epsilon <= epsilon]
         standing = runner.subset.right(target) & ~np.logical_or.reduce(near)
         runs = list(_longer_runs(runner, attack, target, epsilon, rule, standing))
-        longer += (outcome for outcome, _ in runs)
+        longer += (outcome for outcomes, _ in runs for outcome in outcomes)
         rows.append(
             ConvergenceRow(
                 target=target,
@@ -95,7 +94,7 @@ def strongest_attack(
 
 def _longer_runs(
     runner: Runner, attack: AttackSpec, target: str, epsilon: float, rule: Convergence, standing: Bools
-) -> Iterator[tuple[Outcome, LongerRun]]:
+) -> Iterator[tuple[list[Outcome], LongerRun]]:
     factor = _GROWTH
     while factor <= rule.budget:
         longer = attack.longer(factor)
@@ -104,12 +103,13 @@ def _longer_runs(
         # The name makes the draws: starts that no run before had.
         alone = longer.model_copy(update={"name": f"{attack.name}-x{factor}", "transfer_to": (), "samples": None})
         runner.tell(f"attack: {alone.name} at epsilon {epsilon:.4g}, until it converges", factor, rule.budget)
-        outcome = next(o for o in runner.attacked(alone, (epsilon,), standing, cascade=False) if o.target == target)
-        broken, before = int(outcome.broken.sum()), int(standing.sum())
-        standing = standing & ~outcome.broken
-        # Its row says what stands after it and the attacks before it, of all samples.
+        ran = runner.attacked(alone, (epsilon,), standing, cascade=False)
+        before, fell = int(standing.sum()), np.logical_or.reduce([o.broken for o in ran if o.target == target])
+        broken, standing = int((standing & fell).sum()), standing & ~fell
+        # Their rows say what stands after them and the attacks before them, of all samples.
+        left = {"int8": runner.minimal.survives("int8", attack.norm, epsilon), target: standing}
         yield (
-            replace(outcome, meant=np.ones_like(standing), robust=standing),
+            [replace(o, meant=np.ones_like(standing), robust=left[o.target]) for o in ran],
             LongerRun(steps=factor, standing=before, broken=broken),
         )
         if broken < rule.share * len(runner.subset.label):

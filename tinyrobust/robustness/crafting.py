@@ -3,7 +3,7 @@
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -11,10 +11,11 @@ import numpy as np
 from art.attacks import EvasionAttack
 
 from tinyrobust.attacks.seeds import seeded
-from tinyrobust.attacks.specs import AttackSpec
+from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.attacks.target import Target
 from tinyrobust.robustness.bounds import inside
-from tinyrobust.robustness.distance import Array, Floats, Ints, distances, moved
+from tinyrobust.robustness.distance import Array, Bools, Floats, Ints, distances, moved, within
+from tinyrobust.robustness.file_search import FollowUp, follow_up, search
 from tinyrobust.robustness.grid import sampled, snap
 from tinyrobust.robustness.identity import identity
 from tinyrobust.robustness.job import EvaluationJob
@@ -61,7 +62,10 @@ class Crafter:
         self.pieces = Pieces(folder, identity(job, targets, subset), fresh=job.execution.fresh)
 
     def make(self, attack: AttackSpec, epsilon: float, number: int, rows: Ints) -> Piece:
-        """Makes and keeps one piece: what the attack does to these rows of the subset."""
+        """Makes and keeps one piece: what the attack does to these rows of the subset.
+
+        Where a search on the file follows the attack, its piece is kept first, under its own name.
+        """
         name = piece_name(attack, epsilon, number)
         x, label = self.subset.x[rows], self.subset.label[rows]
         adversarial, cost = self._examples(attack, epsilon, x, label, draw=zlib.crc32(name.encode()))
@@ -81,6 +85,10 @@ class Crafter:
                 piece[f"grid/{target}"] = self._verdicts(target, rounded, Tally()) != label
         piece["golden"] = np.asarray([golden.checked, golden.differing])
         piece["kept"], piece["adversarial"] = np.flatnonzero(fooled), adversarial[fooled]
+        if follow := follow_up(self.job.plan.protocol.file_search, attack):
+            tried = self._fooled_the_network(attack, piece, adversarial)
+            nearest = _radii(attack, self.job.plan.epsilons_of(attack), epsilon, distance[attack.norm], tried)
+            self._follow(follow, piece_name(follow, epsilon, number), rows, adversarial, nearest)
         self.pieces.put(name, piece)
         return piece
 
@@ -102,9 +110,52 @@ class Crafter:
             examples, cost = _measured(view.target, generated)
         # One that looks for the nearest example goes as far as it must.
         epsilon = math.inf if attack.minimal else epsilon
-        examples = inside(examples, x, epsilon, attack.norm, attack.name)
-        # What is judged of sound can be played: 16-bit samples.
-        return sampled(examples, x, epsilon, attack.norm) if self.subset.sound else examples, cost
+        return self._placed(examples, x, epsilon, attack.norm, attack.name), cost
+
+    def _fooled_the_network(self, attack: AttackSpec, piece: Piece, adversarial: Floats) -> Bools:
+        """Whether examples [n] fool what they were made on: a network that is judged, or the twin of a file."""
+        view, label = self.targets.view(attack.on), self.subset.label[piece["rows"]]
+        if view.home != "int8":
+            return np.asarray(piece[f"predicted/{view.home}"] != label)
+        return np.asarray(np.argmax(view.target.predict(adversarial), axis=1) != label)
+
+    def _follow(self, follow: FollowUp, name: str, rows: Ints, examples: Floats, radius: Floats) -> None:
+        """Keeps the piece of a search on the file behind an attack, about those rows whose `radius` [n] is not 0."""
+        target, bpda = self.targets.flashed, self.targets.view("bpda").target
+        chosen = np.flatnonzero(radius)
+        found, phase = examples[chosen], np.zeros(len(chosen), np.int64)
+        before, backward = target.queries, bpda.backward_passes
+        start = time.perf_counter()
+        self.targets.forget()
+        with seeded(self.job.plan.seed, zlib.crc32(name.encode())) as seed:
+            for epsilon in np.unique(radius[chosen]):
+                here = np.flatnonzero(radius[chosen] == epsilon)
+                x, label = self.subset.x[rows[chosen[here]]], self.subset.label[rows[chosen[here]]]
+                found[here], phase[here] = search(follow, target, bpda, x, label, found[here], float(epsilon), seed)
+                found[here] = self._placed(found[here], x, float(epsilon), follow.norm, follow.name)
+        golden = Tally()
+        predicted = self._verdicts("int8", found, golden)
+        seconds, queries = time.perf_counter() - start, target.queries - before
+        x, fooled = self.subset.x[rows[chosen]], predicted != self.subset.label[rows[chosen]]
+        piece: Piece = {
+            "rows": rows[chosen],
+            "predicted/int8": predicted,
+            "phase": phase,
+            "cost/int8": np.asarray(Cost(seconds, queries, queries, bpda.backward_passes - backward)),
+            "golden": np.asarray([golden.checked, golden.differing]),
+            "kept": np.flatnonzero(fooled),
+            "adversarial": found[fooled],
+            **{f"distance/{norm}": d for norm, d in distances(found, x, self.subset.norms).items()},
+        }
+        if self.job.plan.grid:
+            rounded = snap(found, x, float(radius.max(initial=0)), follow.norm)
+            piece["grid/int8"] = self._verdicts("int8", rounded, Tally()) != self.subset.label[rows[chosen]]
+        self.pieces.put(name, piece)
+
+    def _placed(self, examples: Floats, x: Floats, epsilon: float, norm: Norm, attack: str) -> Floats:
+        """Examples inside of their bounds; what is judged of sound can be played: 16-bit samples."""
+        examples = inside(examples, x, epsilon, norm, attack)
+        return sampled(examples, x, epsilon, norm) if self.subset.sound else examples
 
     def _built(self, attack: AttackSpec, view: View, epsilon: float, *, seed: int, drop: bool) -> EvasionAttack:
         """The attack, ready to run: one that learns has learned, once for all batches."""
@@ -132,6 +183,18 @@ class Crafter:
 def piece_name(attack: AttackSpec, epsilon: float, number: int) -> str:
     """The name of a piece: attack, radius and batch."""
     return f"{attack.name}-{epsilon:.6g}-{number}"
+
+
+def _radii(attack: AttackSpec, epsilons: Sequence[float], epsilon: float, distance: Floats, tried: Bools) -> Floats:
+    """How far [n] a search may go from each sample: as far as the attack; 0 where it is not tried.
+
+    Behind an attack that looks for the nearest example, as far as the smallest radius that its example is in.
+    """
+    if not attack.minimal:
+        return np.where(tried, epsilon, 0.0)
+    fits = np.stack([within(distance, radius) for radius in epsilons])
+    radius = np.where(fits.any(axis=0), np.asarray(epsilons)[fits.argmax(axis=0)], 0.0)
+    return np.where(tried, radius, 0.0)
 
 
 def _measured(target: Target, work: Callable[[], _T]) -> tuple[_T, Cost]:

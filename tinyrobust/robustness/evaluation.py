@@ -73,7 +73,7 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
         ]
     outcomes += converged.outcomes
     found = detection(runner, outcomes, clean.scores)
-    record = summary(runner, attacks, outcomes, converged.rows, clean, checks, found)
+    record = summary(runner, attacks, outcomes, converged, clean, checks, found)
     output, suffix = job.execution.output, plan.suffix
     save(output / f"per_sample{suffix}.npz", subset, outcomes, runner.minimal, pictures(runner, outcomes))
     record.save(output / f"robustness{suffix}.json")

@@ -72,6 +72,7 @@ class Outcome:
         queries: Samples whose scores were asked for meanwhile.
         forward: Samples that went forward through a network.
         backward: Samples that went backward.
+        found: Of a search on the file, how many samples each of its parts broke (`file_search.PHASES`).
     """
 
     target: str
@@ -93,11 +94,17 @@ class Outcome:
     queries: int = 0
     forward: int = 0
     backward: int = 0
+    found: dict[str, int] = field(default_factory=dict)
 
     @property
     def direct(self) -> bool:
         """Whether the examples were made on the target itself, or on a view of it: no transfer."""
         return self.home == self.target
+
+    @property
+    def white(self) -> bool:
+        """Whether the attack knew the weights: a transfer between network and file does too, one from a surrogate does not."""
+        return self.gradients and self.home != "surrogate"
 
 
 @dataclass

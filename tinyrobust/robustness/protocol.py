@@ -17,12 +17,24 @@ from tinyrobust.recipe.table import Table
 class Convergence(Table):
     """When an attack has converged: fewer samples than this fall to a run of more steps from new starts.
 
-    At every epsilon of the headline's norm the strongest attack with gradients on each target is run on: with 2, 4, 8 ... times
-    its steps, all its restarts from new random points, on the samples that still stand.
+    At every radius in every norm the strongest attack with gradients on each target is run on: with 2, 4, 8 ... times its
+    steps, all its restarts from new random points, on the samples that still stand.
     """
 
     share: float = Field(0.01, gt=0, lt=1, description="Of all attacked samples: what a longer run breaks when it is the last.")
     budget: int = Field(16, ge=2, description="No run has more than so many times the steps of the attack.")
+
+
+class FileSearch(Table):
+    """How far attacks go on upon the file, from every example that fools the network and not the file.
+
+    An attack stops where the network is fooled; the file rounds, so many such examples end a little before its boundary. See
+    `tinyrobust.robustness.file_search`.
+    """
+
+    walks: int = Field(12, ge=1, description="From every such example, and from points close to the best so far.")
+    steps: int = Field(20, ge=1, description="Gradients of a walk: forward through the file, backward through the network.")
+    queries: int = Field(200, ge=1, description="Scores a sample of the file, by random squares.")
 
 
 class Corruption(Table):
@@ -63,6 +75,7 @@ class Protocol(BaseModel):
         cascade: Whether an attack gets only what the ones before it left standing within its radius, as in AutoAttack (Croce
             and Hein 2020): a row then says what stands after it. Off: every attack gets every sample.
         convergence: Whether the strongest attack is run on until it converges; absent: it is reported as it is listed.
+        file_search: Whether attacks with gradients end on the file; absent: only transfers and attacks on the file itself do.
         expectation: Whether a network that is random at inference is attacked through the mean of several passes (EOT, Athalye
             et al. 2018).
         corruptions: Of images, each measured by itself.
@@ -74,6 +87,7 @@ class Protocol(BaseModel):
     cascade: bool = False
     expectation: bool = True
     convergence: Convergence | None = None
+    file_search: FileSearch | None = None
     attacks: tuple[Attack, ...] = Field((), alias="attack")
     corruptions: tuple[Corruption, ...] = Field((), alias="corruption")
 
@@ -82,8 +96,10 @@ class Protocol(BaseModel):
         if bool(self.attacks) == bool(self.corruptions):
             received = "both" if self.attacks else "neither"
             raise ValueError(f"Expected [[attack]], or [[corruption]] in its place. Received: {received}")
-        if self.corruptions and (self.cascade or self.convergence):
-            raise ValueError("Expected cascade and convergence with attacks alone. Received: one of them with corruptions")
+        if self.corruptions and (self.cascade or self.convergence or self.file_search):
+            raise ValueError(
+                "Expected cascade, convergence and file_search with attacks alone. Received: one of them with corruptions"
+            )
         kinds = [corruption.kind for corruption in self.corruptions]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"Expected every corruption once, with all its severities. Received: {kinds}")
@@ -94,10 +110,10 @@ class Protocol(BaseModel):
         names = [attack.name for attack in self.attacks]
         if len(set(names)) < len(names):
             raise ValueError(f"Expected a name of its own for every attack. Received: {names}")
-        taken = [name for name in names if re.fullmatch(r".*-x\d+|(longer\d*|wide)-.*", name)]
+        taken = [name for name in names if re.fullmatch(r".*-x\d+|.*-on-file|(longer\d*|wide)-.*", name)]
         if taken:
             raise ValueError(
-                f"Expected names that no longer run has: without -x2 at the end, longer- before. Received: {taken}"
+                f"Expected names that no longer run has: without -x2 or -on-file at the end, longer- before. Received: {taken}"
             )
         for attack in self.attacks:
             if attack.on in attack.transfer_to:

@@ -9,6 +9,8 @@ from tinyrobust.attacks.specs import Norm
 from tinyrobust.deploy.reading import Reading
 from tinyrobust.records import Part, Record
 
+NOT_ATTACKED = "not attacked"
+"""Why a row was not checked: nothing was tried at its radius in its norm; what other radii broke is all that counts in it."""
 # What was attacked: what enters the network (pixels, features of sound), or the sound itself, before the front end.
 Domain = Literal["features", "waveform"]
 
@@ -57,6 +59,8 @@ class AttackResult(Part):
         backward: Samples that went backward.
         on_grid: Of the broken samples, those still broken when their examples are rounded to the sensor's 8 bits; None
             where that was not asked for, or nothing was broken.
+        found: Of a search on the file (`NAME-on-file`), how many samples fell to the example of the network as it was, to
+            rounding, to steps along gradients and to random squares; empty for attacks.
     """
 
     target: str
@@ -73,6 +77,7 @@ class AttackResult(Part):
     forward: int
     backward: int
     on_grid: Proportion | None = None
+    found: dict[str, int] = Field(default_factory=dict)
 
 
 class LongerRun(Part):
@@ -112,12 +117,22 @@ class ConvergenceRow(Part):
 
 
 class WorstCase(Part):
-    """Per-sample worst case at one epsilon: a sample counts only when no attack broke it within this radius."""
+    """Per-sample worst case at one epsilon: a sample counts only when no attack broke it within this radius.
+
+    Attributes:
+        target: On which it must stand; "all" for all of them.
+        norm: Of `epsilon`.
+        epsilon: The radius.
+        robust: What stands.
+        not_checked: Why no check looked at this very row, such as "not attacked"; empty where one did. None in records from
+            before rows were checked one by one: then only those at the headline's radius were.
+    """
 
     target: str
     norm: Norm
     epsilon: float
     robust: Proportion
+    not_checked: str | None = None
 
 
 class MinimalDistance(Part):
@@ -216,8 +231,9 @@ class RobustnessRecord(Record):
         per_unit: So much of `epsilons` is one of that unit: 1, but for standard deviations.
         epsilons: Radii by norm, rising, in input units from 0 (black) to 1 (white).
         headline_norm: Of `headline_epsilon`.
-        headline: Worst case for all targets at `headline_epsilon`; None where a check says that there is no such figure: the
-            labels are not those of the file, it names one class for everything, or it is no classifier.
+        headline: Worst case for all targets at `headline_epsilon`; None where the protocol has no attack at that radius, and
+            where a check says that there is no such figure: the labels are not those of the file, it names one class for
+            everything, or it is no classifier.
         confusion: Counts [true class][named class] of the flashed file on the whole test set, without attack; None in records
             from before it was kept.
         reading: What the outputs of the file mean; None in records from before it was kept.
@@ -261,6 +277,20 @@ class RobustnessRecord(Record):
     reliable: bool
     notes: list[str]
     seconds: float
+
+    @property
+    def attacked_at_headline(self) -> bool:
+        """Whether the protocol has an attack at the headline's radius: without one there is no headline."""
+        place = (self.headline_norm, self.headline_epsilon)
+        return any((row.norm, row.epsilon) == place for row in self.attacks)
+
+    def remark(self, row: WorstCase) -> str:
+        """What must stand beside the figure of a row: "not checked", "not attacked", or nothing."""
+        if row.not_checked == NOT_ATTACKED:
+            return NOT_ATTACKED
+        headline = (row.norm, row.epsilon) == (self.headline_norm, self.headline_epsilon)
+        unchecked = not headline and row.robust.count > 0 if row.not_checked is None else bool(row.not_checked)
+        return "not checked" if unchecked else ""
 
     @property
     def warnings(self) -> list[str]:

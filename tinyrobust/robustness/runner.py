@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from tinyrobust.errors import RunFolderError
 from tinyrobust.robustness.attack_run import AttackRun
 from tinyrobust.robustness.crafting import Crafter, piece_name
 from tinyrobust.robustness.distance import Bools, Floats, Ints
+from tinyrobust.robustness.file_search import PHASES, FollowUp, follow_up
 from tinyrobust.robustness.outcomes import Minimal, Outcome, Tally
 from tinyrobust.robustness.pieces import Piece
 from tinyrobust.robustness.shards import Shards
@@ -77,7 +79,7 @@ class Runner:
     def attacked(
         self, attack: AttackSpec, epsilons: tuple[float, ...], among: Bools | None = None, *, cascade: bool | None = None
     ) -> list[Outcome]:
-        """One run of an attack.
+        """One run of an attack, and of the search on the file that follows it.
 
         Args:
             attack: Which.
@@ -101,15 +103,51 @@ class Runner:
         ]
         for target in judged:
             self.minimal.add(target, run.predicted(target), run.distance)
-        return outcomes
+        follow = follow_up(self.job.plan.protocol.file_search, attack)
+        return outcomes if follow is None else outcomes + self._searched(follow, epsilons, meant, len(pieces), cascade)
+
+    def _searched(
+        self, follow: FollowUp, epsilons: tuple[float, ...], meant: Bools, count: int, cascade: bool
+    ) -> list[Outcome]:
+        """What the search that followed an attack found on the file; its pieces were made with those of the attack."""
+        names = [piece_name(follow, epsilons[-1], number) for number in range(count)]
+        pieces = [self._kept_piece(name) for name in names]
+        self._kept |= {(follow.name, epsilon): names for epsilon in epsilons}
+        self._count(pieces, ("int8",))
+        right = self.subset.right("int8")
+        given, phase = np.zeros_like(right), np.full(len(right), -1)
+        for piece in pieces:
+            given[piece["rows"]], phase[piece["rows"]] = True, piece["phase"]
+        standing = self._standing("int8", follow.norm, epsilons, cascade)
+        run = AttackRun(follow, self.targets.view("bpda"), self.subset, meant, given & right, pieces)
+        outcomes = [
+            run.outcome("int8", epsilon, standing[step], costs=step == 0, grid=self.job.plan.grid)
+            for step, epsilon in enumerate(epsilons)
+        ]
+        self.minimal.add("int8", run.predicted("int8"), run.distance)
+        # How the file was fooled, among the samples that count as broken.
+        return [
+            replace(o, found={name: int((phase[o.broken] == place).sum()) for place, name in enumerate(PHASES)})
+            for o in outcomes
+        ]
+
+    def _kept_piece(self, name: str) -> Piece:
+        piece = self._crafter.pieces.get(name)
+        if piece is None:
+            raise RunFolderError(f"Expected the piece {name!r} of this evaluation. Received: it was deleted meanwhile.")
+        return piece
+
+    def _count(self, pieces: Sequence[Piece], judged: Sequence[str]) -> None:
+        """Adds what pieces took, and how often the interpreters agreed."""
+        for piece in pieces:
+            self.seconds += sum(float(piece[f"cost/{target}"][0]) for target in judged)
+            self.golden.add(*(int(count) for count in piece["golden"]))
 
     def examples(self, outcome: Outcome) -> tuple[Ints, Floats]:
         """The samples that an attack broke, as rows of the subset, and the examples that did it, [m, ...]."""
         examples = np.zeros_like(self.subset.x)
         for name in self._kept[outcome.attack, outcome.epsilon]:
-            piece = self._crafter.pieces.get(name)
-            if piece is None:
-                raise RunFolderError(f"Expected the piece {name!r} of this evaluation. Received: it was deleted meanwhile.")
+            piece = self._kept_piece(name)
             examples[piece["rows"][piece["kept"]]] = piece["adversarial"]
         rows = np.flatnonzero(outcome.broken)
         return rows, examples[rows]
@@ -139,12 +177,14 @@ class Runner:
                 piece = self._finished(attack, epsilon, number, part)
             if piece is None:
                 piece = self._crafter.make(attack, epsilon, number, part)
-            self.seconds += sum(float(piece[f"cost/{target}"][0]) for target in judged)
-            self.golden.add(*(int(count) for count in piece["golden"]))
+            self._count([piece], judged)
             yield piece
 
     def _finished(self, attack: AttackSpec, epsilon: float, number: int, rows: Ints) -> Piece | None:
-        """A finished piece about these rows."""
+        """A finished piece about these rows; the one of the search that follows it must be there too."""
+        follow = follow_up(self.job.plan.protocol.file_search, attack)
+        if follow and self._crafter.pieces.get(piece_name(follow, epsilon, number)) is None:
+            return None
         piece = self._crafter.pieces.get(piece_name(attack, epsilon, number))
         return piece if piece is not None and np.array_equal(piece["rows"], rows) else None
 

@@ -8,13 +8,14 @@ import numpy as np
 from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.data.speech.units import samples
 from tinyrobust.robustness.clean_checks import WITHHOLDING
+from tinyrobust.robustness.convergence import Converged
 from tinyrobust.robustness.distance import Array, Bools, Floats, within
 from tinyrobust.robustness.outcomes import Minimal, Outcome, Tally, strongest
 from tinyrobust.robustness.robustness_record import (
+    NOT_ATTACKED,
     AttackResult,
     Check,
     CleanAccuracy,
-    ConvergenceRow,
     DetectionRow,
     Golden,
     MinimalDistance,
@@ -22,10 +23,10 @@ from tinyrobust.robustness.robustness_record import (
     RobustnessRecord,
     WorstCase,
 )
+from tinyrobust.robustness.row_checks import ALL, with_checks
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.statistics import share
 
-ALL = "all"  # the name of the worst case over targets
 _EXAMPLES = 8  # pictures
 
 
@@ -50,7 +51,7 @@ def summary(
     runner: Runner,
     attacks: Sequence[AttackSpec],
     outcomes: Sequence[Outcome],
-    convergence: Sequence[ConvergenceRow],
+    converged: Converged,
     clean: Clean,
     checks: list[Check],
     detection: list[DetectionRow],
@@ -61,13 +62,14 @@ def summary(
         runner: After all attacks.
         attacks: Those attacks.
         outcomes: What they found, and what they found when they were run on.
-        convergence: How far they were run on.
+        converged: How far they were run on.
         clean: What the targets say without attack.
         checks: All of them.
         detection: Of an anomaly detector; nothing of other files.
     """
     job, plan, targets = runner.job, runner.job.plan, runner.targets
     epsilons = _measured(runner, attacks)
+    worst = with_checks(worst_cases(runner.minimal, epsilons), runner, attacks, outcomes, converged)
     return RobustnessRecord(
         model=job.subject.tflite.name,
         model_sha256=targets.flashed.model_file.sha256,
@@ -91,16 +93,14 @@ def summary(
             for name in targets.judged
         ],
         attacks=[result(outcome) for outcome in outcomes],
-        worst=worst_cases(runner.minimal, epsilons),
+        worst=worst,
         minimal=minimal_distances(runner.minimal, epsilons),
-        headline=_headline(runner, checks),
-        golden=Golden(
-            checked=clean.golden.checked + runner.golden.checked, differing=clean.golden.differing + runner.golden.differing
-        ),
+        headline=_headline(runner, worst, checks),
+        golden=_golden(clean.golden, runner.golden),
         confusion=clean.confusion,
         reading=targets.flashed.model_file.reading,
         detection=detection,
-        convergence=list(convergence),
+        convergence=list(converged.rows),
         checks=checks,
         reliable=not any(check.raised for check in checks),
         notes=targets.notes,
@@ -108,12 +108,23 @@ def summary(
     )
 
 
-def _headline(runner: Runner, checks: Sequence[Check]) -> Proportion | None:
-    """The worst case for all targets at the headline's radius; None where a check says that there is no such figure."""
-    if any(check.raised and check.name in WITHHOLDING for check in checks):
-        return None
+def _golden(*tallies: Tally) -> Golden:
+    return Golden(checked=sum(one.checked for one in tallies), differing=sum(one.differing for one in tallies))
+
+
+def _headline(runner: Runner, worst: Sequence[WorstCase], checks: Sequence[Check]) -> Proportion | None:
+    """The worst case for all targets at the headline's radius; None where nothing was tried there, or a check withholds it."""
     plan = runner.job.plan
-    return share(runner.minimal.survives(ALL, plan.headline_norm, plan.headline_epsilon))
+    place = (ALL, plan.headline_norm, plan.headline_epsilon)
+    row = next((row for row in worst if (row.target, row.norm, row.epsilon) == place), None)
+    if row is None or row.not_checked == NOT_ATTACKED:
+        runner.targets.notes.append(
+            f"No headline: the protocol {plan.protocol.name} has no attack at {plan.headline_norm} epsilon "
+            f"{plan.headline_epsilon:.4g}, so what stands there was not attacked."
+        )
+        return None
+    withheld = any(check.raised and check.name in WITHHOLDING for check in checks)
+    return None if withheld else row.robust
 
 
 def result(outcome: Outcome) -> AttackResult:
@@ -134,6 +145,7 @@ def result(outcome: Outcome) -> AttackResult:
         forward=outcome.forward,
         backward=outcome.backward,
         on_grid=share(on_grid[outcome.broken]) if on_grid is not None and outcome.broken.any() else None,
+        found=outcome.found,
     )
 
 

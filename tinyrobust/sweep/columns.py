@@ -13,7 +13,7 @@ from tinyrobust.footprint.footprint_record import FootprintRecord, Quantity
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.records import Record
 from tinyrobust.reports import formats
-from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import NOT_ATTACKED, Proportion, RobustnessRecord
 
 Unit = Literal["share", "B", "MAC", "instructions", "s"]
 
@@ -106,7 +106,11 @@ def _headline(record: RobustnessRecord) -> Value | None:
 def _worst_at(record: RobustnessRecord, epsilon: float) -> Value | None:
     for row in record.worst:
         if row.target == "all" and row.norm == record.headline_norm and math.isclose(row.epsilon, epsilon, rel_tol=1e-3):
-            return Value(row.robust.value, row.robust.count, row.robust.n, record.reliable, record.protocol)
+            remark = record.remark(row)
+            if remark == NOT_ATTACKED:
+                return None
+            note = ", ".join(word for word in (record.protocol, remark) if word)
+            return Value(row.robust.value, row.robust.count, row.robust.n, record.reliable, note)
     return None
 
 
