@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed, with_value
-from tinyrobust.attacks.specs import Pgd
+from tinyrobust.attacks.repair import Slopes, Temperature, UnitMargin, smoothed, with_value
+from tinyrobust.attacks.specs import Apgd, Pgd
 from tinyrobust.graphs.freeze import freeze
 from tinyrobust.networks.catalog import build
 from tinyrobust.quantizers.activations import OnGrid, Pact, QuantizedReLU6
@@ -125,3 +125,78 @@ def test_a_frozen_network_of_ours_keeps_its_outputs_bit_for_bit() -> None:
     x = np.random.default_rng(0).random((20, 8, 8, 1), dtype=np.float32)
     np.testing.assert_array_equal(mended(x, training=False), model(x, training=False))
     assert not mended.trainable_variables
+
+
+def _slope(model, slopes: Slopes, x: tf.Tensor, restart: int) -> np.ndarray:
+    mended = smoothed(model, slopes)
+    slopes.redraw(restart)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = mended(x)
+    slopes.redraw(0)
+    np.testing.assert_array_equal(y, model(x))
+    return np.asarray(tape.gradient(y, x))
+
+
+def _steps() -> keras.Model:
+    """Steps at 0, from 0 to 1 over a hundredth, as the difference of two rectifiers."""
+    x = keras.Input((4,))
+    steep = keras.layers.Rescaling(100.0)(x)
+    both = [keras.layers.ReLU()(steep), keras.layers.ReLU()(keras.layers.Rescaling(1.0, -1.0)(steep))]
+    return keras.Model(x, keras.layers.Subtract()(both))
+
+
+def test_equal_leaks_cancel_and_slopes_averaged_over_noise_do_not() -> None:
+    x, slopes = tf.constant([[-2.0, 0.52, 3.33, -4.0]]), Slopes()
+    np.testing.assert_allclose(_slope(_steps(), slopes, x, 0), 0, atol=1e-5)
+    averaged = _slope(_steps(), slopes, x, 1)
+    assert (averaged > 0).all()
+    # The nearer the step, the steeper.
+    assert averaged[0, 1] == averaged.max()
+    for restart in (3, 5, 9):
+        assert not np.allclose(_slope(_steps(), slopes, x, restart), averaged)
+    np.testing.assert_array_equal(_slope(_steps(), slopes, x, 1), averaged)
+    np.testing.assert_array_equal(_slope(_steps(), slopes, x, 2), _slope(_steps(), slopes, x, 0))
+
+
+def test_the_slope_of_a_rectifier_under_noise() -> None:
+    # The root mean square of 3 and -3 is 3, and so is the fifth restart's noise: secants to 1.5, 3, 12 and 48 either way have
+    # slopes 1, 1, 15/24 and 51/96 at 3.
+    x = tf.constant([[3.0, -3.0]])
+    model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU()])
+    positive = (1 + 1 + 15 / 24 + 51 / 96) / 4
+    np.testing.assert_allclose(_slope(model, Slopes(), x, 5), [[positive, 1 - positive]], rtol=1e-5)
+
+
+def test_a_sample_s_slopes_do_not_depend_on_its_neighbours() -> None:
+    x, slopes = tf.constant([[-2.0, 0.52, 3.33, -4.0], [90.0, 1.0, 2.0, 3.0]]), Slopes()
+    for restart in (1, 11):
+        together = _slope(_steps(), slopes, x, restart)
+        np.testing.assert_allclose(_slope(_steps(), slopes, x[:1], restart), together[:1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("curve", ["tanh", "sigmoid", "hard_silu"])
+def test_curves_that_saturate_keep_a_slope(curve) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Activation(curve)])
+    x = tf.constant([[-80.0, 80.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x)
+    assert (np.asarray(tape.gradient(y, x)) < 1e-6).any()
+    for restart in (0, 1):
+        assert (_slope(model, Slopes(), x, restart) > 1e-4).all()
+
+
+def test_restarts_have_other_slopes_and_the_first_ones_come_back() -> None:
+    """Steps between a linear margin and the logits: no first run finds anything, a restart does."""
+    slopes = Slopes()
+    margin = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, use_bias=False), _steps(), keras.layers.Dense(2)])
+    margin.layers[0].set_weights([np.eye(4, dtype=np.float32)])
+    margin.layers[-1].set_weights([np.stack([-np.ones(4), np.ones(4)], axis=1), np.zeros(2)])
+    shifted = keras.Model(margin.inputs[0], margin(keras.layers.Rescaling(1.0, -0.5)(margin.inputs[0])))
+    target = KerasTarget(smoothed(shifted, slopes), slopes=slopes, transform=UnitMargin())
+    x, y = np.full((8, 4), 0.7, np.float32), np.ones(8, np.int64)
+    once, twice = (Apgd.of(steps=10, restarts=restarts).build(target, 0.3, seed=0) for restarts in (1, 2))
+    left = [float(np.mean(target.predict(attack.generate(x, y)).argmax(axis=1) == y)) for attack in (once, twice)]
+    assert left[1] == 0 < left[0]
+    assert not slopes.averaged

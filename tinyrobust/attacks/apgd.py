@@ -173,6 +173,9 @@ class TargetedAutoProjectedGradient(AutoProjectedGradient):
         goals, restarts = self._wrong_classes(x, y, self.spec.targets), self.spec.restarts
         return [(place * restarts + run, goal) for place, goal in enumerate(goals) for run in range(restarts)]
 
+    def _restart(self, run: int) -> int:
+        return run % self.spec.restarts
+
 
 def _walked(now: _State, x: tf.Tensor, here: Slope, broken: tf.Tensor) -> _State:
     """The state after a step to `x`, before the length of steps is looked at."""

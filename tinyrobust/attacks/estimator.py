@@ -16,6 +16,7 @@ from art.estimators.classification import TensorFlowV2Classifier
 from art.utils import check_and_transform_label_format
 
 from tinyrobust.attacks.graph import any_size
+from tinyrobust.attacks.repair import Slopes
 from tinyrobust.attacks.target import Graph, InputRange
 from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.gradients import value_and_gradient
@@ -40,6 +41,7 @@ class GraphClassifier(TensorFlowV2Classifier):
         input_shape: Of one sample.
         classes: How many.
         transform: Applied to the logits: gradient repair.
+        slopes: Those of a network that is `smoothed`, where restarts of an attack are to have others.
         batch_size: The largest number of samples in one graph execution; bounds the memory. Absent: 256, and of samples smaller
             than 32x32 as many as make up the same: what a call costs is more than what a few hundred digits cost.
         passes: How often a network is evaluated for one answer: random passes, members of an ensemble.
@@ -63,13 +65,15 @@ class GraphClassifier(TensorFlowV2Classifier):
         classes: int,
         *,
         transform: Transform | None = None,
+        slopes: Slopes | None = None,
         batch_size: int | None = None,
         passes: int = 1,
     ) -> None:
-        self._network, self._transform, self.passes = network, transform, passes
+        self._network, self._transform, self._slopes, self.passes = network, transform, slopes, passes
         self._batch_size = batch_size or max(_BATCH, _BATCH * _VALUES // max(1, math.prod(input_shape)))
         self.forward_passes = self.backward_passes = 0
         self.graphs: dict[Hashable, Graph] | None = {}
+        self._traced = {False: self.graphs}  # slopes are decided when a graph is traced
         super().__init__(
             model=lambda x, training=False: self.logits(x),  # noqa: ARG005 - how ART calls a model
             nb_classes=classes,
@@ -96,6 +100,12 @@ class GraphClassifier(TensorFlowV2Classifier):
 
     def forget(self) -> None:
         """Forgets answers and random draws so far: what follows does not depend on what came before."""
+
+    def redraw(self, restart: int) -> None:
+        """Has the slopes of that restart from here on; 0 are those of everything that is no attack."""
+        if self._slopes is not None:
+            self._slopes.redraw(restart)
+            self.graphs = self._traced.setdefault(self._slopes.averaged, {})
 
     def count(self, forward: int = 0, backward: int = 0) -> None:
         """Adds samples that went through `logits`, and samples whose gradient was computed, in a graph of an attack's own."""

@@ -49,6 +49,9 @@ class FastAdaptiveBoundary(GradientAttack[specs.Fab]):
         restarts = self.spec.restarts
         return [(place * restarts + run, goal) for place, goal in enumerate(goals) for run in range(restarts)]
 
+    def _restart(self, run: int) -> int:
+        return run % self.spec.restarts
+
     def _walk(self, x: FloatArray, y: IntArray, goal: IntArray, run: int, best: Best) -> Best:
         start = x
         if run % self.spec.restarts:

@@ -29,6 +29,9 @@ class _Bridge:
     def count(self, forward: int = 0, backward: int = 0) -> None:
         pass
 
+    def redraw(self, restart: int) -> None:
+        pass
+
     def logits(self, x: tf.Tensor) -> tf.Tensor:
         # Asked outside of the custom gradient, which would take the network's variables for its own.
         scores = tf.constant(np.asarray(self._estimator.predict(x.numpy()), dtype=np.float32))

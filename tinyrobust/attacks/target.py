@@ -81,6 +81,9 @@ class Differentiable(Protocol):
     def count(self, forward: int = 0, backward: int = 0) -> None:
         """Notes that so many samples have gone forward and backward through `logits`."""
 
+    def redraw(self, restart: int) -> None:
+        """Told by an attack before each of its runs, which restart it is (from 0): repaired slopes are other ones then."""
+
 
 class WhiteBox(Target, Differentiable, Protocol):
     """A target with gradients."""

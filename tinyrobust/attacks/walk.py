@@ -102,15 +102,23 @@ class GradientAttack(WhiteBoxAttack[SpecT]):
 
     def _perturb(self, x: FloatArray, y: IntArray) -> FloatArray:
         best = Best(x.copy(), np.full(len(x), -np.inf, np.float32), np.zeros(len(x), np.bool_))
-        for run, goal in self._runs(x, y):
-            rows = np.flatnonzero(~best.broken) if self.drop else np.arange(len(x))
-            if not len(rows):
-                break
-            known = Best(*(array[rows] for array in best))
-            walked = self._walk(x[rows], y[rows], goal[rows], run, known)
-            for kept, new in zip(best, known.or_else(*walked), strict=True):
-                kept[rows] = np.asarray(new)
+        try:
+            for run, goal in self._runs(x, y):
+                rows = np.flatnonzero(~best.broken) if self.drop else np.arange(len(x))
+                if not len(rows):
+                    break
+                known = Best(*(array[rows] for array in best))
+                self._target.redraw(self._restart(run))
+                walked = self._walk(x[rows], y[rows], goal[rows], run, known)
+                for kept, new in zip(best, known.or_else(*walked), strict=True):
+                    kept[rows] = np.asarray(new)
+        finally:
+            self._target.redraw(0)
         return np.asarray(best.example)
+
+    def _restart(self, run: int) -> int:
+        """Which restart a run is, of those with the same goal."""
+        return run
 
     def _wrong_classes(self, x: FloatArray, y: IntArray, count: int) -> IntArray:
         """The classes [count, b] other than `y` with the highest logits, the highest first; no more than there are."""

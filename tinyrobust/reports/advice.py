@@ -29,6 +29,10 @@ ADVICE = {
     "zero-gradients": (
         "Run the protocol adaptive: it repairs the gradients and attacks through the repaired ones. Quote its figure."
     ),
+    "misleading-gradients": (
+        "Do not quote the figure as robustness: attacks that follow gradients stand still on such a network. Run the protocol "
+        "adaptive; if the check stays, what its attacks break is an upper bound and nothing else."
+    ),
     "softmax": "Attack the logits: export the file without its softmax, or give the network that it was made from.",
     "saturated-scores": (
         "Give attacks a gradient: the network that the file was made from, or a protocol with attacks on bpda."

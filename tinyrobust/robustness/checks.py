@@ -21,6 +21,7 @@ TITLES = {
     "no-classifier": "The outputs are scores of classes",
     "black-box-only": "Attacks on the gradient were possible",
     "zero-gradients": "Input gradients that are exactly zero",
+    "misleading-gradients": "Gradients tell the truth",
     "softmax": "Softmax where logits belong",
     "saturated-scores": "Scores without a slope",
     "random-predictions": "Random answers without expectation",

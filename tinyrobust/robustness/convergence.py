@@ -12,6 +12,7 @@ from tinyrobust.robustness.outcomes import Outcome
 from tinyrobust.robustness.protocol import Convergence
 from tinyrobust.robustness.robustness_record import ConvergenceRow, LongerRun
 from tinyrobust.robustness.runner import Runner
+from tinyrobust.robustness.subject import UNRELATED
 
 _GROWTH = 2
 
@@ -84,7 +85,8 @@ def strongest_attack(
     attacks: Sequence[AttackSpec], outcomes: Sequence[Outcome], norm: Norm, epsilon: float
 ) -> tuple[AttackSpec, str] | None:
     """The attack with gradients and steps that broke most at an epsilon, and the target that it knows; the first of equals."""
-    able = {a.name: a for a in attacks if a.gradients and not a.minimal and a.norm == norm and a.longer(_GROWTH) is not None}
+    own = [a for a in attacks if a.gradients and a.on not in UNRELATED]
+    able = {a.name: a for a in own if not a.minimal and a.norm == norm and a.longer(_GROWTH) is not None}
     direct = [o for o in outcomes if o.attack in able and o.direct and o.epsilon == epsilon]
     if not direct:
         return None

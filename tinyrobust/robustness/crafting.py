@@ -19,12 +19,15 @@ from tinyrobust.robustness.file_search import FollowUp, follow_up, search
 from tinyrobust.robustness.grid import sampled, snap
 from tinyrobust.robustness.identity import identity
 from tinyrobust.robustness.job import EvaluationJob
+from tinyrobust.robustness.learned import Learned, learn, restored
 from tinyrobust.robustness.outcomes import Tally
 from tinyrobust.robustness.pieces import Piece, Pieces
 from tinyrobust.robustness.subject import EvaluationTargets, View
 from tinyrobust.robustness.subset import Subset, inputs
 
 _T = TypeVar("_T")
+_OTHERS = 2000  # test samples that a surrogate learns from, besides those that are attacked
+_LEARNED = "learned-surrogate"  # the name of its piece: no attack's, which end in a radius and a number
 
 
 class Cost(NamedTuple):
@@ -60,6 +63,27 @@ class Crafter:
         self.job, self.targets, self.subset = job, targets, subset
         folder = job.execution.output / f"attacks{job.plan.suffix}"
         self.pieces = Pieces(folder, identity(job, targets, subset), fresh=job.execution.fresh)
+
+    def learn(self) -> Learned | None:
+        """Learns what the file answers and adds the view of it, where an attack of the protocol wants one; else None.
+
+        It is kept as a piece: it is learned once, whichever process asks, and again by none that goes on.
+        """
+        targets, plan = self.targets, self.job.plan
+        if not targets.learns or all(attack.on != "learned" for attack in plan.protocol.attacks):
+            return None
+        piece = self.pieces.get(_LEARNED)
+        if piece is None:
+            self.job.execution.progress("learning what the file answers", 0, 1)
+            samples = self.job.data.samples
+            spread = np.linspace(0, len(samples) - 1, min(_OTHERS, len(samples))).astype(np.int64)
+            others = inputs(samples[spread])
+            learned = learn(targets.flashed, self.subset.x, others, plan.epsilons["linf"], plan.seed)
+            self.pieces.put(_LEARNED, learned.arrays())
+        else:
+            learned = restored(piece, tuple(targets.flashed.input_shape), targets.classes)
+        targets.learn(learned.model)
+        return learned
 
     def make(self, attack: AttackSpec, epsilon: float, number: int, rows: Ints) -> Piece:
         """Makes and keeps one piece: what the attack does to these rows of the subset.

@@ -63,7 +63,10 @@ def evaluate(job: EvaluationJob) -> RobustnessRecord:
     subset, clean = _clean(targets, data, index, image, job.execution.progress)
     if subset.sound:
         targets.notes += _of_sound(subset)
-    runner = Runner(Crafter(job, targets, subset))
+    crafter = Crafter(job, targets, subset)
+    if learned := crafter.learn():
+        targets.notes.append(learned.note)
+    runner = Runner(crafter)
     with _shards(runner) as runner.shards:
         outcomes = list(runner.outcomes(attacks))
         converged = run_on(runner, attacks, outcomes)

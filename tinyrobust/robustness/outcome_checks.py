@@ -9,6 +9,7 @@ from tinyrobust.robustness.checks import check, tolerance
 from tinyrobust.robustness.distance import Bools
 from tinyrobust.robustness.outcomes import Outcome
 from tinyrobust.robustness.robustness_record import Check
+from tinyrobust.robustness.subject import UNRELATED
 
 # Square "close to clean accuracy": it breaks less than this share, within a 95 % interval of none at 100 samples, although all
 # attacks together break at least `_OTHERS`, so that there was something to find.
@@ -24,9 +25,9 @@ def black_box_wins(outcomes: Sequence[Outcome]) -> Check:
     worst, explanation = 0, ""
     for target, norm, epsilon in dict.fromkeys((o.target, o.norm, o.epsilon) for o in outcomes):
         here = [o for o in outcomes if (o.target, o.norm, o.epsilon) == (target, norm, epsilon)]
-        white = [o for o in here if o.direct and o.gradients]
+        white = [o for o in here if o.direct and o.gradients and o.crafted_on not in UNRELATED]
         # A transfer between two nets of the same weights is no black box: only attacks without gradients, and surrogates.
-        black = [o for o in here if not o.gradients or o.home == "surrogate"]
+        black = [o for o in here if not o.gradients or o.crafted_on in UNRELATED]
         if not white or not black:
             continue
         # Of what came before it in a cascade, an attack that knows the gradients never got the samples.

@@ -16,6 +16,8 @@ from tinyrobust.robustness.expectation import differs
 from tinyrobust.robustness.outcomes import Minimal, Outcome
 from tinyrobust.robustness.robustness_record import Check
 from tinyrobust.robustness.runner import Runner
+from tinyrobust.robustness.subject import UNRELATED
+from tinyrobust.robustness.truth import misleading_gradients
 
 _FEW = 64  # samples that show whether answers are random
 _LOOKED_AT = 100  # examples of a row that are looked at again
@@ -37,10 +39,11 @@ def all_checks(runner: Runner, attacks: Sequence[AttackSpec], outcomes: Sequence
     # What random targets answer must not depend on what an interrupted evaluation had asked before.
     targets.forget()
     scores = {name: target.predict(runner.subset.x) for name, target in targets.judged.items()}
-    white = {o.target for o in outcomes if o.gradients and o.home != "surrogate"}
+    white = {o.target for o in outcomes if o.gradients and o.crafted_on not in UNRELATED}
     return [
         checks.black_box_only(white, list(targets.judged)),
         gradients(runner, attacks),
+        misleading_gradients(runner, attacks),
         checks.softmax(scores, white & {"int8"}),
         checks.saturated_scores(scores["int8"], runner.subset.label, "int8" in white),
         random_answers(runner),
@@ -159,7 +162,7 @@ def _radii(norm: Norm, size: int) -> tuple[float, float] | None:
 def gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check:
     """The share of input gradients of the cross-entropy that are exactly zero, on every view that attacks used."""
     x, shares = runner.subset.x, {}
-    for name in dict.fromkeys(attack.on for attack in attacks if attack.gradients and attack.on != "surrogate"):
+    for name in dict.fromkeys(attack.on for attack in attacks if attack.gradients and attack.on not in UNRELATED):
         view = runner.targets.view(name)
         assert isinstance(view.target, GraphClassifier), f"a file has no gradients: {name}"
         gradient = view.target.loss_gradient(x, runner.subset.label).reshape(len(x), -1)

@@ -32,4 +32,6 @@ def _crafter(folder: Path) -> Crafter:
     subset = Subset(np.arange(len(job.data.labels)), job.data.samples[:], job.data.labels, {})
     targets = EvaluationTargets(job.subject, job.plan.seed)
     targets.fit(job.plan, subset.image, subset.label)
-    return Crafter(job, targets, subset)
+    crafter = Crafter(job, targets, subset)
+    crafter.learn()
+    return crafter

@@ -4,14 +4,13 @@ A *target* is judged: the network (`keras`; `stochastic` or `ensemble` in its pl
 is a target on which examples are made; it belongs to a judged one, its home, unless it is a surrogate.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform
-from tinyrobust.attacks.repair import Temperature, UnitMargin, smoothed
+from tinyrobust.attacks.repair import Slopes, Temperature, UnitMargin, smoothed
 from tinyrobust.attacks.specs import AttackSpec
 from tinyrobust.attacks.target import InputRange, Target
 from tinyrobust.deploy.interpreter import Int8Model
@@ -36,6 +35,8 @@ from tinyrobust.robustness.targets.flashed import attack_shape
 # Between the two highest logits: the cross-entropy of a float32 network saturates not far above.
 _MARGIN = 5.0
 _FEW = 64  # samples that show whether answers are random, and how large logits are
+UNRELATED = ("surrogate", "learned")
+"""Views whose gradients are not the subject's own: they were learned apart from it, or from its answers alone."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,22 @@ class EvaluationTargets:
             self._views[name] = View(name, self._other_view(name), home, exact)
         return self._views[name]
 
+    @property
+    def learns(self) -> bool:
+        """Whether there can be a view "learned": not of sound, which a small network does not learn from so few answers."""
+        return self._front_end is None
+
+    def learn(self, model: keras.Model) -> None:
+        """Adds the view "learned": forward through the file, backward through a network that learned what the file answers."""
+        self._views["learned"] = View("learned", BpdaTarget(self.flashed, model, transform=UnitMargin()), "int8", exact=True)
+
     def judged_by(self, attack: AttackSpec) -> tuple[str, ...]:
         """Targets that an attack's examples are judged on, its home first; empty where it cannot be run."""
-        known = attack.on in self._views
-        if not known and (attack.on == "surrogate" or "keras" not in self._views):
+        known = attack.on in self._views or (attack.on == "learned" and self.learns)
+        if not known and (attack.on in UNRELATED or "keras" not in self._views):
             return ()
-        home = "int8" if attack.on == "bpda" else self._views[attack.on if known else "keras"].home
+        of_file = attack.on in ("bpda", "learned")
+        home = "int8" if of_file else self._views[attack.on if known else "keras"].home
         others = [self.white if name == "keras" else name for name in attack.transfer_to]
         return tuple(dict.fromkeys(name for name in (home, *others) if name in self.judged))
 
@@ -199,10 +210,11 @@ class EvaluationTargets:
         if name == "keras/T":
             return self._network(Temperature(self.temperature or 1.0))
         if name == "repaired":
-            return self._network(UnitMargin(), smoothed, open_floor=True)
+            return self._network(UnitMargin(), Slopes())
         if name == "bpda":
-            model = self._behind_front_end(smoothed(self._models[0]), self._inputs, open_floor=True)
-            return BpdaTarget(self.flashed, model, model_range=self._range, transform=UnitMargin())
+            slopes = Slopes()
+            model = self._behind_front_end(smoothed(self._models[0], slopes), self._inputs, open_floor=True)
+            return BpdaTarget(self.flashed, model, model_range=self._range, transform=UnitMargin(), slopes=slopes)
         raise KeyError(name)
 
     @property
@@ -218,19 +230,17 @@ class EvaluationTargets:
     def _behind_front_end(self, model: keras.Model, model_range: InputRange, *, open_floor: bool = False) -> keras.Model:
         return self._front_end.before(model, model_range, open_floor=open_floor) if self._front_end else model
 
-    def _network(
-        self,
-        transform: Transform | None = None,
-        changed: Callable[[keras.Model], keras.Model] = lambda model: model,
-        *,
-        open_floor: bool = False,
-    ) -> GraphClassifier:
-        models = [self._behind_front_end(changed(model), self._inputs, open_floor=open_floor) for model in self._models]
+    def _network(self, transform: Transform | None = None, slopes: Slopes | None = None) -> GraphClassifier:
+        """The network, with another transform of its logits or with repaired slopes, which a front end has too."""
+        models = [
+            self._behind_front_end(smoothed(model, slopes) if slopes else model, self._inputs, open_floor=slopes is not None)
+            for model in self._models
+        ]
         if len(models) > 1:
-            return EnsembleTarget(models, mean="probabilities", transform=transform)
+            return EnsembleTarget(models, mean="probabilities", transform=transform, slopes=slopes)
         if self.passes > 1:
-            return StochasticTarget(models[0], passes=self.passes, seed=self._seed, transform=transform)
-        return KerasTarget(models[0], input_range=self._range, transform=transform)
+            return StochasticTarget(models[0], passes=self.passes, seed=self._seed, transform=transform, slopes=slopes)
+        return KerasTarget(models[0], input_range=self._range, transform=transform, slopes=slopes)
 
     def _rebuild(self) -> None:
         try:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 # "snr": the L2 length of what was added, as a share of the clip's own; "shift": milliseconds that a clip was moved in time.
 Norm = Literal["linf", "l2", "l1", "l0", "snr", "shift"]
 BallNorm = Literal["linf", "l2", "l1", "snr"]
-# Whose gradients or scores make the examples. "keras" is the network as it is; the next three are other views of it.
-ViewName = Literal["keras", "keras/T", "repaired", "bpda", "int8", "surrogate"]
-WhiteView = Literal["keras", "keras/T", "repaired", "bpda", "surrogate"]
+# Whose gradients or scores make the examples. "keras" is the network as it is; the next three are other views of
+# it; "learned" is what a network learned from the file's answers.
+ViewName = Literal["keras", "keras/T", "repaired", "bpda", "learned", "int8", "surrogate"]
+WhiteView = Literal["keras", "keras/T", "repaired", "bpda", "learned", "surrogate"]
 TargetName = Literal["keras", "int8"]
 Radii = tuple[Annotated[float, Field(gt=0)], ...]
 

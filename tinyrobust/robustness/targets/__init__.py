@@ -5,7 +5,7 @@
 | `KerasTarget` | the network's | its own; `transform` and `repaired` mend vanishing ones |
 | `StochasticTarget` | the mean over k random passes | of that mean (EOT) |
 | `EnsembleTarget` | the mean of the members, of logits or of probabilities | of that mean |
-| `BpdaTarget` | those of a `.tflite` | those of a network that answers like it |
+| `BpdaTarget` | those of a `.tflite` | those of a network that answers like it: its own, or a surrogate's |
 | `Int8Target` | the outputs of a `.tflite` | none: a black box |
 
 The input range of each is stated (`input_range`: what 0 and 1 become in the network's own units), so that an epsilon means the

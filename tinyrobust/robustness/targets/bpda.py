@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
-from tinyrobust.attacks.repair import with_value
+from tinyrobust.attacks.repair import Slopes, with_value
 from tinyrobust.attacks.target import FloatArray, InputRange
 from tinyrobust.errors import ModelFileError
 from tinyrobust.robustness.ranges import UNIT, in_units
@@ -24,6 +24,7 @@ class BpdaTarget(GraphClassifier):
         model: The network it was made from, or one rebuilt from it: from images in its own units to logits.
         model_range: What 0 and 1 become in the network's units.
         transform: Applied to the file's logits: gradient repair.
+        slopes: Of a network that is `smoothed`; see `GraphClassifier`.
 
     Raises:
         ModelFileError: Network and file do not fit together.
@@ -38,6 +39,7 @@ class BpdaTarget(GraphClassifier):
         *,
         model_range: InputRange = UNIT,
         transform: Transform | None = None,
+        slopes: Slopes | None = None,
     ) -> None:
         check_logits(model)
         ours = (tuple(model.input_shape[1:]), int(model.output_shape[-1]))
@@ -54,7 +56,7 @@ class BpdaTarget(GraphClassifier):
             return with_value(slope, tf.ensure_shape(tf.numpy_function(answer, [x], tf.float32), slope.shape))
 
         self._generators = seed_generators(model)
-        super().__init__(network, *theirs, transform=transform)
+        super().__init__(network, *theirs, transform=transform, slopes=slopes)
         self.forget()
 
     def forget(self) -> None:

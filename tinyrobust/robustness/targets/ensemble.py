@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
+from tinyrobust.attacks.repair import Slopes
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.errors import ModelFileError
 from tinyrobust.robustness.ranges import UNIT, in_units
@@ -21,6 +22,7 @@ class EnsembleTarget(GraphClassifier):
             their softmax is that mean and their cross-entropy that of the ensemble.
         input_range: What 0 and 1 become in the members' units.
         transform: Applied to the ensemble's logits: gradient repair.
+        slopes: Of a network that is `smoothed`; see `GraphClassifier`.
 
     Raises:
         ModelFileError: There are no members, or they do not fit together.
@@ -35,6 +37,7 @@ class EnsembleTarget(GraphClassifier):
         mean: Literal["logits", "probabilities"] = "probabilities",
         input_range: InputRange = UNIT,
         transform: Transform | None = None,
+        slopes: Slopes | None = None,
     ) -> None:
         for model in models:
             check_logits(model)
@@ -51,4 +54,4 @@ class EnsembleTarget(GraphClassifier):
             # The logarithm of the mean, without leaving logarithms: probabilities underflow.
             return tf.reduce_logsumexp(tf.nn.log_softmax(logits), axis=0) - tf.math.log(float(len(models)))
 
-        super().__init__(network, *next(iter(shapes)), transform=transform, passes=len(models))
+        super().__init__(network, *next(iter(shapes)), transform=transform, slopes=slopes, passes=len(models))

@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
+from tinyrobust.attacks.repair import Slopes
 from tinyrobust.attacks.target import FloatArray, InputRange
 from tinyrobust.robustness.ranges import UNIT, in_units
 from tinyrobust.robustness.targets.memo import Memo
@@ -17,6 +18,7 @@ class KerasTarget(GraphClassifier):
         model: From float32 images in its own units to logits.
         input_range: What 0 and 1 become in the model's units.
         transform: Applied to the logits: gradient repair. `Temperature(t)` for a net distilled at t.
+        slopes: Of a network that is `smoothed`; see `GraphClassifier`.
         batch_size: The largest number of images in one graph execution; absent: as `GraphClassifier` has it.
 
     Raises:
@@ -31,6 +33,7 @@ class KerasTarget(GraphClassifier):
         *,
         input_range: InputRange = UNIT,
         transform: Transform | None = None,
+        slopes: Slopes | None = None,
         batch_size: int | None = None,
     ) -> None:
         check_logits(model)
@@ -40,6 +43,7 @@ class KerasTarget(GraphClassifier):
             tuple(model.input_shape[1:]),
             int(model.output_shape[-1]),
             transform=transform,
+            slopes=slopes,
             batch_size=batch_size,
         )
         self._memo = Memo(super().predict)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logits
+from tinyrobust.attacks.repair import Slopes
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.errors import ModelFileError
 from tinyrobust.robustness.ranges import UNIT, in_units
@@ -26,6 +27,7 @@ class StochasticTarget(GraphClassifier):
         training: What the network is called with, for layers that are random only when they train.
         input_range: What 0 and 1 become in the model's units.
         transform: Applied to the mean: gradient repair.
+        slopes: Of a network that is `smoothed`; see `GraphClassifier`.
 
     Raises:
         ModelFileError: The model does not output logits, or nothing in it is random.
@@ -42,6 +44,7 @@ class StochasticTarget(GraphClassifier):
         training: bool = False,
         input_range: InputRange = UNIT,
         transform: Transform | None = None,
+        slopes: Slopes | None = None,
     ) -> None:
         check_logits(model)
         self.input_range = input_range
@@ -68,7 +71,7 @@ class StochasticTarget(GraphClassifier):
             )
             return tf.reduce_mean(answers, axis=0)
 
-        super().__init__(network, tuple(model.input_shape[1:]), classes, transform=transform, passes=passes)
+        super().__init__(network, tuple(model.input_shape[1:]), classes, transform=transform, slopes=slopes, passes=passes)
         self.forget()
 
     def forget(self) -> None:
