@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tinyrobust.attacks.specs import Norm
-from tinyrobust.footprint.footprint_record import DeviceFootprint, Quantity
+from tinyrobust.footprint.footprint_record import BoardTime, DeviceFootprint
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
@@ -49,9 +49,9 @@ def worst_rows(record: RobustnessRecord, norm: Norm = "linf") -> list[CurveRow]:
     return [CurveRow(target, "", "", [found.get((target, epsilon)) for epsilon in record.epsilons[norm]]) for target in targets]
 
 
-def board_times(device: DeviceFootprint) -> dict[str, Quantity]:
-    """How long one inference takes, by board; boards that run other instructions have no estimate."""
-    return {one.board: one.time for one in device.times}
+def board_times(device: DeviceFootprint) -> dict[str, BoardTime]:
+    """How long one inference takes, by board; boards whose core is not modelled and runs other instructions have none."""
+    return {one.board: one for one in device.times}
 
 
 def advice(name: str) -> str:
