@@ -26,7 +26,7 @@
 enum { FLASH_SIZE = 4 << 20, RAM = 0x20000000, RAM_SIZE = 4 << 20, SYSTEM_SIZE = 0x1000 };
 static const uint64_t SYSTEM = 0xE000E000;
 enum { RETURN = FLASH_SIZE - 16 }; /* where functions return to: nothing lies there */
-enum { EDGES = 1 << 16, LOADS = 1 << 13, LINE = 1 << 21 };
+enum { EDGES = 1 << 16, LOADS = 1 << 13, LINE = 1 << 24 };
 
 struct block {
   uint32_t address, size;

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tinyrobust.deploy import firmware, tflm
 from tinyrobust.deploy.artefact import Artefact, read
 from tinyrobust.deploy.cgen.generate import LayerNote, generate
+from tinyrobust.deploy.cycles.instructions import UnpricedError
 from tinyrobust.deploy.cycles.modelled import modelled
 from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceObject, DeviceRecord, ModelledCycles
 from tinyrobust.deploy.emulator import Emulation, emulate
@@ -84,10 +85,10 @@ def measure(
 def _cycles(
     folder: str, name: str, ends: tuple[bytes, bytes], optimisation: Optimisation, timeout: float, progress: Progress
 ) -> tuple[list[ModelledCycles], str]:
-    """Modelled cycles of one input; none and the reason where packages or the compiler of this machine are missing."""
+    """Modelled cycles of one input; none and the reason where tools are missing or an instruction's time is not known."""
     try:
         return modelled(Path(folder), name, *ends, optimisation=optimisation, timeout=timeout, progress=progress), ""
-    except MissingToolError as error:
+    except (MissingToolError, UnpricedError) as error:
         return [], str(error)
 
 

@@ -34,6 +34,10 @@ _NAMES: dict[Kind, str] = {
 _KINDS: dict[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
 
+class UnpricedError(TinyRobustError):
+    """The program has an instruction whose time the manuals' tables here do not give: a sum without it would be wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where an instruction loads or stores: base + (index << shift) + offset, of registers by name."""
@@ -94,7 +98,8 @@ def decoded(code: bytes, address: int) -> Sequence[Instruction]:
     """The Thumb instructions of a piece of code.
 
     Raises:
-        TinyRobustError: One is unknown, or its time is: prices would be guesses.
+        UnpricedError: The time of one is not known.
+        TinyRobustError: Something is no instruction.
     """
     from capstone import CS_ARCH_ARM, CS_MODE_MCLASS, CS_MODE_THUMB, Cs
 
@@ -114,7 +119,7 @@ def _instruction(one: Any) -> Instruction:
     name = one.mnemonic.partition(".")[0] if name == "hint" else name
     kind = _KINDS.get(name)
     if kind is None:
-        raise TinyRobustError(f"Expected instructions of known time. Received: {one.mnemonic} {one.op_str} at {one.address:#x}")
+        raise UnpricedError(f"Expected instructions of known time. Received: {one.mnemonic} {one.op_str} at {one.address:#x}")
     registers = [one.reg_name(operand.reg) for operand in one.operands if operand.type == ARM_OP_REG]
     where = _address(one)
     if where is None and name.startswith(("ldm", "stm", "vldm", "vstm")):

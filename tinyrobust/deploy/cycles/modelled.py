@@ -41,6 +41,7 @@ def modelled(
 
     Raises:
         MissingToolError: Compiler, make, or the packages unicorn and capstone are not installed.
+        UnpricedError: It executes an instruction whose time is not known.
         TinyRobustError: The C does not build or run, takes too long, or its outputs are not `expected`.
     """
     counter.require()
