@@ -20,7 +20,7 @@ from typing import Any
 from tinyrobust.deploy import device, probing
 from tinyrobust.deploy.artefact import read
 from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceRecord
-from tinyrobust.errors import ModelFileError
+from tinyrobust.errors import ModelFileError, TinyRobustError
 from tinyrobust.footprint.boards import boards as real_boards
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -155,11 +155,11 @@ def stochastic_ternary(ours: Measured) -> Iterator[Goal]:
 
 def show(ours: Measured, goals: list[Goal], boards: Sequence[str], peers: dict[str, Any]) -> dict[str, Any]:
     """Prints a model's tables, and gives what is in them; `good` is whether all goals are met and all outputs equal."""
+    records = [ours(board, optimisation) for board in boards for optimisation in ("-Os", "-O2")]
     print(f"\n## {ours.name}")
     if goals:
         print("\n".join(("", GOALS_HEAD, *(goal.row() for goal in goals))))
     print("\n| board | | equal outputs | flash | static RAM | stack | instructions |\n|---|---|---:|---:|---:|---:|---:|")
-    records = [ours(board, optimisation) for board in boards for optimisation in ("-Os", "-O2")]
     for one in records:
         figures = " | ".join(f"{figure:,}" for figure in (one.flash, one.static_ram, one.stack, one.instructions))
         print(f"| {one.board} | {one.optimisation} | {one.equal} of {one.n} | {figures} |")
@@ -241,8 +241,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ours = ZOO.setdefault(name, Measured(path or options.own or own_network(Path(folder)), name))
                 wanted = list(stochastic_ternary(ours)) if name == OWN else list(goals_of(ours, goals.get(name, {}), peers))
                 found.append(show(ours, wanted, (options.board or BOARDS) if wanted else [M4], peers))
-            except ModelFileError as error:
-                print(f"\n## {name}\n\nNo C: {str(error).partition('. The C is')[0]}")
+            except TinyRobustError as error:
+                said = str(error).partition(". The C is")[0].replace(str(path), name)
+                print(f"\n## {name}\n\nNo figures: {said}")
+                found.append({"model": name, "good": isinstance(error, ModelFileError), "goals": [], "builds": []})
     print("\n".join(("\n## Goals\n", GOALS_HEAD, *(Goal(*_fields(goal)).row() for one in found for goal in one["goals"]))))
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
