@@ -1,5 +1,6 @@
 """What people type, as they type it: real commands on a real tiny run."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -221,7 +222,7 @@ def test_emulate_prints_for_people_and_machines(small_tflite: Path) -> None:
     if not all(map(shutil.which, ("make", "arm-none-eabi-gcc", "qemu-system-arm"))):
         pytest.skip("the compiler or the emulator is not installed")
     words = ["emulate", str(small_tflite), "--images", "2", "--optimise", "Os", "--optimise", "O2"]
-    people, machines = _shell(*words), _shell(*words, "--board", "mps2-an500", "--json")
+    people, machines = _shell(*words), _shell(*words, "--board", "mps2-an500", "--no-cycles", "--json")
     assert (people.returncode, machines.returncode) == (0, 0)
     assert "mps2-an386, -O2" in people.stdout
     records = json.loads(machines.stdout)
@@ -230,6 +231,13 @@ def test_emulate_prints_for_people_and_machines(small_tflite: Path) -> None:
         ("mps2-an500", "-O2", 2),
     ]
     assert f"{records[0]['layers'][0]['weight_bytes']:,}" in people.stdout
+    assert [(one["cycles"], one["cycles_missing"]) for one in records] == [([], "")] * 2
+    if importlib.util.find_spec("unicorn") and shutil.which("cc"):
+        assert "Cycles of a Cortex-M4" in people.stdout
+        assert "Cycles of a Cortex-M0+" in people.stdout
+        assert "Technical Reference Manual" in people.stdout
+    else:
+        assert "not modelled" in people.stdout
 
 
 def test_emulate_without_its_tools_names_the_line_that_installs_them(small_tflite: Path, tmp_path: Path) -> None:

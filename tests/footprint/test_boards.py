@@ -62,3 +62,16 @@ def test_what_binds_is_named(flash, ram, binds):
     verdict = fit(board, flash, ram)
     assert (verdict.fits, verdict.binds) == (binds == "nothing", binds)
     assert (verdict.flash, verdict.ram, verdict.flash_needed, verdict.ram_needed) == (1000, 100, flash, ram)
+
+
+def test_wait_states_come_with_the_bits_of_a_read(checkout, shelf):
+    original = (checkout / "export" / "boards" / "nucleo-l4r5zi.toml").read_text()
+    (shelf / "mine.toml").write_text(original.replace("flash_line_bits = 64\n", ""))
+    with pytest.raises(TinyRobustError, match="flash_wait_states and flash_line_bits together"):
+        boards()
+
+
+def test_boards_of_modelled_cores_say_what_flash_costs_where_it_is_known():
+    known = {board.name: (board.flash_wait_states, board.flash_line_bits) for board in boards() if board.flash_wait_states}
+    assert known["nucleo-l4r5zi"] == (5, 64)
+    assert all(next(b for b in boards() if b.name == name).core.startswith(("Cortex-M4", "Cortex-M0+")) for name in known)

@@ -246,7 +246,8 @@ def generated() -> DeviceFootprint:
             BoardTime(
                 board="nrf52840",
                 title="Nordic nRF52840 DK",
-                time=quantity(19_290, "us", "estimated", "1234560 instructions (emulated) of one cycle each at 64 MHz"),
+                time=quantity(19_290, "us", "modelled", "at least: 1234560 cycles at 64 MHz with flash as fast as the core"),
+                at_most=quantity(38_580, "us", "modelled", "at most: 2469120 cycles at 64 MHz without a cache"),
             )
         ],
         emulation=emulation,

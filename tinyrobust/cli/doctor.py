@@ -30,6 +30,8 @@ _REQUIRED = (
 # Packages of an extra: the module that is imported of them, and the extra.
 _OPTIONAL = {
     "tflite-micro": ("tflite_micro", "mcu"),
+    "unicorn": ("unicorn", "mcu"),
+    "capstone": ("capstone", "mcu"),
     "jax": ("jax", "jax"),
     "sounddevice": ("sounddevice", "microphone"),
     "imagecorruptions-imaug": ("imagecorruptions", "corruptions"),
@@ -39,6 +41,7 @@ _TOOLS = {
     "make": "apt install make",
     "qemu-system-arm": "apt install qemu-system-arm",
     "g++": "apt install g++",
+    "cc": "apt install gcc libc6-dev",
     "espeak-ng": "apt install espeak-ng",
     "flite": "apt install flite",
 }

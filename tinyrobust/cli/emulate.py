@@ -10,7 +10,7 @@ from tinyrobust.cli import console
 from tinyrobust.cli.tables import table
 
 if TYPE_CHECKING:
-    from tinyrobust.deploy.deploy_records import DeviceRecord
+    from tinyrobust.deploy.deploy_records import DeviceRecord, ModelledCycles
     from tinyrobust.deploy.firmware import Optimisation
 
 
@@ -39,12 +39,13 @@ def emulate(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="What the file's inputs are for black and white; recognised when absent."),
     ] = None,
+    cycles: Annotated[bool, typer.Option(help="Model the cycles of a Cortex-M4 and a Cortex-M0+ too.")] = True,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for each step of building and running.")] = 600,
     data_dir: console.DataDir = None,
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
-    """Run the generated C of a model on an emulated microcontroller: outputs, instructions, stack and bytes.
+    """Run the generated C of a model on an emulated microcontroller: outputs, instructions, modelled cycles, stack and bytes.
 
     Outputs are compared with TensorFlow Lite Micro's. Without `--data`, a file that is not of a run gets random inputs.
 
@@ -69,6 +70,7 @@ def emulate(
                 data_dir=data_dir,
                 input_range=input_range,
                 timeout=timeout,
+                cycles=cycles and name == board[0],  # they are of the C, not of the board
                 progress=progress,
             )
             for name in board
@@ -107,10 +109,20 @@ def _show(record: "DeviceRecord") -> None:
     ]
     if record.right is not None:
         totals.insert(1, ("Right answers", f"{record.right} of {record.n}"))
+    totals += [(f"Cycles of a {one.core}", _cycles(one)) for one in record.cycles]
+    if record.cycles_missing:
+        totals.append(("Cycles", f"not modelled: {record.cycles_missing}"))
     slow = [f"{layer.index} ({layer.op})" for layer in record.layers if layer.portable]
     if slow:
         totals.append(("Slower, portable kernels", f"layers {', '.join(slow)}"))
     console.OUT.print(table(record.core, "lt", totals))
+    for one in record.cycles:
+        console.OUT.print(f"Modelled by the {one.source}. {' '.join(one.assumptions)}", style="dim", highlight=False)
+
+
+def _cycles(cycles: "ModelledCycles") -> str:
+    bounds = f"{cycles.low:,} to {cycles.high:,}" if cycles.low < cycles.high else f"{cycles.low:,}"
+    return f"{bounds} (modelled, {cycles.low / cycles.instructions:.2f} an instruction), where flash has no wait states"
 
 
 def _equal(record: "DeviceRecord") -> str:

@@ -119,11 +119,13 @@ def _show_device(device: "DeviceFootprint") -> None:
     elif run.golden:
         rows.append(("Outputs equal", "", f"TensorFlow Lite Micro was {run.golden}"))
     console.OUT.print(table("As C (tinyrobust export --format c)", "lrt", rows))
-    times = {one.board: f"{one.time.value / 1000:,.1f}" for one in device.times}
+    times = {one.board: one.milliseconds for one in device.times}
     fits = [(*_fit(fit), times.get(fit.board, "")) for fit in device.boards]
-    console.OUT.print(table("Boards, with the C", "tlrrr", fits, (*_BOARD_HEADER, "ms, estimated")))
-    if device.times:
-        console.OUT.print(f"Estimated: {device.times[0].time.how}", style="dim", highlight=False)
+    console.OUT.print(table("Boards, with the C", "tlrrr", fits, (*_BOARD_HEADER, "One inference, ms")))
+    for provenance in dict.fromkeys(one.time.provenance for one in device.times):
+        board = next(one for one in device.times if one.time.provenance == provenance)
+        hows = "; ".join(one.how for one in (board.time, board.at_most) if one)
+        console.OUT.print(f"{provenance.capitalize()}, such as {board.title}: {hows}", style="dim", highlight=False)
 
 
 def _quantity(name: str, quantity: "Quantity") -> tuple[str, str, str]:

@@ -158,10 +158,43 @@ class DeviceLayer(Part):
         return self.kernel in PORTABLE
 
 
+class ModelledCycles(Part):
+    """Cycles of one inference on a core: every basic block counted, each instruction priced by the core's manual.
+
+    Two bounds with flash that answers at once, as behind a cache that always hits. `without_cache` has those of slower flash.
+
+    Attributes:
+        core: The core, such as Cortex-M4.
+        source: The manual.
+        provenance: Neither measured nor emulated: a model.
+        instructions: What was executed, of a build for this core.
+        low: The fewest cycles that the manual allows.
+        high: The most.
+        fetches: Lines of flash that instructions come from, one after the other, by the bits of a line.
+        flash_reads: Reads of constants in flash.
+        assumptions: What the bounds take for granted, in sentences.
+    """
+
+    core: str
+    source: str
+    provenance: Literal["modelled"] = "modelled"
+    instructions: int
+    low: int
+    high: int
+    fetches: dict[int, int]
+    flash_reads: int
+    assumptions: list[str]
+
+    def without_cache(self, wait_states: int, line_bits: int) -> int:
+        """The most cycles where flash gives `line_bits` at a time: each new line and each constant waits `wait_states`."""
+        return self.high + wait_states * (self.fetches[line_bits] + self.flash_reads)
+
+
 class DeviceRecord(Record):
     """What the generated C of a model does and costs on an emulated board.
 
-    Bytes are measured on the linked program, instructions and stack are emulated. Instructions are not cycles.
+    Bytes are measured on the linked program, instructions and stack are emulated. Instructions are not cycles: those are
+    modelled, for the first input.
 
     Attributes:
         model: The file's name.
@@ -184,6 +217,8 @@ class DeviceRecord(Record):
         golden: What the outputs were compared with; where `equal` is None, why they were compared with nothing.
         equal: Inputs with all outputs equal to the golden; None where it was not asked.
         right: Inputs whose largest output is their label; None when labels are not known.
+        cycles: Modelled cycles of the same C, built for each core that is modelled; none where they were not asked for.
+        cycles_missing: Why there are none; empty where there are, or where they were not asked for.
     """
 
     SCHEMA: ClassVar[str] = "tinyrobust.device/1"
@@ -207,6 +242,8 @@ class DeviceRecord(Record):
     golden: str
     equal: int | None
     right: int | None
+    cycles: list[ModelledCycles] = Field(default_factory=list)
+    cycles_missing: str = ""
 
     @property
     def flash(self) -> int:

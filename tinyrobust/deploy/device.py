@@ -12,10 +12,13 @@ import numpy.typing as npt
 from tinyrobust.deploy import firmware, tflm
 from tinyrobust.deploy.artefact import Artefact, read
 from tinyrobust.deploy.cgen.generate import LayerNote, generate
-from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceObject, DeviceRecord
+from tinyrobust.deploy.cycles.instructions import UnpricedError
+from tinyrobust.deploy.cycles.modelled import modelled
+from tinyrobust.deploy.deploy_records import DeviceLayer, DeviceObject, DeviceRecord, ModelledCycles
 from tinyrobust.deploy.emulator import Emulation, emulate
 from tinyrobust.deploy.firmware import Optimisation
 from tinyrobust.deploy.probing import Inputs, dequantized, inner, probes, quantized
+from tinyrobust.errors import MissingToolError
 from tinyrobust.progress import Progress, silent
 
 
@@ -26,6 +29,7 @@ def measure(
     board: str = "mps2-an386",
     optimisation: Optimisation = "-Os",
     timeout: float = 600,
+    cycles: bool = False,
     progress: Progress = silent,
 ) -> DeviceRecord:
     """Generates the C of a model, runs it on an emulated board, and compares its outputs with TensorFlow Lite Micro's.
@@ -37,6 +41,8 @@ def measure(
         board: QEMU's name of the board; see `tinyrobust.deploy.firmware.boards`.
         optimisation: The compiler's optimisation.
         timeout: Seconds for each step of building and running.
+        cycles: Model the cycles of the first input too, on each core that is modelled, whatever the board. Where that cannot be
+            had here, the record says why.
         progress: Called at every step.
 
     Raises:
@@ -47,17 +53,14 @@ def measure(
     firmware.require()
     artefact = read(tflite)
     inputs = inputs or probes(artefact, 3)
+    raw = quantized(artefact, inputs.raw)
     with tempfile.TemporaryDirectory(prefix="tinyrobust-") as work:
         generated = generate(artefact, artefact.path.stem, Path(work))
         emulation = emulate(
-            work,
-            generated.name,
-            quantized(artefact, inputs.raw),
-            board=board,
-            optimisation=optimisation,
-            timeout=timeout,
-            progress=progress,
+            work, generated.name, raw, board=board, optimisation=optimisation, timeout=timeout, progress=progress
         )
+        ends = raw[0].tobytes(), emulation.outputs[0].tobytes()
+        cycled, missing = _cycles(work, generated.name, ends, optimisation, timeout, progress) if cycles else ([], "")
     golden, equal = _against_golden(artefact, inputs, emulation, progress)
     return DeviceRecord(
         model=artefact.path.name,
@@ -74,7 +77,19 @@ def measure(
         golden=golden,
         equal=equal,
         right=None if inputs.labels is None else _right(artefact, emulation, inputs.labels),
+        cycles=cycled,
+        cycles_missing=missing,
     )
+
+
+def _cycles(
+    folder: str, name: str, ends: tuple[bytes, bytes], optimisation: Optimisation, timeout: float, progress: Progress
+) -> tuple[list[ModelledCycles], str]:
+    """Modelled cycles of one input; none and the reason where tools are missing or an instruction's time is not known."""
+    try:
+        return modelled(Path(folder), name, *ends, optimisation=optimisation, timeout=timeout, progress=progress), ""
+    except (MissingToolError, UnpricedError) as error:
+        return [], str(error)
 
 
 class _Bytes(TypedDict):

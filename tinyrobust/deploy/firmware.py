@@ -41,6 +41,11 @@ class Firmware:
     objects: tuple[ObjectSize, ...]
     _make: tuple[str, ...]
 
+    @property
+    def elf(self) -> Path:
+        """The linked program."""
+        return self.folder / "build" / "firmware.elf"
+
     def run(self, inputs: bytes, timeout: float = 300) -> tuple[str, bytes]:
         """Runs it on the emulated board.
 
@@ -105,6 +110,7 @@ def build(
     board: str = "mps2-an386",
     optimisation: Optimisation = "-Os",
     profile: bool = False,
+    cpu: str = "",
     timeout: float = 300,
 ) -> Firmware:
     """Compiles and links generated C with the firmware of a board.
@@ -116,6 +122,7 @@ def build(
         board: A name from `boards()`.
         optimisation: The compiler's optimisation.
         profile: Build in the hooks between layers. They cost flash, stack and time: measure nothing else on such a build.
+        cpu: The compiler's flags for another core with the board's memory, which no emulated board has; the board's when empty.
         timeout: Seconds.
 
     Raises:
@@ -129,6 +136,7 @@ def build(
     shutil.copytree(assets.folder("export") / "firmware", folder / "firmware", dirs_exist_ok=True, ignore=leftovers)
     shutil.copytree(model, folder / "model", dirs_exist_ok=True, ignore=_all_but_c)
     settings = [f"NAME={name}", f"BOARD={board}", f"OPT={optimisation}", f"PROFILE={int(profile)}"]
+    settings += [f"CPU={cpu}"] if cpu else []
     make = ("make", "-s", *settings, "MODEL=../model", "BUILD=../build")
     result = _run(make, folder / "firmware", timeout, "building the firmware")
     if result.returncode:

@@ -1,8 +1,9 @@
 """Boards: what a real one offers, one TOML file each in `export/boards/`, and whether an artefact fits."""
 
 from collections.abc import Iterable
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinyrobust import assets, toml
 from tinyrobust.choices import no_such
@@ -36,6 +37,18 @@ class Board(BaseModel):
     ram: int = Field(gt=0, description="Bytes of the largest contiguous RAM: an arena lies in one piece.")
     memory: str = Field(description="How flash and RAM are made up, in a few words.")
     datasheet: str = Field(pattern=r"^https://", description="Where the figures come from.")
+    flash_wait_states: int | None = Field(
+        default=None,
+        ge=0,
+        description="Cycles that a read of flash waits at that clock, by the reference manual; absent: not known.",
+    )
+    flash_line_bits: Literal[32, 64, 128, 256] | None = Field(default=None, description="Bits of flash that come in one read.")
+
+    @model_validator(mode="after")
+    def _waits_are_whole(self) -> Self:
+        if (self.flash_wait_states is None) != (self.flash_line_bits is None):
+            raise ValueError("Expected flash_wait_states and flash_line_bits together. Received: one of them")
+        return self
 
 
 def boards(names: Iterable[str] = ()) -> list[Board]:

@@ -8,14 +8,14 @@ from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.formats import FormatName
 from tinyrobust.records import Part, Record
 
-Provenance = Literal["measured", "emulated", "computed", "estimated"]
+Provenance = Literal["measured", "emulated", "computed", "modelled", "estimated"]
 
 
 class Quantity(Part):
     """A number that says where it comes from; `how` in a few words.
 
-    Measured on files and linked programs, emulated on an emulated board, computed from the file, or estimated under an
-    assumption that `how` states. The unit us is microseconds.
+    Measured on files and linked programs, emulated on an emulated board, computed from the file, modelled by a processor's
+    manual, or estimated under an assumption that `how` states. The unit us is microseconds.
     """
 
     value: int
@@ -94,11 +94,27 @@ class BoardFit(Part):
 
 
 class BoardTime(Part):
-    """How long one inference takes on a board: estimated."""
+    """How long one inference takes on a board.
+
+    Attributes:
+        board: The board's name.
+        title: What it is called.
+        time: Modelled: the least, with flash as fast as the core. Estimated where its core is not modelled.
+        at_most: Modelled: the most, with the wait states of its flash and without a cache. None where these are not known.
+    """
 
     board: str
     title: str
     time: Quantity
+    at_most: Quantity | None = None
+
+    @property
+    def milliseconds(self) -> str:
+        """The time in words."""
+        least = f"{self.time.value / 1000:,.1f}"
+        if self.at_most is not None:
+            return f"{least} to {self.at_most.value / 1000:,.1f}"
+        return f"{least} or more" if self.time.provenance == "modelled" else least
 
 
 class DeviceFootprint(Part):
@@ -110,7 +126,8 @@ class DeviceFootprint(Part):
         instructions: Of one inference.
         bits_per_weight: Bits in flash for each weight of the file, its share of the packing included; 0 without weights.
         boards: Whether the boards have room for it, by the bytes of the emulated board's program.
-        times: How long an inference takes, on those of the boards that run the emulated board's instructions.
+        times: How long an inference takes, on those of the boards whose core is modelled, or runs the emulated board's
+            instructions.
         emulation: What was measured, layer by layer.
     """
 

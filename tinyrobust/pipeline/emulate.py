@@ -29,6 +29,7 @@ def emulate(
     data_dir: str | Path | None = None,
     input_range: tuple[float, float] | None = None,
     timeout: float = 600,
+    cycles: bool = False,
     progress: Progress = silent,
 ) -> DeviceRecord:
     """Generates the C of exactly the file that is flashed, and runs it on an emulated board.
@@ -43,6 +44,7 @@ def emulate(
         data_dir: Where data sets are stored.
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
         timeout: Seconds for each step of building and running.
+        cycles: Model the cycles of the first input too, of a Cortex-M4 and a Cortex-M0+, whatever the board.
         progress: Called with a label, what is done and how much there is.
 
     Raises:
@@ -52,7 +54,9 @@ def emulate(
     firmware.require()
     flashed = locate(model)[1]
     inputs = inputs_for(model, images, data=data, data_dir=data_dir, input_range=input_range, progress=progress)
-    return device.measure(flashed, inputs, board=board, optimisation=optimisation, timeout=timeout, progress=progress)
+    return device.measure(
+        flashed, inputs, board=board, optimisation=optimisation, timeout=timeout, cycles=cycles, progress=progress
+    )
 
 
 def inputs_for(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tinyrobust.attacks.specs import Norm
-from tinyrobust.footprint.footprint_record import DeviceFootprint, Quantity
+from tinyrobust.footprint.footprint_record import BoardTime, DeviceFootprint
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
@@ -72,9 +72,9 @@ def unchecked(record: RobustnessRecord) -> str:
     return f'Where it says "not checked", nothing says that the attacks had converged there{reasons}. '
 
 
-def board_times(device: DeviceFootprint) -> dict[str, Quantity]:
-    """How long one inference takes, by board; boards that run other instructions have no estimate."""
-    return {one.board: one.time for one in device.times}
+def board_times(device: DeviceFootprint) -> dict[str, BoardTime]:
+    """How long one inference takes, by board; boards whose core is not modelled and runs other instructions have none."""
+    return {one.board: one for one in device.times}
 
 
 def advice(name: str) -> str:
