@@ -32,6 +32,7 @@ import numpy as np
 from tinyrobust.attacks.specs import Norm
 from tinyrobust.files import atomic_path
 from tinyrobust.robustness.distance import Array, Bools, Floats, Ints, within
+from tinyrobust.robustness.subject import UNRELATED
 from tinyrobust.robustness.subset import Subset
 
 
@@ -104,7 +105,7 @@ class Outcome:
     @property
     def white(self) -> bool:
         """Whether the attack knew the weights: a transfer between network and file does too, one from a surrogate does not."""
-        return self.gradients and self.home != "surrogate"
+        return self.gradients and self.crafted_on not in UNRELATED
 
 
 @dataclass
