@@ -89,7 +89,13 @@ def precision(recipe: Recipe) -> Reads:
 
 def train(recipe: Recipe) -> Reads:
     """Everything that learning sees."""
-    return {**tables(recipe, "data", "network", "train", "precision"), "seed": recipe.seed}
+    return {**tables(recipe, "data", "network", "train", "precision"), **_stochastic(recipe), "seed": recipe.seed}
+
+
+def _stochastic(recipe: Recipe) -> Reads:
+    """The quantizers that draw, where there are some."""
+    drawn = [one.model_dump(mode="json", exclude_defaults=True) for one in recipe.stochastic]
+    return {"stochastic": drawn} if drawn else {}
 
 
 def export(recipe: Recipe) -> Reads:

@@ -14,8 +14,10 @@ from tinyrobust.files import write_atomic
 from tinyrobust.graphs import archive
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
+from tinyrobust.quantizers.stochastic import stochastic_layers
 from tinyrobust.training import perturbations
 from tinyrobust.training.average import ValidateAverage
+from tinyrobust.training.bins import StochasticBins
 from tinyrobust.training.callbacks import Ramps, Recorder, Reporter, Schedules, StopOnBadLoss
 from tinyrobust.training.feed import feed
 from tinyrobust.training.front_end import front_end_of
@@ -125,6 +127,8 @@ def fit(
     watches = _watches(network, dataset, recipe, files, recorder)
     callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules, StopOnBadLoss(recorder)]
     callbacks += [*_ramps(objectives, steps, epochs), *watches]
+    if stochastic_layers(network):
+        callbacks.append(StochasticBins(steps, epochs))
     if settings.ema:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
         callbacks.append(ValidateAverage(dataset.train.x, settings.batch_size))
