@@ -9,6 +9,7 @@ _HERE = Path(__file__).parent
 _TESTS = (
     "test_contract.py",
     "test_dorefa.py",
+    "test_stochastic.py",
     "test_lsq.py",
     "test_weights.py::test_twn_is_the_papers_formula",
     "test_weights.py::test_a_ternary_channel_has_exactly_three_values",

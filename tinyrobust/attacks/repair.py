@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tinyrobust.graphs.clone import clone, same
 from tinyrobust.quantizers.activations import ActivationQuantizer, OnGrid
+from tinyrobust.quantizers.stochastic import StochasticQuantizer
 
 # What is left of the slope where an activation is flat, and how soon it gets there, as a share of the activation's range.
 _LEAK = 0.1
@@ -56,6 +57,8 @@ def with_value(differentiable: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, 
 def smoothed(model: keras.Model) -> keras.Model:
     """The same network with slopes that are nowhere zero: rectifiers and clips keep a tenth of it where they are flat.
 
+    Quantizers that draw have a slope of 1.
+
     The outputs are equal bit for bit; only the backward pass differs (smoother slopes in the backward pass alone strengthen
     attacks: Xie et al. 2020, arXiv 2006.14536, section 3).
 
@@ -65,6 +68,8 @@ def smoothed(model: keras.Model) -> keras.Model:
 
     def replaced(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
         copy = same(layer)
+        if isinstance(layer, StochasticQuantizer):
+            return [layer.opened()]
         if isinstance(layer, keras.layers.ReLU | ActivationQuantizer | OnGrid):
             return [_Smoothed(copy, name=layer.name)]
         if getattr(layer, "activation", None) in (keras.activations.relu, keras.activations.relu6):

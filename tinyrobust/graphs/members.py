@@ -5,10 +5,10 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from tinyrobust.graphs.topology import writer
 from tinyrobust.gradients import Tensor
-from tinyrobust.quantizers.stochastic import StochasticQuantizer, mutual_information
+from tinyrobust.graphs.topology import writer
 from tinyrobust.quantizers.layers import weight_layers
+from tinyrobust.quantizers.stochastic import StochasticQuantizer, mutual_information
 
 
 class Answers(NamedTuple):

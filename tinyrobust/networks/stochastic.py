@@ -8,10 +8,12 @@ import keras
 
 from tinyrobust.errors import RecipeError
 from tinyrobust.graphs.clone import clone, same
-from tinyrobust.graphs.topology import readers, writer
+from tinyrobust.graphs.topology import OUTPUT, readers, writer
 from tinyrobust.quantizers.activations import ActivationQuantizer
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.stochastic import StochasticQuantizer
+
+_POOLING = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
 
 
 def with_quantizers(network: keras.Model, tables: Sequence[StochasticQuantizer], seed: int) -> keras.Model:
@@ -19,7 +21,8 @@ def with_quantizers(network: keras.Model, tables: Sequence[StochasticQuantizer],
 
     At the input it stands before the one layer that reads the image, on the features before the last layer with weights
     (`logits`), and between the blocks behind every activation layer whose name matches, but for one that the features come
-    from where those have a quantizer of their own. A quantizer is called after what it quantizes: `image-sq`, `stem-relu-sq`.
+    from where those have a quantizer of their own. Where a pooling alone reads the activations, it stands behind that: the
+    maximum of four draws is larger than a draw. A quantizer is called after what it quantizes: `image-sq`, `pool1-sq`.
 
     Args:
         network: As built.
@@ -77,9 +80,14 @@ def _features_from(network: keras.Model) -> str:
 
 
 def _between(network: keras.Model, table: StochasticQuantizer, taken: str | None) -> list[str]:
-    """The activation layers that are followed by a quantizer."""
-    there = [layer.name for layer in network.layers if isinstance(layer, ActivationQuantizer) and layer.name != taken]
-    found = [name for name in there if re.fullmatch(table.layers, name)]
+    """The layers that are followed by a quantizer: activations, or what pools them."""
+    read_by, there = readers(network), {}
+    for layer in network.layers:
+        if isinstance(layer, ActivationQuantizer):
+            behind = read_by[layer.name]
+            pooled = len(behind) == 1 and behind[0] != OUTPUT and isinstance(network.get_layer(behind[0]), _POOLING)
+            there[layer.name] = behind[0] if pooled else layer.name
+    found = [place for name, place in there.items() if re.fullmatch(table.layers, name) and place != taken]
     if not found:
         raise RecipeError(
             f"Expected layers = {table.layers!r} to match an activation layer. Received: a network with {', '.join(there)}",

@@ -145,6 +145,18 @@ def corruptions(recipe: Recipe) -> Reads:
     }
 
 
+def information(recipe: Recipe) -> Reads:
+    """Radii, the attacks of the protocol, and how many draws make an answer."""
+    settings = recipe.robustness
+    return {
+        **tables(recipe, "data"),
+        "robustness": settings.model_dump(mode="json", exclude={"members"}, exclude_defaults=True),
+        "members": recipe.members,
+        "protocol": contents(assets.protocols(), [settings.protocol]),
+        "seed": recipe.seed,
+    }
+
+
 def listen(recipe: Recipe) -> Reads:
     """How it is listened, and to what."""
     return {**tables(recipe, "data", "listening")}

@@ -22,6 +22,11 @@ class Rising(keras.constraints.Constraint):
         return ops.sort(variable, axis=-1)
 
 
+def _masses(scores: Tensor) -> Tensor:
+    """`exp(scores)` [K, ...], the largest of each value scaled to 1: probabilities, but for their sum."""
+    return ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=0)))
+
+
 class BinPenalty(keras.regularizers.Regularizer):
     """What is added to the loss for bins, the mean over groups of both terms.
 
@@ -120,34 +125,51 @@ class StochasticQuantizer(keras.layers.Layer):
         initial = keras.initializers.Constant(self.start)
         self.temperature = self.add_weight(shape=(), initializer=initial, trainable=False, name="temperature")
 
-    def scores(self, inputs: Tensor) -> Tensor:
-        """The logarithms of the probabilities but for a constant, `-alpha |x - b_k| / s`: [...] -> [..., K]."""
+    def scores(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The logarithms of the probabilities but for a constant, `-alpha |x - b_k| / s`, [K, ...], and the bins beside them.
+
+        Bins go first: sums over them are then sums of whole tensors.
+        """
         bins = ops.convert_to_tensor(self.bins)
-        spacing = ops.maximum(ops.mean(bins[..., 1:] - bins[..., :-1], axis=-1, keepdims=True), _TINY)
-        return -self.alpha * ops.abs(ops.expand_dims(inputs, -1) - bins) / spacing
+        spacing = ops.maximum(ops.mean(bins[..., 1:] - bins[..., :-1], axis=-1), _TINY)
+        ones = (1,) * (len(inputs.shape) - len(bins.shape) + 1)
+        bins = ops.reshape(ops.moveaxis(bins, -1, 0), (self.count, *ones, *bins.shape[:-1]))
+        return ops.abs(ops.expand_dims(inputs, 0) - bins) * (-self.alpha / spacing), bins
+
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """`p_k(x)`, [K, ...]."""
+        masses = _masses(self.scores(inputs)[0])
+        return masses / ops.sum(masses, axis=0)
 
     def upper(self, inputs: Tensor) -> Tensor:
         """The probability that one of the upper half of the bins is drawn, shape in, shape out: values made binary.
 
         Of an odd number of bins, the middle one belongs to the lower half.
         """
-        return ops.sum(ops.softmax(self.scores(inputs))[..., self.count - self.count // 2 :], axis=-1)
+        return ops.sum(self.probabilities(inputs)[self.count - self.count // 2 :], axis=0)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Shape in, shape out."""
-        bins = ops.convert_to_tensor(self.bins)
-        scores = self.scores(inputs)
+        scores, bins = self.scores(inputs)
         if training:
             uniform = keras.random.uniform(ops.shape(scores), minval=_TINY, seed=self.generator)
             noisy = scores - ops.log(-ops.log(uniform))
-            index, shares = ops.argmax(noisy, axis=-1), ops.softmax(noisy / self.temperature)
+            index, masses = ops.argmax(noisy, axis=0), _masses(noisy / self.temperature)
         else:  # a draw by the inverse of the distribution function: one random number, where Gumbel noise takes K
-            shares = ops.softmax(scores)
-            uniform = keras.random.uniform((*ops.shape(inputs), 1), seed=self.generator)
-            passed = uniform >= ops.cumsum(shares, axis=-1)[..., :-1]
-            index = ops.sum(ops.cast(passed, "int32"), axis=-1)
-        drawn = ops.sum(ops.one_hot(index, self.count, dtype=bins.dtype) * bins, axis=-1)
-        return straight_through(inputs if self.open and not training else ops.sum(shares * bins, axis=-1), drawn)
+            masses = _masses(scores)
+            reached = ops.cumsum(masses, axis=0)
+            uniform = keras.random.uniform(ops.shape(inputs), seed=self.generator)
+            index = ops.sum(ops.cast(uniform * reached[-1] >= reached[:-1], "int32"), axis=0)
+        drawn = self._of(index, bins)
+        if self.open and not training:
+            return straight_through(inputs, drawn)
+        return straight_through(ops.sum(masses * bins, axis=0) / ops.sum(masses, axis=0), drawn)
+
+    def _of(self, index: Tensor, bins: Tensor) -> Tensor:
+        """The bins that were drawn."""
+        if self.group == "tensor":
+            return ops.take(ops.reshape(bins, (-1,)), index)
+        return ops.sum(ops.one_hot(index, self.count, axis=0, dtype=bins.dtype) * bins, axis=0)
 
     def opened(self) -> Self:
         """A new layer of the same settings whose gradient at inference is the identity; weights are copied by the caller."""

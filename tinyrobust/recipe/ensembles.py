@@ -43,6 +43,6 @@ class Adp(SampledTable):
         """See the base class."""
         if self.members >= classes:
             raise ValueError(
-                f"Expected fewer members than classes for adp: so many non-maximal predictions are never independent. Received: "
-                f"members = {self.members} for {classes} classes"
+                f"Expected fewer members than classes for adp: so many non-maximal predictions are never independent. "
+                f"Received: members = {self.members} for {classes} classes"
             )

@@ -37,7 +37,7 @@ class ObjectiveTable(Table):
 
     @property
     def samples(self) -> int:
-        """How many draws of a network that is random it looks at, as the members of an ensemble; 0: it takes one as it comes."""
+        """How many draws of a random network it looks at, as the members of an ensemble; 0: it takes one as it comes."""
         return 0
 
     @property

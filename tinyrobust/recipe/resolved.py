@@ -25,6 +25,7 @@ from tinyrobust.recipe.train import Train
 
 # Raised when the meaning of a key or of a default changes: runs from before are other runs.
 SCHEMA = 2
+_MEMBERS = 16  # of an ensemble of draws, where neither training nor evaluation says how many
 
 
 class Recipe(Table):
@@ -92,10 +93,15 @@ class Recipe(Table):
             "listening": self.listening,
         }
         given = [name for name, value in settings.items() if value]
+        if self.robustness.members and not self.stochastic:
+            raise ValueError(
+                "Expected robustness.members beside [[stochastic]] only: another network has one answer. "
+                f"Received: {self.robustness.members}"
+            )
         if self.stochastic and given:
             raise ValueError(
-                "Expected nothing beside [[stochastic]] that takes the network's answers for a function of its inputs, or needs "
-                f"its file, which is not made yet. Received: {', '.join(given)}"
+                "Expected nothing beside [[stochastic]] that takes the network's answers for a function of its inputs, or "
+                f"needs its file, which is not made yet. Received: {', '.join(given)}"
             )
         return self
 
@@ -155,6 +161,11 @@ class Recipe(Table):
     def of_float_network(self) -> "Recipe":
         """The same for that network, which has no quantizers."""
         return self.model_copy(update={"precision": FLOAT, "train": self.train.of_float_network})
+
+    @property
+    def members(self) -> int:
+        """How many draws make an answer of a network that is random at inference."""
+        return self.robustness.members or max(one.samples for one in self.train.objectives) or _MEMBERS
 
     @property
     def temperature(self) -> float | None:

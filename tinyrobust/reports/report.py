@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tinyrobust import files
 from tinyrobust._version import __version__
-from tinyrobust.reports import confusion, corruptions, formats, plots, tables, tradeoff
+from tinyrobust.reports import confusion, corruptions, formats, information, plots, tables, tradeoff
 from tinyrobust.reports.amplification import error_amplification
 from tinyrobust.reports.evidence import Evidence, gather
 from tinyrobust.reports.facts import RunFacts
@@ -70,6 +70,7 @@ def _plots(evidence: Evidence) -> dict[str, Any]:
         "security": _security(robustness, classes),
         "waveform": _security(evidence.waveform, classes),
         "amplification": error_amplification(evidence.amplification) if evidence.amplification else None,
+        "information": information.plots(evidence.information) if evidence.information else [],
         "tradeoff": tradeoff.tradeoff_curve(evidence.detection) if evidence.detection else None,
         "training": plots.training(evidence.history, run.recipe),
         "phases": plots.has_phases(run.recipe),

@@ -48,7 +48,7 @@ class StochasticBins(KnowsEpoch):
             raise TrainingError(
                 f"Two bins of the stochastic quantizer {worst!r} have collapsed in epoch {epoch + 1}: they are "
                 f"{100 * closest[worst]:.2g} % of the mean distance apart. Expected at least {100 * _COLLAPSED:g} %.",
-                hint="Ask for fewer bins, give the penalty spacing of its [[stochastic]] more weight, or lower the learning rate.",
+                hint="Ask for fewer bins, give spacing of its [[stochastic]] more weight, or lower the learning rate.",
             )
         if logs is not None:
             logs[CLOSEST] = closest[worst]

@@ -13,8 +13,8 @@ from tinyrobust.data.batches import Batches, InOrder
 from tinyrobust.files import write_atomic
 from tinyrobust.graphs import archive
 from tinyrobust.progress import Progress
-from tinyrobust.recipe import Recipe
 from tinyrobust.quantizers.stochastic import stochastic_layers
+from tinyrobust.recipe import Recipe
 from tinyrobust.training import perturbations
 from tinyrobust.training.average import ValidateAverage
 from tinyrobust.training.bins import StochasticBins

@@ -28,8 +28,8 @@ def _bins(curves: Mapping[str, Sequence[float]]) -> list[str]:
     if not curves.get(CLOSEST) or curves[CLOSEST][-1] >= _CLOSE:
         return []
     return [
-        f"Two bins of a stochastic quantizer are {100 * curves[CLOSEST][-1]:.2g} % of the mean distance apart: they are nearly one. "
-        "Ask for fewer bins, or give the penalty stochastic.spacing more weight."
+        f"Two bins of a stochastic quantizer are {100 * curves[CLOSEST][-1]:.2g} % of the mean distance apart: they are nearly "
+        "one. Ask for fewer bins, or give the penalty stochastic.spacing more weight."
     ]
 
 

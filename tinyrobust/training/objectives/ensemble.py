@@ -10,8 +10,8 @@ from tinyrobust.recipe import ensembles as tables
 from tinyrobust.training.objectives.base import Batch, Objective, Supplies
 from tinyrobust.training.objectives.cross_entropy import with_labels
 
-# Added to the diagonal of the members' similarities before their determinant, as in the authors' code.
-_DIAGONAL = 1e-6
+# Added to the diagonal of the members' similarities before their determinant.
+_DIAGONAL = 1e-4
 
 
 class Sampled(Objective):
@@ -75,7 +75,8 @@ class Adp(Sampled):
     forward: `sum_m CE(y, p_m) - alpha H(mean_m p_m) - beta log det(F F^T)`, the mean over the batch. H is the entropy in nats;
     the rows of F, one a member, are the probabilities without that of the label, each of length 1. The determinant is the
     square of the volume that they span: 1 where the members' wrong answers have nothing in common, 0 where two are the same.
-    A millionth is added to the diagonal, as in the authors' code.
+    1e-4 is added to the diagonal, where the authors add 1e-6: in single precision, the matrix of equal members stays positive
+    definite so.
     """
 
     def __init__(self, table: tables.Adp, supplies: Supplies) -> None:
