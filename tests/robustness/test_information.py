@@ -10,8 +10,12 @@ from tinyrobust.attacks.specs import Fgsm
 from tinyrobust.errors import ModelFileError
 from tinyrobust.graphs.members import Members
 from tinyrobust.networks.catalog import build
+from tinyrobust.networks.precision import LayerFactory
+from tinyrobust.networks.stochastic import with_quantizers
 from tinyrobust.quantizers.stochastic import mutual_information, stochastic_layers
+from tinyrobust.recipe.precision import FLOAT
 from tinyrobust.recipe.robustness import Robustness
+from tinyrobust.recipe.stochastic import StochasticQuantizer
 from tinyrobust.reports.information import curve, plots
 from tinyrobust.robustness.attack_plan import AttackPlan
 from tinyrobust.robustness.evasion import Evasion
@@ -28,10 +32,13 @@ _MEMBERS = 4
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    """Untrained, of digits-sq's kind and few weights: what it says depends on the image, and on the draw."""
+    """Untrained, one convolution: what it says depends on the image, and on the draw."""
     keras.utils.set_random_seed(0)
-    overrides = ["network.width=0.25", "stochastic.1.high=0.2"]
-    return build(recipes.load("digits-sq", overrides), (8, 8, 1), 10)
+    layers = LayerFactory(FLOAT, 1)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(layers.relu("conv")(layers.conv("conv", 4, 3, 2)(image)))
+    places = [StochasticQuantizer(place="input"), StochasticQuantizer(place="features", bins=2, high=0.6)]
+    return with_quantizers(keras.Model(image, layers.dense("logits", 10)(x)), places, 3)
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +105,20 @@ def test_a_network_that_does_not_draw_has_no_detector():
 
 
 def test_the_record_holds_what_was_measured(network, inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr("tinyrobust.robustness.information._LIMIT", 2)
+    monkeypatch.setattr("tinyrobust.robustness.information._LIMIT", 1)
+    monkeypatch.setattr("tinyrobust.robustness.information.WEIGHTS", (10.0,))
     attacks = [{"kind": "fgsm", "name": "fgsm"}, {"kind": "cw", "name": "cw", "steps": 2, "searches": 1}]
     attacks += [{"kind": "square", "name": "file", "on": "int8"}]
     record = measure(network, inputs, _plan(*attacks), members=_MEMBERS)
     record.save(tmp_path / "information.json")
     assert InformationRecord.load(tmp_path / "information.json") == record
-    assert set(record.passes_accuracy) == {1, 2}
-    assert {(row.attack, row.draws) for row in record.rows} >= {("fgsm", record.passes), ("cw", record.passes)}
-    assert record.weakest(record.passes).attack == "fgsm"
-    assert any("Left out: file" in note for note in record.notes)
+    assert (set(record.passes_accuracy), record.passes, record.settled) == ({1}, 1, False)
+    assert [(row.attack, row.epsilon) for row in record.rows] == [("fgsm", 0.1), ("cw", None)]
+    assert record.weakest(1).attack == "fgsm"
+    with pytest.raises(ValueError, match="Expected an attack in L-inf through 2 draws"):
+        record.weakest(2)
+    assert "Left out: file" in record.notes[0]
+    assert "had not settled at 1 draws" in record.notes[1]
     assert record.clean.area is None
     assert record.clean.information == pytest.approx(np.mean(record.clean.values), rel=1e-3)
     for row in (*record.rows, *record.evasive):
