@@ -173,7 +173,8 @@ class StochasticQuantizer(keras.layers.Layer):
 
     def opened(self) -> Self:
         """A new layer of the same settings whose gradient at inference is the identity; weights are copied by the caller."""
-        return type(self).from_config({**self.get_config(), "open": True})
+        layer: Self = type(self).from_config({**self.get_config(), "open": True})
+        return layer
 
     def own_variables(self) -> dict[str, keras.Variable]:
         """Bins, temperature and the state of the draws, by the names under which they are saved."""

@@ -30,10 +30,16 @@ def plane(record: InformationRecord) -> Markup:
             color, marker = (look[number % len(look)] for look in (svg.SERIES, svg.MARKERS))
             shares = [row.accuracy.value for row in rows]
             axes.plot(
-                [row.information for row in rows], shares, color=color, marker=marker, markersize=5, linewidth=1, label=name
+                [row.information or 0.0 for row in rows],
+                shares,
+                color=color,
+                marker=marker,
+                markersize=5,
+                linewidth=1,
+                label=name,
             )
         clean = record.clean
-        axes.plot([clean.information], [clean.accuracy.value], "*", color=svg.INK, markersize=12, label="without attack")
+        axes.plot([clean.information or 0.0], [clean.accuracy.value], "*", color=svg.INK, markersize=12, label="without attack")
         axes.set(title="Adversarial information plane", xlabel="mutual information, nats a feature", ylabel="accuracy")
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
@@ -68,7 +74,7 @@ def histogram(record: InformationRecord) -> Markup:
     ends = float(np.max([*record.clean.values, *weakest.values], initial=1e-9))
 
     def paint(axes: Axes) -> None:
-        edges = np.linspace(0, ends, _BINS + 1)
+        edges = [float(edge) for edge in np.linspace(0, ends, _BINS + 1)]
         named = {"without attack": record.clean.values, weakest.attack: weakest.values}
         for number, (name, values) in enumerate(named.items()):
             axes.hist(values, bins=edges, color=svg.SERIES[number], alpha=0.5, label=name)

@@ -39,8 +39,8 @@ class Evasion:
         """Examples [n, ...] for inputs in [0, 1] and their classes [n]."""
         parts = range(self._batch, len(x), self._batch)
         noise = np.random.default_rng(seed).uniform(-epsilon, epsilon, x.shape).astype(np.float32)
-        walks = zip(*(np.array_split(one, parts) for one in (x, y, noise)), strict=True)
-        return np.concatenate([self._walk(*walk, epsilon, weight) for walk in walks])
+        walks = zip(np.array_split(x, parts), np.array_split(y, parts), np.array_split(noise, parts), strict=True)
+        return np.concatenate([self._walk(some, labels, off, epsilon, weight) for some, labels, off in walks])
 
     def _walk(self, x: Floats, y: Ints, noise: Floats, epsilon: float, weight: float) -> Floats:
         low, high = np.maximum(x - np.float32(epsilon), 0), np.minimum(x + np.float32(epsilon), 1)
@@ -48,4 +48,4 @@ class Evasion:
         for _ in range(self.steps):
             slope = self._gradient(tf.constant(now), tf.constant(y), tf.constant(weight, tf.float32)).numpy()
             now = np.clip(now + step * np.sign(slope), low, high)
-        return now
+        return np.asarray(now, np.float32)

@@ -1,5 +1,6 @@
 """An ensemble of draws under attack: the adversarial information plane, and a detector by a threshold on mutual information."""
 
+import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -127,8 +128,9 @@ class Evaluation:
         target.forget()
         batch = max(1, rows(target.input_shape) // passes)
         with seeded(self.plan.seed, zlib.crc32(f"{attack.name}-{epsilon}-{passes}".encode())) as seed:
-            made = {"seed": seed, "drop": False, "batch_size": batch}  # who an unlucky draw gets wrong is not broken
-            built = attack.build(target, **made) if epsilon is None else attack.build(target, epsilon, **made)
+            # No sample leaves before the end: who an unlucky draw gets wrong is not broken.
+            radius = math.inf if epsilon is None else epsilon
+            built = attack.build(target, radius, seed=seed, drop=False, batch_size=batch)
             found = np.asarray(built.generate(self.inputs.x, self.inputs.y), np.float32)
         return found if epsilon is None else inside(found, self.inputs.x, epsilon, attack.norm, attack.name)
 
