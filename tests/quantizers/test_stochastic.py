@@ -1,4 +1,4 @@
-"""Stochastic quantizers: their formulas on cases worked by hand, what they draw, and that draws are saved. Under JAX too."""
+"""Stochastic quantizers: their formulas on cases worked by hand, what they draw, and that draws are saved."""
 
 from pathlib import Path
 
