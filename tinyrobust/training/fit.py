@@ -126,9 +126,7 @@ def fit(
     done = recorder.resume(learner)
     watches = _watches(network, dataset, recipe, files, recorder)
     callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules, StopOnBadLoss(recorder)]
-    callbacks += [*_ramps(objectives, steps, epochs), *watches]
-    if stochastic_layers(network):
-        callbacks.append(StochasticBins(steps, epochs))
+    callbacks += [*_ramps(objectives, steps, epochs), *_bins(network, steps, epochs), *watches]
     if settings.ema:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
         callbacks.append(ValidateAverage(dataset.train.x, settings.batch_size))
@@ -151,6 +149,10 @@ def fit(
 def _ramps(objectives: Sequence[Objective], steps: int, epochs: int) -> list[Ramps]:
     rising = [one.perturbation for one in objectives if isinstance(one, Attacking) and one.perturbation.ramp]
     return [Ramps(rising, steps, epochs)] if rising else []
+
+
+def _bins(network: keras.Model, steps: int, epochs: int) -> list[StochasticBins]:
+    return [StochasticBins(steps, epochs)] if stochastic_layers(network) else []
 
 
 def _watches(network: keras.Model, dataset: Dataset, recipe: Recipe, files: FitFiles, recorder: Recorder) -> list[Watch]:
