@@ -42,6 +42,7 @@ from tinyrobust.choices import members
 from tinyrobust.data import Split, load
 from tinyrobust.data.batches import Batches
 from tinyrobust.networks.catalog import build
+from tinyrobust.networks.stochastic import with_quantizers
 from tinyrobust.quantizers.layers import QuantConv2D, QuantDense, QuantDepthwiseConv2D, set_declared
 from tinyrobust.quantizers.weights import StochasticTernary
 from tinyrobust.recipe import Recipe
@@ -49,6 +50,7 @@ from tinyrobust.recipe.activations import Activations
 from tinyrobust.recipe.objective_table import ObjectiveTable
 from tinyrobust.recipe.objectives import LABELS
 from tinyrobust.recipe.precision import FLOAT, Precision
+from tinyrobust.recipe.stochastic import StochasticQuantizer
 from tinyrobust.recipe.weights import Weights
 from tinyrobust.training.budget import sizes_of
 from tinyrobust.training.fit import seed_everything
@@ -76,6 +78,8 @@ OBJECTIVES: dict[str, tuple[float, tuple[dict[str, Any], ...]]] = {
         ({"kind": "adversarial", "clean_statistics": False, "perturbation": {"kind": "n-fgsm", "epsilon": 8 / 255}},),
     ),
     "trades": (12.2, ({"kind": "trades"},)),  # of 10 steps
+    # Draws of a network with stochastic quantizers at the input and on the features, in one pass of four times the batch.
+    "ensemble of 4": (5.0, ({"kind": "ensemble", "members": 4},)),
 }
 # For after training: a search of ranges in every step would be a waste.
 NOT_TRAINED = (["weights", "uniform"], ["weights", "pwlq"], ["activations", "calibrated"])
@@ -156,6 +160,10 @@ def objectives(recipe: Recipe, images: Split, pattern: str, rounds: int) -> int:
     columns = {}
     for name, (_, tables) in {"plain": (1.0, ({"kind": "cross-entropy"},)), **wanted}.items():
         network = build(recipe, x.shape[1:], 10)
+        if any("members" in table for table in tables):
+            network = with_quantizers(
+                network, [StochasticQuantizer(place=place) for place in ("input", "features")], recipe.seed
+            )
         set_declared(network, "quantized_fraction", 0.5)
         train = recipe.train.model_validate({**recipe.train.model_dump(by_alias=True), "objective": tables})
         columns[name] = _step(network, recipe, x, y, train.objectives)

@@ -282,9 +282,11 @@ def test_a_file_that_is_no_text(tmp_path):
         recipe.load(path)
 
 
-@pytest.mark.parametrize("asked", ["digits-sqt", "digit-stq", "digits"])
-def test_an_unknown_recipe_names_the_nearest(asked):
-    with pytest.raises(RecipeError, match=f"no recipe '{asked}'.*Did you mean 'digits-stq'"):
+@pytest.mark.parametrize(
+    ("asked", "nearest"), [("digits-stqt", "digits-stq"), ("digit-stq", "digits-stq"), ("digits", "digits-sq")]
+)
+def test_an_unknown_recipe_names_the_nearest(asked, nearest):
+    with pytest.raises(RecipeError, match=f"no recipe '{asked}'.*Did you mean '{nearest}'"):
         recipe.load(asked)
 
 

@@ -14,6 +14,9 @@ _TESTS = (
     "test_weights.py::test_gradients_pass_straight_through",
     "test_sampling.py::test_the_same_batch_gives_another_loss_at_every_step[0.5]",
     "test_sampling.py::test_nothing_is_left_to_chance_when_all_or_no_channels_are_quantized[1.0]",
+    "test_stochastic.py::test_bins_are_drawn_as_often_as_they_are_likely",
+    "test_stochastic.py::test_the_gradient_at_inference_is_that_of_the_expected_output",
+    "test_stochastic.py::test_a_seed_repeats_the_draws_and_a_file_goes_on_with_them",
     "test_sampling.py::test_every_step_quantizes_the_fraction_of_channels[0.5-dense]",
 )
 

@@ -21,12 +21,14 @@ from tinyrobust.data.speech.frontend import Grid, front_end
 from tinyrobust.errors import MissingToolError
 from tinyrobust.gradients import value_and_gradient
 from tinyrobust.networks.precision import LayerFactory
+from tinyrobust.networks.stochastic import with_quantizers
 from tinyrobust.quantizers.layers import weight_layers
 from tinyrobust.recipe.frontend import Mfcc
 from tinyrobust.recipe.objective_table import Need
 from tinyrobust.recipe.objectives import Objective
 from tinyrobust.recipe.perturbation import Perturbation
 from tinyrobust.recipe.precision import Precision
+from tinyrobust.recipe.stochastic import StochasticQuantizer
 from tinyrobust.recipe.train import Train
 from tinyrobust.training import checkpoints, objectives, perturbations
 from tinyrobust.training.front_end import features_of
@@ -70,9 +72,13 @@ _FRONT_END = front_end(Mfcc(kind="mfcc"))
 
 
 class _Task:
-    """A small network with quantized weights, a teacher, and inputs: images, or the sound of clips."""
+    """A small network with quantized weights, a teacher, and inputs: images, or the sound of clips.
 
-    def __init__(self, *, sound: bool) -> None:
+    Where the network `draws`, its input and its final features have stochastic quantizers.
+    """
+
+    def __init__(self, *, sound: bool, draws: bool = False) -> None:
+        self.draws = draws
         random = np.random.default_rng(0)
         self.y = np.arange(_COUNT) % _CLASSES
         self.front_end = None
@@ -93,7 +99,9 @@ class _Task:
         layers = LayerFactory(Precision.model_validate(rules), 1)
         image = keras.Input(self.validation.shape[1:])
         x = layers.relu("conv")(layers.norm("conv")(layers.conv("conv", 4, 3, 2)(image)))
-        return keras.Model(image, layers.dense("logits", _CLASSES, bias=True)(keras.layers.Flatten()(x)))
+        network = keras.Model(image, layers.dense("logits", _CLASSES, bias=True)(keras.layers.Flatten()(x)))
+        places = [StochasticQuantizer(place=place, spacing=0.0) for place in ("input", "features")]
+        return with_quantizers(network, places, 5) if self.draws else network
 
     def teacher(self) -> keras.Model:
         """Of other weights; its logits are far apart."""
@@ -133,7 +141,7 @@ class _Run:
     """An objective after an epoch, a checkpoint, and a second epoch."""
 
     def __init__(self, table: Any, folder: Path) -> None:
-        self.table, self.task = table, _Task(sound="front-end" in table.needs)
+        self.table, self.task = table, _Task(sound="front-end" in table.needs, draws=table.samples > 0)
         self.learner, self.objective = self.task.learner(table)
         self.before = _latent(self.learner.network)
         self.value = float(self.objective(self.task.batch(self.learner.network)))

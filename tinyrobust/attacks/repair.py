@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tinyrobust.graphs.clone import clone, same
 from tinyrobust.quantizers.activations import ActivationQuantizer, OnGrid
+from tinyrobust.quantizers.stochastic import StochasticQuantizer
 
 # What is left of the slope where an activation is flat.
 _LEAK = 0.1
@@ -117,6 +118,8 @@ def _with_slope(x: tf.Tensor, value: tf.Tensor, slope: Callable[[], tf.Tensor]) 
 def smoothed(model: keras.Model, slopes: Slopes | None = None) -> keras.Model:
     """The same network with slopes that are nowhere zero, of rectifiers, clips and curves that saturate.
 
+    Quantizers that draw have a slope of 1.
+
     The outputs are equal bit for bit; only the backward pass differs (smoother slopes in the backward pass alone strengthen
     attacks: Xie et al. 2020, arXiv 2006.14536, section 3).
 
@@ -128,6 +131,8 @@ def smoothed(model: keras.Model, slopes: Slopes | None = None) -> keras.Model:
 
     def replaced(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
         copy = same(layer)
+        if isinstance(layer, StochasticQuantizer):
+            return [layer.opened()]
         if isinstance(layer, keras.layers.ReLU | ActivationQuantizer | OnGrid):
             return [_Smoothed(copy, slopes, name=layer.name)]
         if getattr(layer, "activation", None) in _FLAT:

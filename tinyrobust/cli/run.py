@@ -57,6 +57,9 @@ def run(
 
 def show_everything(done: "Run", as_json: bool) -> None:
     """What a run that is complete came to."""
+    if done.recipe.stochastic:
+        _show_information(done, as_json)
+        return
     robustness, footprint = done.robustness, done.footprint
     clean = next(accuracy.test for accuracy in robustness.clean if accuracy.target == "int8")
     if as_json:
@@ -118,6 +121,26 @@ def show_trained(done: "Run", as_json: bool) -> None:
     rows = [(f"Validation accuracy after epoch {kept['epoch']}", f"{100 * kept['val_accuracy']:.1f} %")]
     console.OUT.print(table(f"{done.path / 'model.keras'}", "tl", rows))
     _show_remarks(done)
+
+
+def _show_information(done: "Run", as_json: bool) -> None:
+    """Of a network that is random at inference."""
+    found = done.information
+    single, mean = found.weakest(draws=1), found.weakest(draws=found.passes)
+    if as_json:
+        robust = {"robust_accuracy": mean.accuracy.model_dump(), "epsilon": found.headline_epsilon, "passes": found.passes}
+        console.print_json(paths(done) | robust | {"accuracy": found.clean.accuracy.model_dump(), "notes": found.notes})
+        return
+    at = f"epsilon {found.headline_epsilon:.4g}"
+    rows = [(f"Accuracy of {found.members} draws together, n = {found.n}", percent(found.clean.accuracy))]
+    if found.passes > 1:
+        rows.append((f"Under {single.attack}, {at}, attacked through one draw", percent(single.accuracy)))
+    rows.append((f"Under {mean.attack}, {at}, through the mean of {found.passes} (EOT)", percent(mean.accuracy)))
+    console.OUT.print(table(done.path.name, "tl", rows))
+    for note in found.notes:
+        console.OUT.print(f"[yellow]Of the attacks:[/] {escape(note)}")
+    _show_remarks(done)
+    console.OUT.print(f"\nOpen the report: [bold]{done.path / 'report.html'}[/]", soft_wrap=True)
 
 
 def _show_remarks(done: "Run") -> None:

@@ -16,6 +16,7 @@ from tinyrobust.graphs.folding import WEIGHT_LAYERS, Quantized, affine, foldable
 from tinyrobust.graphs.operators import SAME_GRID_LAYERS
 from tinyrobust.graphs.topology import uses, writer
 from tinyrobust.quantizers.activations import ActivationQuantizer
+from tinyrobust.quantizers.stochastic import StochasticQuantizer
 
 _BATCH = 100
 _KEPT = {
@@ -144,6 +145,12 @@ def _plain(layer: keras.Layer, clip: bool) -> keras.Layer:
             return kind(**{key: config[key] for key in kept}, use_bias=True, name=layer.name)
     if isinstance(layer, ActivationQuantizer):
         return layer.plain(bounded=clip)
+    if isinstance(layer, StochasticQuantizer):
+        raise ModelFileError(
+            f"Expected a network that is a function of its inputs. Received: {layer.name!r}, which draws at inference: there "
+            "is no int8 file of such a network yet.",
+            hint="Train without [[stochastic]] what is to be flashed.",
+        )
     if isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras."):
         raise ModelFileError(
             f"Layer {layer.name!r} has no plain Keras twin. Received: {type(layer).__module__}.{type(layer).__name__}",

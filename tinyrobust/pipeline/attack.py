@@ -18,6 +18,7 @@ from tinyrobust.pipeline.evaluation_data import features_from, features_of, soun
 from tinyrobust.pipeline.folder import locked, read
 from tinyrobust.pipeline.models import data_for, locate
 from tinyrobust.progress import Progress, silent
+from tinyrobust.quantizers.stochastic import stochastic_layers
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.robustness import Robustness, Waveform
 from tinyrobust.robustness.attack_plan import AttackPlan
@@ -265,6 +266,8 @@ def _network(path: Path) -> tuple[keras.Model, Recipe | None]:
     if not run and (not path.is_file() or path.suffix != ".keras"):
         raise ModelFileError(f"Expected the folder of a run or a network in a .keras file. Received: {path}")
     network = keras.models.load_model(path / "model.keras" if run else path, compile=False)
+    if stochastic_layers(network):
+        raise ModelFileError(f"Expected a network that is a function of its inputs. Received: {path}, which draws at inference")
     return freeze(network), read(path)[0] if run else None
 
 

@@ -1,16 +1,21 @@
-"""The stages that judge what was exported: attacks, corruptions, listening, amplification."""
+"""The stages that judge what was trained and exported: attacks, corruptions, listening, amplification, information."""
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.frontend_record import FrontendRecord
 from tinyrobust.graphs.freeze import freeze
 from tinyrobust.pipeline.context import SEEN, Context, need_tensorflow, seen_images
 from tinyrobust.robustness.amplification_record import AMPLIFICATION
+from tinyrobust.robustness.information_record import INFORMATION
 
 if TYPE_CHECKING:
     from tinyrobust.robustness.attack_plan import AttackPlan
     from tinyrobust.robustness.job import EvaluationData, EvaluationJob
+
+_CALIBRATED = 1000  # images at most that a detector's thresholds are set on
 
 
 def attack(context: Context) -> None:
@@ -97,3 +102,20 @@ def amplification(context: Context) -> None:
         progress=context.progress,
     )
     record.save(context.path / AMPLIFICATION)
+
+
+def information(context: Context) -> None:
+    """How robust an ensemble of draws is, and whether its mutual information gives attacks away."""
+    need_tensorflow()
+    from tinyrobust.data.arrays import stratified
+    from tinyrobust.robustness import information as measured
+    from tinyrobust.robustness.attack_plan import AttackPlan
+
+    recipe, dataset = context.recipe, context.dataset
+    plan = AttackPlan.of(recipe.robustness, recipe.seed, "features")
+    index = np.sort(stratified(dataset.test.y, min(plan.samples, len(dataset.test)), recipe.seed))
+    test, few = dataset.test.take(index), dataset.validation.take(np.arange(min(_CALIBRATED, len(dataset.validation))))
+    inputs = measured.Inputs(dataset.name, scale(test.x[:]), test.y, scale(few.x[:]))
+    network = freeze(context.trained("train"))
+    record = measured.measure(network, inputs, plan, members=recipe.members, progress=context.progress)
+    record.save(context.path / INFORMATION)

@@ -24,7 +24,13 @@ def locate(model: str | Path) -> tuple[Recipe | None, Path]:
     folder = path if path.is_dir() else path.parent
     flashed = folder / "model.tflite"
     if (folder / "run.json").is_file() and path in (folder, flashed):
-        return read(folder)[0], flashed
+        recipe = read(folder)[0]
+        if recipe.stochastic:
+            raise ModelFileError(
+                f"Expected a run that leaves a file. Received: {folder}, whose network is random at inference and has none yet",
+                hint="What attacks made of the network stands in its information.json and report.",
+            )
+        return recipe, flashed
     if path.is_dir() and flashed.is_file():
         return None, flashed
     if path.suffix != ".tflite":

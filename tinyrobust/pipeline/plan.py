@@ -14,12 +14,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tinyrobust.choices import no_such
-from tinyrobust.errors import TinyRobustError
+from tinyrobust.errors import RecipeError, TinyRobustError
 from tinyrobust.pipeline import reads
 from tinyrobust.pipeline.reads import Reads
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.recipe import Recipe
 from tinyrobust.robustness.amplification_record import AMPLIFICATION
+from tinyrobust.robustness.information_record import INFORMATION
 
 if TYPE_CHECKING:
     from tinyrobust.pipeline.context import Context
@@ -30,6 +31,11 @@ SCHEMA = 1  # of all keys: raised when the way they are made changes
 def _always(recipe: Recipe) -> bool:
     del recipe
     return True
+
+
+def _answers_alike(recipe: Recipe) -> bool:
+    """Whether the network is a function of its inputs: one that draws has no file yet, and what is a file's it has not."""
+    return not recipe.stochastic
 
 
 @dataclass(frozen=True)
@@ -155,15 +161,25 @@ STAGES = (
         ("model.tflite", "parity.json", "model_data.cc", "model_data.h"),
         reads.export,
         inputs=("model.keras",),
+        needed=_answers_alike,
         speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
     ),
-    Stage("footprint", f"{_WORK}:footprint", ("footprint.json",), reads.footprint, inputs=("model.tflite",), reads_data=False),
+    Stage(
+        "footprint",
+        f"{_WORK}:footprint",
+        ("footprint.json",),
+        reads.footprint,
+        inputs=("model.tflite",),
+        reads_data=False,
+        needed=_answers_alike,
+    ),
     Stage(
         "attack",
         f"{_JUDGING}:attack",
         ("robustness.json", "per_sample.npz"),
         reads.attack,
         inputs=("model.keras", "model.tflite"),
+        needed=_answers_alike,
     ),
     Stage(
         "attack-waveform",
@@ -189,7 +205,22 @@ STAGES = (
         inputs=("model.tflite", "frontend.json"),
         needed=lambda recipe: recipe.listening is not None,
     ),
-    Stage("amplification", f"{_JUDGING}:amplification", (AMPLIFICATION,), reads.amplification, inputs=("model.keras",)),
+    Stage(
+        "amplification",
+        f"{_JUDGING}:amplification",
+        (AMPLIFICATION,),
+        reads.amplification,
+        inputs=("model.keras",),
+        needed=_answers_alike,
+    ),
+    Stage(
+        "information",
+        f"{_JUDGING}:information",
+        (INFORMATION,),
+        reads.information,
+        inputs=("model.keras",),
+        needed=lambda recipe: bool(recipe.stochastic),
+    ),
     Stage(
         "report",
         f"{_WORK}:report",
@@ -207,6 +238,7 @@ STAGES = (
                 "footprint.json",
                 "detection.json",
                 AMPLIFICATION,
+                INFORMATION,
             ),
             *("robustness.json", "per_sample.npz", "robustness-waveform.json", "per_sample-waveform.npz", "corruptions.json"),
         ),
@@ -233,8 +265,16 @@ def until(last: str, recipe: Recipe) -> list[Stage]:
     """The stages that a recipe needs, in order, as far as the stage `last`.
 
     Raises:
-        TinyRobustError: There is no stage `last`.
+        TinyRobustError: There is no stage `last`, or it is one that a network that is random at inference has not.
     """
+    stage = named(last)
+    if stage.needed is _answers_alike and not _answers_alike(recipe):
+        raise RecipeError(
+            f"Expected a network that is a function of its inputs for the stage {last!r}. Received: {recipe.name!r}, whose "
+            f"[[stochastic]] quantizers ({', '.join(one.place for one in recipe.stochastic)}) draw at inference: it cannot be "
+            "exported yet.",
+            hint="`tinyrobust run` trains it and attacks it as a network (information.json).",
+        )
     return [stage for stage in STAGES[: NAMES.index(named(last).name) + 1] if stage.needed(recipe)]
 
 

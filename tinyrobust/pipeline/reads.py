@@ -89,7 +89,13 @@ def precision(recipe: Recipe) -> Reads:
 
 def train(recipe: Recipe) -> Reads:
     """Everything that learning sees."""
-    return {**tables(recipe, "data", "network", "train", "precision"), "seed": recipe.seed}
+    return {**tables(recipe, "data", "network", "train", "precision"), **_stochastic(recipe), "seed": recipe.seed}
+
+
+def _stochastic(recipe: Recipe) -> Reads:
+    """The quantizers that draw, where there are some."""
+    drawn = [one.model_dump(mode="json", exclude_defaults=True) for one in recipe.stochastic]
+    return {"stochastic": drawn} if drawn else {}
 
 
 def export(recipe: Recipe) -> Reads:
@@ -135,6 +141,18 @@ def corruptions(recipe: Recipe) -> Reads:
         "robustness": settings.model_dump(mode="json", exclude={"waveform", "protocol"}, exclude_defaults=True),
         "protocol": settings.corruptions and contents(assets.protocols(), [settings.corruptions]),
         "temperature": recipe.temperature,
+        "seed": recipe.seed,
+    }
+
+
+def information(recipe: Recipe) -> Reads:
+    """Radii, the attacks of the protocol, and how many draws make an answer."""
+    settings = recipe.robustness
+    return {
+        **tables(recipe, "data"),
+        "robustness": settings.model_dump(mode="json", exclude={"members"}, exclude_defaults=True),
+        "members": recipe.members,
+        "protocol": contents(assets.protocols(), [settings.protocol]),
         "seed": recipe.seed,
     }
 

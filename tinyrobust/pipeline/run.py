@@ -13,6 +13,7 @@ from tinyrobust import recipe as recipes
 from tinyrobust.data.batches import check_size
 from tinyrobust.data.sources import load
 from tinyrobust.deploy.deploy_records import ParityRecord
+from tinyrobust.errors import RecipeError
 from tinyrobust.execution.executor import Announce, unheard
 from tinyrobust.footprint.boards import boards
 from tinyrobust.footprint.footprint_record import FootprintRecord
@@ -26,6 +27,7 @@ from tinyrobust.recipe import Recipe
 from tinyrobust.reports.beside import keep
 from tinyrobust.robustness import protocol
 from tinyrobust.robustness.corruption import check_images
+from tinyrobust.robustness.information_record import INFORMATION, InformationRecord
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.after import calibration_images
 from tinyrobust.training.budget import sizes_of
@@ -80,6 +82,11 @@ class Run:
         return RobustnessRecord.load(self.path / "robustness.json")
 
     @property
+    def information(self) -> InformationRecord:
+        """Of a network that is random at inference, what the attacks found."""
+        return InformationRecord.load(self.path / INFORMATION)
+
+    @property
     def footprint(self) -> FootprintRecord:
         """What the artefact costs."""
         return FootprintRecord.load(self.path / "footprint.json")
@@ -117,8 +124,8 @@ def run(
         TinyRobustError: Something is not as expected; the message says what to do.
     """
     resolved = recipe if isinstance(recipe, Recipe) else recipes.load(recipe, overrides)
-    dataset = load(resolved.data, resolved.seed, None if data_dir is None else Path(data_dir), progress)
     wanted = plan.until(until, resolved)
+    dataset = load(resolved.data, resolved.seed, None if data_dir is None else Path(data_dir), progress)
     path = Path(runs_dir) / resolved.run_name
     with locked(path):
         folder = begun(path, resolved, dataset)
@@ -171,6 +178,7 @@ def _check(context: Context) -> None:
     network = context.network(context.recipe)
     learned = context.learned
     calibration_images(context.recipe, learned)
+    _check_objectives(context.recipe, len(context.dataset.classes))
     if context.recipe.train.epochs:
         check_size(learned.train, context.recipe.train.batch_size)
     if context.recipe.precision.budget is not None:
@@ -184,6 +192,14 @@ def _check(context: Context) -> None:
         protocol.of_corruptions(settings.corruptions)
         check_images(context.dataset.test.x, context.dataset.name)
     boards(context.recipe.footprint.boards)
+
+
+def _check_objectives(recipe: Recipe, classes: int) -> None:
+    for objective in recipe.train.objectives:
+        try:
+            objective.check_classes(classes)
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
 
 
 def report(folder: str | Path, *, beside: Iterable[str | Path] = ()) -> Path:

@@ -15,11 +15,13 @@ import qkeras
 
 from tinyrobust.choices import members
 from tinyrobust.quantizers import norm as norm
+from tinyrobust.quantizers import stochastic as stochastic
 from tinyrobust.quantizers.base import State, Tensor, WeightQuantizer
 from tinyrobust.recipe.activations import ActivationFormat, Activations
 from tinyrobust.recipe.weights import WeightFormat, Weights
 
-# Keras can load a stored network when what is in and between its layers was imported: norm and the formats' classes.
+# Keras can load a stored network when what is in and between its layers was imported: norm, quantizers that draw, and the
+# formats' classes.
 for _table in members(Weights).values():
     if issubclass(_table, WeightFormat) and _table.quantizer:
         pkgutil.resolve_name(_table.quantizer)

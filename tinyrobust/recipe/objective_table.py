@@ -36,6 +36,23 @@ class ObjectiveTable(Table):
         return frozenset()
 
     @property
+    def samples(self) -> int:
+        """How many draws of a random network it looks at, as the members of an ensemble; 0: it takes one as it comes."""
+        return 0
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether it looks at the final features that a `[[stochastic]]` makes binary."""
+        return False
+
+    def check_classes(self, classes: int) -> None:
+        """Refuses a number of classes that it makes no sense for.
+
+        Raises:
+            ValueError: It makes none.
+        """
+
+    @property
     def perturbed_by(self) -> PerturbationTable | None:
         """How its inputs are changed; None where they are taken as they are."""
         return None

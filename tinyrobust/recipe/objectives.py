@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from tinyrobust.recipe.ensembles import Adp, Ensemble
 from tinyrobust.recipe.model_file import ModelFile
 from tinyrobust.recipe.objective_table import Need, ObjectiveTable, check_together, needs
 from tinyrobust.recipe.perturbation import Fgsm, NFgsm, Perturbation, PerturbationTable, Pgd
@@ -264,7 +265,7 @@ class DefensiveQuantization(ObjectiveTable):
 
 
 Objective = Annotated[
-    CrossEntropy | Distillation | Adversarial | Trades | Ard | Rslad | Jacobian | DefensiveQuantization,
+    CrossEntropy | Distillation | Adversarial | Trades | Ard | Rslad | Jacobian | DefensiveQuantization | Ensemble | Adp,
     Field(discriminator="kind"),
 ]
 

@@ -15,15 +15,17 @@ from tinyrobust.recipe.frontend import with_gradients
 from tinyrobust.recipe.listening import Listening
 from tinyrobust.recipe.network import Network, Stqnet
 from tinyrobust.recipe.objective_table import needs
-from tinyrobust.recipe.objectives import Distillation
+from tinyrobust.recipe.objectives import Distillation, Jacobian
 from tinyrobust.recipe.precision import FLOAT, Precision
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.recipe.start import without_paths
+from tinyrobust.recipe.stochastic import StochasticQuantizer, check_places, check_sampled
 from tinyrobust.recipe.table import Table
 from tinyrobust.recipe.train import Train
 
 # Raised when the meaning of a key or of a default changes: runs from before are other runs.
 SCHEMA = 2
+_MEMBERS = 16  # of an ensemble of draws, where neither training nor evaluation says how many
 
 
 class Recipe(Table):
@@ -40,6 +42,7 @@ class Recipe(Table):
     robustness: Robustness = Robustness()
     footprint: Footprint = Footprint()
     listening: Listening | None = None
+    stochastic: tuple[StochasticQuantizer, ...] = Field((), description="Quantizers that draw, at inference too.")
 
     @model_validator(mode="after")
     def _sound_is_of_speech(self) -> Self:
@@ -71,6 +74,34 @@ class Recipe(Table):
             raise ValueError(
                 f"Expected a listening.hop_ms that is a multiple of {self.data.speech.frontend.row_ms}, "
                 f"the front end's step. Received: {self.listening.hop_ms}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _draws_where_it_can(self) -> Self:
+        check_places(self.stochastic)
+        check_sampled(self.stochastic, self.train.objectives)
+        settings = {
+            "train.quantization = 'after'": self.train.quantization == "after",
+            "train.start": self.train.start,
+            "train.watch": self.train.watch,
+            "an objective with a teacher": self.train.teaching,
+            "the objective jacobian": any(isinstance(one, Jacobian) for one in self.train.objectives),
+            "precision.budget": self.precision.budget,
+            "robustness.corruptions": self.robustness.corruptions,
+            "robustness.waveform": self.robustness.waveform,
+            "listening": self.listening,
+        }
+        given = [name for name, value in settings.items() if value]
+        if self.robustness.members and not self.stochastic:
+            raise ValueError(
+                "Expected robustness.members beside [[stochastic]] only: another network has one answer. "
+                f"Received: {self.robustness.members}"
+            )
+        if self.stochastic and given:
+            raise ValueError(
+                "Expected nothing beside [[stochastic]] that takes the network's answers for a function of its inputs, or "
+                f"needs its file, which is not made yet. Received: {', '.join(given)}"
             )
         return self
 
@@ -130,6 +161,11 @@ class Recipe(Table):
     def of_float_network(self) -> "Recipe":
         """The same for that network, which has no quantizers."""
         return self.model_copy(update={"precision": FLOAT, "train": self.train.of_float_network})
+
+    @property
+    def members(self) -> int:
+        """How many draws make an answer of a network that is random at inference."""
+        return self.robustness.members or max(one.samples for one in self.train.objectives) or _MEMBERS
 
     @property
     def temperature(self) -> float | None:

@@ -60,6 +60,12 @@ class Robustness(Table):
         description="A file of corruptions in models/protocols/, such as corruptions: what a camera does to images, besides.",
     )
     waveform: Waveform | None = Field(None, description="Speech: the sound is attacked too.")
+    members: int | None = Field(
+        None,
+        ge=2,
+        le=64,
+        description="Of [[stochastic]]: draws that an answer is made of. When absent, as many as it is trained with, or 16.",
+    )
 
     @model_validator(mode="after")
     def _headline_is_measured(self) -> Self:

@@ -19,6 +19,7 @@ from tinyrobust.reports.facts import RunFacts
 from tinyrobust.reports.pairs import SoundPair, read_pairs
 from tinyrobust.robustness.amplification_record import AMPLIFICATION, AmplificationRecord
 from tinyrobust.robustness.corruption_record import CORRUPTIONS, CorruptionRecord
+from tinyrobust.robustness.information_record import INFORMATION, InformationRecord
 from tinyrobust.robustness.robustness_record import RobustnessRecord
 from tinyrobust.training.precision_record import PRECISION, PrecisionRecord
 from tinyrobust.training.teacher_record import TEACHER, TeacherRecord
@@ -51,9 +52,10 @@ class Evidence:
 
     `run` has the recipe with the precision that a search chose, where there is a budget: `precision` says how. `others` are
     further evaluations of the same file, from `attack-*` folders in the run's, `beside` those of other networks, by name;
-    `corruptions` are from there too, and from the run's own stage. `teacher_check` is there where the network learned its
-    teacher's robustness. Only of a spotter of words: `waveform`, where the sound itself was attacked, `pairs` of clips from
-    there, and `detection`, where the file listened to streams.
+    `corruptions` are from there too, and from the run's own stage. `information` is of a network that is random at inference,
+    which has no file. `teacher_check` is there where the network learned its teacher's robustness. Only of a spotter of words:
+    `waveform`, where the sound itself was attacked, `pairs` of clips from there, and `detection`, where the file listened to
+    streams.
     """
 
     run: RunFacts
@@ -71,6 +73,7 @@ class Evidence:
     detection: DetectionRecord | None = None
     precision: PrecisionRecord | None = None
     amplification: AmplificationRecord | None = None
+    information: InformationRecord | None = None
     corruptions: list[CorruptionRecord] = field(default_factory=list)
     teacher_check: TeacherRecord | None = None
     beside: dict[str, RobustnessRecord] = field(default_factory=dict)
@@ -113,6 +116,7 @@ def gather(folder: Path, run: RunFacts) -> Evidence:
         detection=_record(folder / DETECTION, DetectionRecord),
         precision=precision,
         amplification=_record(folder / AMPLIFICATION, AmplificationRecord),
+        information=_record(folder / INFORMATION, InformationRecord),
         corruptions=list(_of_the_file(folder, (CORRUPTIONS, f"attack-*/{CORRUPTIONS}"), CorruptionRecord)),
         teacher_check=_record(folder / TEACHER, TeacherRecord),
         beside=beside.found(folder),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tinyrobust import files
 from tinyrobust._version import __version__
-from tinyrobust.reports import beside, confusion, corruptions, formats, plots, tables, tradeoff
+from tinyrobust.reports import beside, confusion, corruptions, formats, information, plots, tables, tradeoff
 from tinyrobust.reports.amplification import error_amplification
 from tinyrobust.reports.evidence import Evidence, gather
 from tinyrobust.reports.facts import RunFacts
@@ -72,6 +72,7 @@ def _plots(evidence: Evidence) -> dict[str, Any]:
         "beside": beside.curves(run.name, robustness, evidence.beside) if robustness and evidence.beside else None,
         "waveform": _security(evidence.waveform, classes),
         "amplification": error_amplification(evidence.amplification) if evidence.amplification else None,
+        "information": information.plots(evidence.information) if evidence.information else [],
         "tradeoff": tradeoff.tradeoff_curve(evidence.detection) if evidence.detection else None,
         "training": plots.training(evidence.history, run.recipe),
         "phases": plots.has_phases(run.recipe),

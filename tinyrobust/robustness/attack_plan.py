@@ -94,7 +94,7 @@ class AttackPlan(Part):
         """What decides the figures besides the protocol, for the identity of an evaluation."""
         if sound := self._sound:
             return sound.model_dump(mode="json", exclude={"protocol"})
-        return self.settings.model_dump(mode="json", exclude={"protocol", "corruptions", "waveform"})
+        return self.settings.model_dump(mode="json", exclude={"protocol", "corruptions", "waveform", "members"})
 
     @property
     def _sound(self) -> Waveform | None:

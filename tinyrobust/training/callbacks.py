@@ -21,7 +21,7 @@ _Logs = Mapping[str, float] | None
 _Row = dict[str, JsonValue]
 
 
-class _KnowsEpoch(keras.callbacks.Callback):
+class KnowsEpoch(keras.callbacks.Callback):
     """Remembers the epoch (from 0): Keras counts batches from 0 in each."""
 
     _epoch = 0
@@ -32,7 +32,7 @@ class _KnowsEpoch(keras.callbacks.Callback):
         self._epoch = epoch
 
 
-class Schedules(_KnowsEpoch):
+class Schedules(KnowsEpoch):
     """Sets what quantizers declare, at every phase of their schedules (such as Dong et al. 2017, section 3.3).
 
     Args:
@@ -72,7 +72,7 @@ class Schedules(_KnowsEpoch):
             self._set = values
 
 
-class Ramps(_KnowsEpoch):
+class Ramps(KnowsEpoch):
     """Lets the radius of perturbations rise in the first steps: in step t (from 1) it is `min(1, t / (ramp T))` of the whole.
 
     Smaller radii first keep deep or coarsely quantized networks from learning nothing at all. The history gets `radius_share`.
@@ -191,7 +191,7 @@ class Recorder(keras.callbacks.Callback):
         )
 
 
-class StopOnBadLoss(_KnowsEpoch):
+class StopOnBadLoss(KnowsEpoch):
     """Raises TrainingError at the first loss that is not a finite number; the epoch's checkpoint is not written."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -214,7 +214,7 @@ class StopOnBadLoss(_KnowsEpoch):
             )
 
 
-class Reporter(_KnowsEpoch):
+class Reporter(KnowsEpoch):
     """Tells the caller how far the fit is: steps done of all steps."""
 
     def __init__(self, progress: Progress, label: str, steps_per_epoch: int, epochs: int) -> None:

@@ -15,10 +15,12 @@ from tinyrobust.data.batches import Batches, InOrder
 from tinyrobust.files import write_atomic
 from tinyrobust.graphs import archive
 from tinyrobust.progress import Progress
+from tinyrobust.quantizers.stochastic import stochastic_layers
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.data import Augment
 from tinyrobust.training import perturbations
 from tinyrobust.training.average import ValidateAverage
+from tinyrobust.training.bins import StochasticBins
 from tinyrobust.training.callbacks import Ramps, Recorder, Reporter, Schedules, StopOnBadLoss
 from tinyrobust.training.feed import feed
 from tinyrobust.training.front_end import front_end_of
@@ -144,7 +146,7 @@ def fit(
     done = recorder.resume(learner)
     watches = _watches(network, dataset, recipe, files, recorder)
     callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules, StopOnBadLoss(recorder)]
-    callbacks += [*_ramps(objectives, steps, epochs), *watches]
+    callbacks += [*_ramps(objectives, steps, epochs), *_bins(network, steps, epochs), *watches]
     if settings.averages:
         # The averaged weights are swapped in while validating, and for good when the fit ends.
         first = None if settings.swa is None else min(round(settings.swa * epochs), epochs - 1)
@@ -168,6 +170,10 @@ def fit(
 def _ramps(objectives: Sequence[Objective], steps: int, epochs: int) -> list[Ramps]:
     rising = [one.perturbation for one in objectives if isinstance(one, Attacking) and one.perturbation.ramp]
     return [Ramps(rising, steps, epochs)] if rising else []
+
+
+def _bins(network: keras.Model, steps: int, epochs: int) -> list[StochasticBins]:
+    return [StochasticBins(steps, epochs)] if stochastic_layers(network) else []
 
 
 def _watches(network: keras.Model, dataset: Dataset, recipe: Recipe, files: FitFiles, recorder: Recorder) -> list[Watch]:

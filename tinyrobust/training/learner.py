@@ -17,6 +17,7 @@ from tinyrobust.training import update
 from tinyrobust.training.front_end import features_of
 from tinyrobust.training.objectives import Batch, Objective
 from tinyrobust.training.objectives.attacking import Attacking
+from tinyrobust.training.objectives.ensemble import Sampled
 from tinyrobust.training.update import Logs, PlainStep, UpdateRule
 
 
@@ -33,7 +34,7 @@ class Learner(keras.Model):
 
     The history gets a curve for every objective beside `loss` (their weighted sum plus the layers' penalties) and `accuracy`.
     Where objectives attack and none sees clean inputs, training makes no pass over these: `accuracy` is that on the examples
-    of the first that attacks. `val_accuracy` is always that on clean images.
+    of the first that attacks. `val_accuracy` is always that on clean images. Of an ensemble of draws, both are the ensemble's.
 
     Args:
         network: From images, or features, to logits.
@@ -61,7 +62,7 @@ class Learner(keras.Model):
         self._ramps = [one.perturbation.reach for one in objectives if isinstance(one, Attacking) and one.perturbation.ramp]
         self._curves = [keras.metrics.Mean(name=objective.name) for objective in objectives]
         self._accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        attacks = any(isinstance(one, Attacking) for one in objectives)
+        attacks = any(isinstance(one, Attacking | Sampled) for one in objectives)
         self._passes_clean = not attacks or any(one.sees_clean for one in objectives)
         self._kept: tuple[Tensor | None, ...] | None = None
         needs = frozenset().union(*(objective.needs for objective in objectives))
@@ -144,13 +145,20 @@ class Learner(keras.Model):
         return logs
 
     def _values(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """Of each objective, and the logits that accuracy is of: for the inputs, or else for the examples of the first."""
+        """Of each objective, and the logits that accuracy is of: for the inputs, or else for the examples of the first.
+
+        Those of an ensemble of draws go before.
+        """
         values, logits = [], batch.logits
         for number, objective in enumerate(self._objectives):
             if isinstance(objective, Attacking):
                 attacked = objective.logits(batch, self._kept[number] if self._kept else objective.examples(batch))
                 values.append(objective.value(batch, attacked))
                 logits = attacked if logits is None else logits
+            elif isinstance(objective, Sampled):
+                answers = objective.answers(batch)
+                values.append(objective.value(batch, answers))
+                logits = answers.together
             else:
                 values.append(objective(batch))
         return values, logits

@@ -5,20 +5,32 @@ from collections.abc import Mapping, Sequence
 # Names in the history of a training that is watched (`watch.Watch`).
 ROBUST, GAIN, ZERO = "val_robust_accuracy", "val_attack_gain", "val_zero_gradients"
 BEST, ROLLBACKS = "best_epoch", "rollbacks"
+# Name in the history of a network with stochastic quantizers (`bins.StochasticBins`).
+CLOSEST = "closest_bins"
 
 _OVERFITTED = 0.02  # points of 1, between the best epoch and the last
 _VANISHED = 0.1  # of the watched images
+_CLOSE = 0.1  # of the mean distance of two bins
 
 
 def remarks(curves: Mapping[str, Sequence[float]]) -> list[str]:
-    """Sentences about a training whose robust accuracy was watched (`[train.watch]`), each with what to do; none otherwise.
+    """Sentences about bins of stochastic quantizers, and robust accuracy that was watched (`[train.watch]`), with what to do.
 
     Args:
         curves: Of the history, by name: a value an epoch.
     """
     if not curves.get(ROBUST):
-        return []
+        return _bins(curves)
     return [*_collapses(curves), *_robust_overfitting(curves), *_attack(curves)]
+
+
+def _bins(curves: Mapping[str, Sequence[float]]) -> list[str]:
+    if not curves.get(CLOSEST) or curves[CLOSEST][-1] >= _CLOSE:
+        return []
+    return [
+        f"Two bins of a stochastic quantizer are {100 * curves[CLOSEST][-1]:.2g} % of the mean distance apart: they are nearly "
+        "one. Ask for fewer bins, or give the penalty stochastic.spacing more weight."
+    ]
 
 
 def _collapses(curves: Mapping[str, Sequence[float]]) -> list[str]:

@@ -1,7 +1,9 @@
 """Networks that are random at inference: attacked and judged in expectation over k passes (EOT)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 import numpy as np
@@ -11,7 +13,11 @@ from tinyrobust.attacks.estimator import GraphClassifier, Transform, check_logit
 from tinyrobust.attacks.repair import Slopes
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.errors import ModelFileError
+from tinyrobust.graphs.members import Answers, Members
 from tinyrobust.robustness.ranges import UNIT, in_units
+
+# Samples of 32x32 in a batch, draws counted: what stochastic quantizers hold of them, K values for one, stays below 2 GB.
+ROWS = 512
 
 
 class StochasticTarget(GraphClassifier):
@@ -20,6 +26,9 @@ class StochasticTarget(GraphClassifier):
     An attacker knows the distribution, not the draw: every question is answered by `passes` new draws, and the gradient is that
     of their mean. The class it names is that of the mean too.
 
+    Passes follow each other, or are all of one batch (`at_once`): for a network whose draws are of every sample by itself,
+    which is faster. Draws that a batch shares, such as those of weights, would be one pass then.
+
     Args:
         model: From images in its own units to logits; its random draws come from Keras' seed generators.
         passes: Draws per answer, k; `doubled` finds how many are enough.
@@ -27,6 +36,8 @@ class StochasticTarget(GraphClassifier):
         training: What the network is called with, for layers that are random only when they train.
         input_range: What 0 and 1 become in the model's units.
         transform: Applied to the mean: gradient repair.
+        mean: Of what the answer is the mean. For "probabilities" the logits are the logarithm of the mean softmax.
+        at_once: See above; samples and passes together are at most `ROWS` in a batch, of samples up to 32x32.
         slopes: Of a network that is `smoothed`; see `GraphClassifier`.
 
     Raises:
@@ -44,6 +55,8 @@ class StochasticTarget(GraphClassifier):
         training: bool = False,
         input_range: InputRange = UNIT,
         transform: Transform | None = None,
+        mean: Literal["logits", "probabilities"] = "logits",
+        at_once: bool = False,
         slopes: Slopes | None = None,
     ) -> None:
         check_logits(model)
@@ -55,28 +68,35 @@ class StochasticTarget(GraphClassifier):
                 "Expected a network with random layers. Received: none of its layers draws from a Keras seed generator.",
                 hint="A deterministic network is attacked as it is (KerasTarget).",
             )
-        classes = int(model.output_shape[-1])
+        shape, classes = tuple(model.input_shape[1:]), int(model.output_shape[-1])
+        members = Members(model, passes)
 
-        def one_pass(x: tf.Tensor) -> tf.Tensor:
-            return tf.cast(model(x, training=training), tf.float32)
-
-        def network(x: tf.Tensor) -> tf.Tensor:
-            inputs = in_units(x, input_range)
+        def in_turn(inputs: tf.Tensor) -> tf.Tensor:
             # One pass after the other: the draws must come in a fixed order.
-            answers = tf.map_fn(
-                lambda _: one_pass(inputs),
+            return tf.map_fn(
+                lambda _: tf.cast(model(inputs, training=training), tf.float32),
                 tf.range(passes),
                 parallel_iterations=1,
                 fn_output_signature=tf.TensorSpec((None, classes), tf.float32),
             )
-            return tf.reduce_mean(answers, axis=0)
 
-        super().__init__(network, tuple(model.input_shape[1:]), classes, transform=transform, slopes=slopes, passes=passes)
+        def network(x: tf.Tensor) -> tf.Tensor:
+            inputs = in_units(x, input_range)
+            answers = Answers(members(inputs, training=training).logits if at_once else in_turn(inputs), None)
+            return answers.together if mean == "probabilities" else tf.reduce_mean(answers.logits, axis=0)
+
+        size = max(1, rows(shape) // passes) if at_once else None
+        super().__init__(network, shape, classes, transform=transform, slopes=slopes, passes=passes, batch_size=size)
         self.forget()
 
     def forget(self) -> None:
         """Rewinds the draws to the seed."""
         rewind(self._generators, self._seed)
+
+
+def rows(shape: tuple[int, ...]) -> int:
+    """How many samples of a shape are in a batch at most, draws counted: `ROWS`, and of samples below 32x32 as many more."""
+    return max(ROWS, ROWS * 1024 // math.prod(shape))
 
 
 @dataclass(frozen=True)
