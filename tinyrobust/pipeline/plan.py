@@ -152,10 +152,11 @@ STAGES = (
     Stage(
         "export",
         f"{_WORK}:export",
-        ("model.tflite", "parity.json", "model_data.cc", "model_data.h"),
+        ("model.tflite", "network.npz", "parity.json", "model_data.cc", "model_data.h"),
         reads.export,
         inputs=("model.keras",),
         speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
+        version=2,
     ),
     Stage("footprint", f"{_WORK}:footprint", ("footprint.json",), reads.footprint, inputs=("model.tflite",), reads_data=False),
     Stage(
