@@ -27,6 +27,7 @@ COMMANDS = (
     "doctor",
     "sweep",
     "quantize",
+    "verify",
 )
 
 

@@ -5,8 +5,22 @@ from typing import Annotated
 import typer
 
 from tinyrobust._version import __version__
-from tinyrobust.cli import attack, datasets, doctor, emulate, export, footprint, listen, listing, quantize, report, run, sweep
-from tinyrobust.cli.console import prepare_libraries, readable_errors
+from tinyrobust.cli import (
+    attack,
+    datasets,
+    doctor,
+    emulate,
+    export,
+    footprint,
+    listen,
+    listing,
+    quantize,
+    report,
+    run,
+    sweep,
+    verify,
+)
+from tinyrobust.cli.console import keep_stderr, prepare_libraries, readable_errors
 
 app = typer.Typer(
     name="tinyrobust",
@@ -40,6 +54,7 @@ app.command("export")(export.export)
 app.command("quantize")(quantize.quantize)
 app.command("sweep")(sweep.sweep)
 app.command("attack")(attack.attack)
+app.command("verify")(verify.verify)
 app.command("footprint")(footprint.footprint)
 app.command("listen")(listen.listen)
 app.command("emulate")(emulate.emulate)
@@ -52,6 +67,7 @@ app.command("doctor")(doctor.doctor)
 def main() -> None:
     """The entry point of the console script."""
     prepare_libraries()
+    keep_stderr()
     with readable_errors():
         app()
 

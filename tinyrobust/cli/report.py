@@ -9,11 +9,13 @@ from tinyrobust.cli import console
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of a model of the zoo.")],
     as_json: console.Json = False,
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Write `report.html` and the model card of a run anew from its records.
+
+    Of a model of the zoo, the page goes into a folder here, `report-<name>`.
 
     **Example**
 
