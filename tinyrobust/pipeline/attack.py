@@ -57,7 +57,7 @@ def attack(
     """Attacks exactly the file that is flashed, and the network it was made from where that is known.
 
     Args:
-        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier or anomaly detector.
+        model: The folder of a run or of the zoo, its `model.tflite`, or any `.tflite` classifier or anomaly detector.
         domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
         data: A data set's name or a `.npz` (x_test and y_test of any shape and number type), for a file that is not of a run.
         protocol: A name from models/protocols/, or a file; the recipe's, or "quick", of sound "waveform".

@@ -67,10 +67,7 @@ def verify(
         progress: Called with a label, what is done and how much there is.
 
     Raises:
-        ModelFileError: There is no such model, or no recipe beside its file.
-        RecipeError: A share is out of range, or the protocol is not the card's.
-        RunFolderError: There is no record, or it cannot be read.
-        DataError: The data set is not on this machine.
+        TinyRobustError: Model, record or data are not there, or a setting does not fit; the message says what to do.
     """
     _check_shares(accuracy, attacks)
     recipe, tflite = _located(model)
