@@ -14,7 +14,7 @@ APT_PACKAGES := g++ cmake cppcheck espeak-ng flite gcc-arm-none-eabi libnewlib-a
 
 # What a model of the zoo has beside its recipe: all of it from one run. What `tinyrobust export` makes of these files is not
 # kept; generated.sha256 has its hashes, so that a test can tell whether it still makes the same.
-ARTEFACTS := README.md model.tflite frontend.json footprint.json parity.json robustness.json robustness-waveform.json \
+ARTEFACTS := README.md model.tflite network.npz frontend.json footprint.json parity.json robustness.json robustness-waveform.json \
 	detection.json
 GENERATED := model_data.cc model_data.h model_frontend.h model_frontend_vectors.h
 

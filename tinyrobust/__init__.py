@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from tinyrobust.pipeline.corruptions import corrupt
     from tinyrobust.pipeline.emulate import emulate
     from tinyrobust.pipeline.run import export, report, run, train
+    from tinyrobust.pipeline.verify import verify
 
-__all__ = ["__version__", "attack", "corrupt", "emulate", "export", "footprint", "report", "run", "train"]
+__all__ = ["__version__", "attack", "corrupt", "emulate", "export", "footprint", "report", "run", "train", "verify"]
 
 # Resolved on first use: `import tinyrobust` and `tinyrobust --help` do not wait for TensorFlow.
 _WHERE = {
@@ -34,6 +35,7 @@ _WHERE = {
     "report": "tinyrobust.pipeline.run",
     "run": "tinyrobust.pipeline.run",
     "train": "tinyrobust.pipeline.run",
+    "verify": "tinyrobust.pipeline.verify",
 }
 
 

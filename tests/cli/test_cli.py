@@ -29,6 +29,7 @@ COMMANDS = (
     "doctor",
     "sweep",
     "quantize",
+    "verify",
 )
 
 

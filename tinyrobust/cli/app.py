@@ -19,8 +19,9 @@ from tinyrobust.cli import (
     report,
     run,
     sweep,
+    verify,
 )
-from tinyrobust.cli.console import prepare_libraries, readable_errors
+from tinyrobust.cli.console import keep_stderr, prepare_libraries, readable_errors
 
 app = typer.Typer(
     name="tinyrobust",
@@ -54,6 +55,7 @@ app.command("export")(export.export)
 app.command("quantize")(quantize.quantize)
 app.command("sweep")(sweep.sweep)
 app.command("attack")(attack.attack)
+app.command("verify")(verify.verify)
 app.command("footprint")(footprint.footprint)
 app.command("listen")(listen.listen)
 app.command("emulate")(emulate.emulate)
@@ -67,6 +69,7 @@ app.command("doctor")(doctor.doctor)
 def main() -> None:
     """The entry point of the console script."""
     prepare_libraries()
+    keep_stderr()
     with readable_errors():
         app()
 

@@ -23,7 +23,9 @@ _HEADER = ("Target", "Attack", "Epsilon", "Robust accuracy (95 % interval)")
 _DETECTION = ("Epsilon", "Figure", "Worst case (95 % interval)")
 
 
-_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, its model.tflite, or anybody's .tflite.")]
+_Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="The folder of a run or of a model of the zoo, or anybody's .tflite.")
+]
 _Domain = Annotated[
     Literal["features", "waveform"],
     typer.Option(help="What enters the network, or the sound before a spotter's front end."),
@@ -124,17 +126,17 @@ def attack(
 ) -> None:
     """Attack a run, or any `.tflite` classifier or anomaly detector, and print what holds: the per-sample worst case.
 
-    A file of a run is attacked through its Keras network too (white box, and transfer to the file), a stranger's file
-    through a twin that is rebuilt from it. Checks say whether the figures can be trusted. It can be interrupted: the same
-    command goes on. A file with several sigmoids is attacked label by label; --json prints a list of records then.
+    A file of a run, or of the zoo where it has its `network.npz`, is attacked through its network too (white box, and transfer
+    to the file), another through a twin that is rebuilt from it. Checks say whether the figures can be trusted. It can be
+    interrupted: the same command goes on. A file of several sigmoids is attacked label by label; --json prints a list then.
 
     **Examples**
 
         tinyrobust attack runs/digits-stq-1a2b3c4d --protocol adaptive --epsilon 0.05 --epsilon 0.15
 
-        tinyrobust attack somebodys.tflite --data cifar10 --samples 100 --input-range -128 127
+        tinyrobust attack models/cifar10-stq-adversarial
 
-        tinyrobust attack wand.tflite --data windows.npz --scale std --epsilon 0.1
+        tinyrobust attack somebodys.tflite --data cifar10 --samples 100 --input-range -128 127
 
         tinyrobust attack runs/cifar10-stq-1a2b3c4d --protocol corruptions
 

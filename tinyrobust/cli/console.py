@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import logging
 import os
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +56,23 @@ def prepare_libraries() -> None:
     """Settings of libraries before they are loaded; a user's own come first."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what a user must know, tinyrobust says itself
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def keep_stderr() -> None:
+    """Keeps stderr for what tinyrobust says: nothing of libraries, neither of their C++ nor of processes that are started here.
+
+    With --debug all of it is shown.
+    """
+    if "--debug" in sys.argv:
+        return
+    logging.disable(logging.WARNING)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
 
 
 @contextlib.contextmanager

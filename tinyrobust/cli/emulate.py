@@ -27,7 +27,7 @@ _FLAGS: dict[Level, "Optimisation"] = {Level.size: "-Os", Level.speed: "-O2", Le
 
 def emulate(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A run's folder, its model.tflite, or anybody's int8 .tflite.")
+        Path, typer.Argument(metavar="MODEL", help="The folder of a run or of a model of the zoo, or anybody's int8 .tflite.")
     ],
     board: Annotated[
         list[str], typer.Option(help="mps2-an385 (M3), mps2-an386 (M4F), mps2-an500 (M7) or mps3-an547 (M55). Repeatable.")

@@ -15,7 +15,10 @@ _OVER_BUDGET = 3  # 1 is an error and 2 a wrong argument
 
 
 def footprint(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Any int8 .tflite, ours or somebody's.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="Any int8 .tflite, ours or somebody's, or the folder of a run or of the zoo."),
+    ],
     board: Annotated[list[str], typer.Option(help="A name from `list boards`, or all. Repeatable.")] = ["all"],  # noqa: B006
     device: Annotated[
         bool, typer.Option("--device/--no-device", help="Also compile and emulate the generated C; takes seconds.")
@@ -43,7 +46,10 @@ def footprint(
     """
     from tinyrobust.footprint import budget as budgets
     from tinyrobust.footprint.measure import footprint as measure
+    from tinyrobust.pipeline.models import locate
 
+    if not model.is_file():
+        model = locate(model)[1]
     limits = budgets.parse(budget) if budget is not None else None
     with console.progress(not as_json) as progress:
         record = measure(model, () if "all" in board else board, device=device, progress=progress)

@@ -9,7 +9,7 @@ from tinyrobust.cli import console
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of a model of the zoo.")],
     beside: Annotated[
         list[Path] | None,
         typer.Option(metavar="FOLDER", help="A run, or a network of the zoo, to show beside it: on the same data. Repeatable."),
@@ -18,6 +18,8 @@ def report(
     debug: console.Debug = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Write `report.html` and the model card of a run anew from its records.
+
+    Of a model of the zoo, the page goes into a folder here, `report-<name>`.
 
     **Examples**
 

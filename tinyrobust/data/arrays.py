@@ -76,7 +76,7 @@ class Dataset:
         validation: Images for choices (checkpoints, settings), taken from the training images; drawn likewise.
         test: Images for the one evaluation at the end.
         classes: The name of each class; a label is an index into it.
-        fingerprint: SHA-256 of the six arrays, in hex (see `fingerprint`).
+        fingerprint: SHA-256 of the six arrays, in hex (see `fingerprint`); of speech, of the sound (`speech.fingerprint`).
         notes: What a reader of the figures must know, such as images that are missing.
         copies: Augmented copies of `train.x`, made beforehand: training sees another one each epoch. None for images.
         speech: Of speech, whose images are features: the front end that made them, and the sound.

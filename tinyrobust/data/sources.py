@@ -20,7 +20,9 @@ from tinyrobust.recipe.data import Data, Fold
 _TEST_SUBSET_SEED, _FOLD_SEED = 0, 0
 
 
-def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
+def load(
+    data: Data, seed: int, data_dir: Path | None = None, progress: Progress | None = None, *, copies: bool = True
+) -> Dataset:
     """The images that a recipe learns from, chooses with and is tested on.
 
     `train_samples` images are drawn with `seed` from the training images alone: validation is the beginning of that stratified
@@ -31,6 +33,7 @@ def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress
         seed: The recipe's seed.
         data_dir: Where tensorflow-datasets keeps its sets; see `tinyrobust.data.tfds.tfds_folder`.
         progress: Called as `progress(label, done, total)`.
+        copies: Of speech, whether augmented training clips are made; the fingerprint does not depend on it.
 
     Raises:
         DataError: The data is missing, damaged or smaller than asked for, or would be mirrored and must not be.
@@ -44,7 +47,7 @@ def load(data: Data, seed: int, data_dir: Path | None = None, progress: Progress
     if card is None or isinstance(card.loader, SpeechFolder | SpeechTfds) or data.speech:
         if data.fold:
             raise DataError("Expected no data.fold for speech: its splits keep speakers apart. Received: one")
-        return _speech(data, card, seed, data_dir, progress)
+        return _speech(data, card, seed, data_dir, progress, copies)
     if data.augment.flip and not card.flip_allowed:
         raise DataError(
             f"Expected data.augment.flip = false: a mirrored image of {card.title} may be of another class or of none. "
@@ -73,7 +76,9 @@ def available(card: Card, data_dir: Path | None = None) -> bool:
     return is_prepared(tfds_folder(card.loader, data_dir))
 
 
-def _speech(data: Data, card: Card | None, seed: int, data_dir: Path | None, progress: Progress | None) -> Dataset:
+def _speech(
+    data: Data, card: Card | None, seed: int, data_dir: Path | None, progress: Progress | None, copies: bool
+) -> Dataset:
     if card is not None and not isinstance(card.loader, SpeechFolder | SpeechTfds):
         raise DataError(
             f"Expected no table [data.speech] for {card.title}. Received: one",
@@ -86,7 +91,7 @@ def _speech(data: Data, card: Card | None, seed: int, data_dir: Path | None, pro
         )
     from tinyrobust.data.speech.load import load as load_speech  # librosa, SciPy: half a second
 
-    return load_speech(data, data.speech, seed, card, data_dir, progress)
+    return load_speech(data, data.speech, seed, card, data_dir, progress, copies=copies)
 
 
 def _own(card: Card, loader: Npz, folder: Path) -> Source:

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from tinyrobust.errors import ModelFileError
 from tinyrobust.files import sha256
+from tinyrobust.graphs import numbers
 from tinyrobust.recipe.model_file import ModelFile
 
 _CONFIG = "config.json"
@@ -67,12 +68,16 @@ def read(path: Path, digest: str | None, known: Collection[str]) -> keras.Model:
 
 
 def load_weights(network: keras.Model, file: ModelFile) -> None:
-    """Gives a network the weights in a `.keras` file of the same network; nothing else in the file is read.
+    """Gives a network the weights in a `.keras` file of the same network; nothing else in the file is read. Or `network.npz`.
 
     Raises:
         ModelFileError: There is no such file, it is another than its SHA-256 says, or its weights are of another network.
     """
     path = Path(file.path).expanduser()
+    if path.suffix == ".npz":
+        _check_there(path, file.sha256)
+        numbers.load(network, path)
+        return
     _check_file(path, file.sha256)
     try:
         network.load_weights(path)
@@ -88,9 +93,13 @@ def load_weights(network: keras.Model, file: ModelFile) -> None:
 def _check_file(path: Path, digest: str | None) -> None:
     if path.suffix != ".keras" or path.is_dir():
         raise ModelFileError(f"Expected a .keras file. Received: {path}", hint=_SAVE)
+    _check_there(path, digest)
+
+
+def _check_there(path: Path, digest: str | None) -> None:
     if not path.is_file():
         raise ModelFileError(
-            f"Expected a .keras file. Received: {path}: there is no such file",
+            f"Expected a {path.suffix} file. Received: {path}: there is no such file",
             hint="A path is looked up from the folder in which the command runs.",
         )
     if digest is not None and (found := sha256(path)) != digest:

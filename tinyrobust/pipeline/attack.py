@@ -5,20 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import keras
-
 from tinyrobust import toml
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.sources import load
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.reading import Reading
-from tinyrobust.errors import ModelFileError, RecipeError
-from tinyrobust.graphs.freeze import freeze
-from tinyrobust.pipeline.evaluation_data import features_from, features_of, sound_for
-from tinyrobust.pipeline.folder import locked, read
+from tinyrobust.errors import RecipeError
+from tinyrobust.pipeline.evaluation_data import features_from, features_of, own_features, sound_for
+from tinyrobust.pipeline.folder import locked
 from tinyrobust.pipeline.models import data_for, locate
+from tinyrobust.pipeline.networks import with_networks
 from tinyrobust.progress import Progress, silent
-from tinyrobust.quantizers.stochastic import stochastic_layers
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.robustness import Robustness, Waveform
 from tinyrobust.robustness.attack_plan import AttackPlan
@@ -60,7 +57,7 @@ def attack(
     """Attacks exactly the file that is flashed, and the network it was made from where that is known.
 
     Args:
-        model: The folder of a run, its `model.tflite`, or any `.tflite` classifier or anomaly detector.
+        model: The folder of a run or of the zoo, its `model.tflite`, or any `.tflite` classifier or anomaly detector.
         domain: "features": what enters the network, pixels for one. "waveform": the sound, before the front end of a spotter.
         data: A data set's name or a `.npz` (x_test and y_test of any shape and number type), for a file that is not of a run.
         protocol: A name from models/protocols/, or a file; the recipe's, or "quick", of sound "waveform".
@@ -88,7 +85,7 @@ def attack(
         TinyRobustError: The model, data or settings do not fit; the message says what to do.
     """
     recipe, tflite = locate(model)
-    plan = _plan(recipe, domain, protocol, seed, samples, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
+    plan = planned(recipe, domain, protocol, seed, samples, grid, epsilons=epsilons, l2=l2, l1=l1, snr_db=snr_db)
     job = job_for(recipe, tflite, plan, data, frontend, data_dir, input_range, scale, reading, progress)
     return executed(with_networks(job, recipe, temperature, surrogate, members), recipe, output, fresh, jobs, evaluate)
 
@@ -108,7 +105,7 @@ def executed(
         return evaluation(replace(job, execution=replace(job.execution, output=folder, fresh=fresh, jobs=jobs)))
 
 
-def _plan(
+def planned(
     recipe: Recipe | None,
     domain: Domain,
     protocol: str | None,
@@ -116,10 +113,10 @@ def _plan(
     samples: int | None,
     grid: bool | None,
     *,
-    epsilons: Sequence[float],
-    l2: Sequence[float],
-    l1: Sequence[float],
-    snr_db: Sequence[float],
+    epsilons: Sequence[float] = (),
+    l2: Sequence[float] = (),
+    l1: Sequence[float] = (),
+    snr_db: Sequence[float] = (),
 ) -> AttackPlan:
     """The recipe's settings, with what was chosen instead.
 
@@ -206,7 +203,7 @@ def job_for(
         sound, heard = sound_for(recipe, tflite, data=data, frontend=path, seed=plan.seed, data_dir=place, progress=progress)
         return EvaluationJob(replace(subject, front_end=heard), sound, plan, execution)
     if recipe and data is None:
-        return EvaluationJob(subject, features_of(load(recipe.data, plan.seed, place, progress)), plan, execution)
+        return EvaluationJob(subject, own_features(recipe, tflite, place, progress), plan, execution)
     file = Int8Model(tflite)
     images = features_of(load(data_for(file, data), plan.seed, place, progress), tuple(file.input_shape))
     return EvaluationJob(subject, images, plan, execution)
@@ -228,61 +225,3 @@ def _in_deviations(plan: AttackPlan, per_unit: float) -> AttackPlan:
     values["headline"] *= per_unit
     settings = toml.validated(Robustness, values, "Epsilons in standard deviations", RecipeError)
     return plan.model_copy(update={"settings": settings})
-
-
-def with_networks(
-    job: EvaluationJob,
-    recipe: Recipe | None,
-    temperature: float | None,
-    surrogate: str | Path | None,
-    members: Sequence[str | Path],
-) -> EvaluationJob:
-    """The job with the network of its run and those that were named.
-
-    Raises:
-        ModelFileError: There is no run that the members could join, or one of them is no network.
-    """
-    tflite = job.subject.tflite
-    if members and recipe is None:
-        raise ModelFileError(
-            f"Expected a run whose network the members join. Received: {tflite}, of which only the file is known"
-        )
-    own = [freeze(keras.models.load_model(tflite.with_name("model.keras"), compile=False))] if recipe else []
-    others = [_network(Path(member))[0] for member in members]
-    network, trained = (None, None) if surrogate is None else _network(Path(surrogate))
-    subject = replace(
-        job.subject,
-        members=members_of(tflite, *own, *others),
-        surrogate=network,
-        temperature=temperature or (recipe.temperature if recipe else None),
-        remarks=() if surrogate is None else (_relation(str(surrogate), trained, recipe),),
-    )
-    return replace(job, subject=subject)
-
-
-def _network(path: Path) -> tuple[keras.Model, Recipe | None]:
-    """The network of a run's folder, or of a `.keras` file, and its recipe where that is known."""
-    run = (path / "run.json").is_file()
-    if not run and (not path.is_file() or path.suffix != ".keras"):
-        raise ModelFileError(f"Expected the folder of a run or a network in a .keras file. Received: {path}")
-    network = keras.models.load_model(path / "model.keras" if run else path, compile=False)
-    if stochastic_layers(network):
-        raise ModelFileError(f"Expected a network that is a function of its inputs. Received: {path}, which draws at inference")
-    return freeze(network), read(path)[0] if run else None
-
-
-def _relation(name: str, surrogate: Recipe | None, recipe: Recipe | None) -> str:
-    """What an attacker who has the surrogate knows of the model."""
-    said = f"The surrogate is {Path(name).name}"
-    if surrogate is None or recipe is None:
-        return f"{said}; how it was trained, compared with the model, is not known."
-    parts = {"data": "data", "network": "architecture", "precision": "precision", "train": "training"}
-    differing = [word for part, word in parts.items() if getattr(surrogate, part) != getattr(recipe, part)]
-    if surrogate.seed == recipe.seed and not differing:
-        return f"{said}: trained as the model itself, from the same seed. These are white-box attacks, no transfer."
-    if {"data", "architecture"}.isdisjoint(differing):
-        other = f"; {' and '.join(differing)} differ" if differing else ", only the seed differs"
-        return (
-            f"{said}: a gray box. It has the model's architecture and data{other}; the weights are not known to the attacker."
-        )
-    return f"{said}: a black box. {' and '.join(differing).capitalize()} differ from the model's."

@@ -6,13 +6,10 @@ A run writes them beside its `model.tflite`. The zoo does not keep them: they fo
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from tinyrobust import recipe as recipes
 from tinyrobust.data.arrays import scale
 from tinyrobust.data.cards import read_card
 from tinyrobust.data.sources import load
-from tinyrobust.data.speech.frontend import Grid, front_end
+from tinyrobust.data.speech.frontend import heard
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord, Vectors
 from tinyrobust.deploy import artefact
 from tinyrobust.deploy.artefact import Artefact
@@ -22,8 +19,9 @@ from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, MissingToolError
 from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.footprint.measure import arena_head
+from tinyrobust.pipeline.evaluation_data import recorded
 from tinyrobust.pipeline.folder import read
-from tinyrobust.pipeline.models import locate
+from tinyrobust.pipeline.models import is_run, locate
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 
@@ -59,14 +57,12 @@ def known(model: str | Path) -> Known:
         TinyRobustError: The recipe beside the file is not valid, or its data set has no card.
     """
     recipe, tflite = locate(model)
-    if recipe is not None:
-        return Known(tflite, recipe.name, tuple(read(tflite.parent)[1].classes), recipe, of_run=True)
-    folder = tflite.resolve().parent
-    if tflite.name != "model.tflite" or not (folder / "recipe.toml").is_file():
+    if recipe is None:
         return Known(tflite, tflite.stem)
-    recipe = recipes.load(folder / "recipe.toml")
-    if (folder / FRONTEND).is_file():
-        return Known(tflite, recipe.name, FrontendRecord.load(folder / FRONTEND).classes, recipe)
+    if is_run(tflite):
+        return Known(tflite, recipe.name, tuple(read(tflite.parent)[1].classes), recipe, of_run=True)
+    if (front_end := tflite.with_name(FRONTEND)).is_file():
+        return Known(tflite, recipe.name, FrontendRecord.load(front_end).classes, recipe)
     return Known(tflite, recipe.name, read_card(recipe.data.name).classes, recipe)
 
 
@@ -135,11 +131,7 @@ def clips_of(record: FrontendRecord, recipe: Recipe, data_dir: Path | None, prog
         MissingToolError: What reads it is not.
     """
     assert recipe.data.speech is not None
-    # Validation clips do not depend on what is made of the training clips.
-    speech = recipe.data.speech
-    plain = speech.model_copy(update={"synthetic": None, "augment": type(speech.augment)()})
-    dataset = load(recipe.data.model_copy(update={"speech": plain}), recipe.seed, data_dir, progress)
+    dataset = load(recorded(recipe.data), recipe.seed, data_dir, progress)
     assert dataset.speech is not None
     vectors = dataset.speech.vectors
-    values = Grid.of(record).quantized(front_end(record.settings).features(vectors.audio))
-    return Vectors(vectors.audio, np.asarray(values, np.uint8).reshape(vectors.features.shape), vectors.labels)
+    return Vectors(vectors.audio, heard(record, vectors.audio), vectors.labels)

@@ -7,8 +7,9 @@ from tinyrobust import toml
 from tinyrobust.attacks.target import InputRange
 from tinyrobust.deploy.reading import Label
 from tinyrobust.errors import DataError, RecipeError
-from tinyrobust.pipeline.attack import executed, job_for, with_networks
+from tinyrobust.pipeline.attack import executed, job_for
 from tinyrobust.pipeline.models import locate
+from tinyrobust.pipeline.networks import with_networks
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe.robustness import Robustness
 from tinyrobust.robustness.attack_plan import AttackPlan

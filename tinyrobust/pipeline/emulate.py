@@ -13,10 +13,13 @@ from tinyrobust.deploy.deploy_records import DeviceRecord
 from tinyrobust.deploy.firmware import Optimisation
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.probing import Inputs
+from tinyrobust.errors import DataError, MissingToolError
+from tinyrobust.pipeline.evaluation_data import features_of, own_features
 from tinyrobust.pipeline.inputs import read_inputs
-from tinyrobust.pipeline.models import data_for, locate
+from tinyrobust.pipeline.models import data_for, is_run, locate
 from tinyrobust.progress import Progress, silent
-from tinyrobust.recipe.data import Data
+from tinyrobust.recipe import Recipe
+from tinyrobust.robustness.job import EvaluationData
 
 
 def emulate(
@@ -40,7 +43,7 @@ def emulate(
         optimisation: The compiler's optimisation.
         images: How many inputs are run, at least 1: test images, drawn stratified and always the same.
         data: A data set's name or a `.npz` of inputs of any shape, for a file that is not of a run. Without it, inputs are
-            random bytes.
+            those of the model's own data set, and where none is known or here, random bytes.
         data_dir: Where data sets are stored.
         input_range: What pixel values 0 and 255 become in the file's input units; recognised when absent.
         timeout: Seconds for each step of building and running.
@@ -68,39 +71,49 @@ def inputs_for(
     input_range: tuple[float, float] | None = None,
     progress: Progress = silent,
 ) -> Inputs:
-    """What a model is run on: test images of its run or of `data`, else random bytes; arguments as for `emulate`.
+    """What a model is run on: test images of its own data or of `data`, else random bytes; arguments as for `emulate`.
 
     Raises:
         TinyRobustError: The model, data or settings do not fit.
     """
     recipe, flashed = locate(model)
-    if recipe is None and data is None:
-        return probing.probes(artefact.read(flashed), images)
-    interpreter = Int8Model(flashed)
     if data is not None and data.endswith(".npz"):
-        return _samples(interpreter, Path(data).expanduser(), images, input_range)
-    source = recipe.data if recipe and data is None else data_for(interpreter, data)
-    return images_of(interpreter, source, images, data_dir, input_range, progress)
+        return _samples(Int8Model(flashed), Path(data).expanduser(), images, input_range)
+    place = None if data_dir is None else Path(data_dir)
+    if data is not None:
+        file = Int8Model(flashed)
+        dataset = load(data_for(file, data), 0, place, progress)
+        return _images(file, features_of(dataset, tuple(file.input_shape)), images, input_range)
+    if recipe is not None:
+        try:
+            return images_of(recipe, flashed, images, place, input_range, progress)
+        except (DataError, MissingToolError):  # a model of the zoo came without its data
+            if is_run(flashed):
+                raise
+    return probing.probes(artefact.read(flashed), images)
 
 
 def images_of(
-    interpreter: Int8Model,
-    source: Data,
+    recipe: Recipe,
+    flashed: Path,
     count: int,
-    data_dir: str | Path | None = None,
+    data_dir: Path | None = None,
     input_range: tuple[float, float] | None = None,
     progress: Progress = silent,
 ) -> Inputs:
-    """Test images of a data set (or its features of sound) as a file takes them, stratified and always the same.
+    """Test images of a model's own data set, or its features of sound, as the file takes them, stratified and always the same.
 
     Raises:
         TinyRobustError: The data set is not here, or does not fit the file.
     """
-    dataset = load(source, 0, None if data_dir is None else Path(data_dir), progress)
-    chosen = stratified(dataset.test.y, min(count, len(dataset.test.y)), 0)
-    images, _ = fitted(dataset.test.x[chosen], tuple(interpreter.input_shape), dataset.name)
+    return _images(Int8Model(flashed), own_features(recipe, flashed, data_dir, progress), count, input_range)
+
+
+def _images(interpreter: Int8Model, data: EvaluationData, count: int, input_range: tuple[float, float] | None) -> Inputs:
+    chosen = stratified(data.labels, min(count, len(data.labels)), 0)
+    images, _ = fitted(np.asarray(data.samples[chosen]), tuple(interpreter.input_shape), data.name)
     quantized = interpreter.quantized_pixels(scale(images.astype(np.uint8)), input_range or interpreter.pixel_range())
-    return Inputs(_rows(quantized), f"test images of {dataset.name}", dataset.test.y[chosen])
+    return Inputs(_rows(quantized), f"test images of {data.name}", data.labels[chosen])
 
 
 def _samples(interpreter: Int8Model, path: Path, count: int, input_range: tuple[float, float] | None) -> Inputs:

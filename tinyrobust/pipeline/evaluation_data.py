@@ -1,5 +1,6 @@
 """On what a model is attacked: the features of a data set, or the sound behind them and the front end that stands before it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ from tinyrobust.attacks.target import InputRange
 from tinyrobust.data.arrays import Dataset, stratified
 from tinyrobust.data.samples import fitted
 from tinyrobust.data.sources import load
+from tinyrobust.data.speech.frontend import heard
 from tinyrobust.data.speech.frontend_record import FRONTEND, FrontendRecord
 from tinyrobust.deploy.reading import Reading
-from tinyrobust.errors import DataError, ModelFileError
+from tinyrobust.errors import DataError, MissingToolError, ModelFileError
 from tinyrobust.pipeline.inputs import read_inputs
 from tinyrobust.progress import Progress
 from tinyrobust.recipe import Recipe
@@ -44,6 +46,59 @@ def features_of(dataset: Dataset, shape: tuple[int, ...] | None = None) -> Evalu
         classes=len(dataset.classes),
         notes=(note,) if note else (),
     )
+
+
+def own_features(recipe: Recipe, tflite: Path, data_dir: Path | None, progress: Progress) -> EvaluationData:
+    """The test images of a model's own data set, or the features that its own front end makes of the test clips.
+
+    The grid of features is that in the `frontend.json` beside the file: fitted anew to the training clips, it would differ in
+    the last digits on another processor.
+
+    Args:
+        recipe: That it was trained by.
+        tflite: The file.
+        data_dir: Where data sets are stored.
+        progress: Called with a label, what is done and how much there is.
+
+    Raises:
+        DataError: The data set is not on this machine, or cannot be read.
+        MissingToolError: What reads it is not installed.
+    """
+    dataset, path = own_data(recipe, data_dir, progress), tflite.with_name(FRONTEND)
+    if dataset.speech is None or not path.is_file():
+        return features_of(dataset)
+    record, recordings = FrontendRecord.load(path), dataset.speech.recordings
+    few = np.arange(min(TRAINING_SAMPLES, len(dataset.validation)))
+    return replace(
+        features_of(dataset),
+        samples=heard(record, recordings.audio("test")),
+        training_samples=(heard(record, recordings.audio("validation", few)), dataset.validation.y[few]),
+    )
+
+
+def own_data(recipe: Recipe, data_dir: Path | None, progress: Progress) -> Dataset:
+    """The data set of a recipe for who does not train: without augmented copies.
+
+    Where no synthesizer is here, it is without the clips that it would speak, which are training clips alone; the fingerprint
+    is another then.
+
+    Raises:
+        DataError: It is not on this machine, or cannot be read.
+        MissingToolError: What reads it is not installed.
+    """
+    try:
+        return load(recipe.data, recipe.seed, data_dir, progress, copies=False)
+    except MissingToolError:
+        if recipe.data.speech is None or recipe.data.speech.synthetic is None:
+            raise
+        return load(recorded(recipe.data), recipe.seed, data_dir, progress)
+
+
+def recorded(data: Data) -> Data:
+    """A data set of speech without what is made of its training clips; validation and test clips do not depend on that."""
+    assert data.speech is not None
+    plain = data.speech.model_copy(update={"synthetic": None, "augment": type(data.speech.augment)()})
+    return data.model_copy(update={"speech": plain})
 
 
 def features_from(
@@ -148,7 +203,7 @@ def sound_for(
         )
     record = FrontendRecord.load(path)
     if recipe and data is None:
-        return sound_of(load(recipe.data, recipe.seed, data_dir, progress), record)
+        return sound_of(own_data(recipe, data_dir, progress), record)
     if data is None:
         raise DataError(
             f"{tflite} is not the file of a run, so its data set is not known.",

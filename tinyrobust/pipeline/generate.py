@@ -10,7 +10,7 @@ from tinyrobust.deploy.lut import Compressed, compress
 from tinyrobust.files import write_atomic
 from tinyrobust.pipeline.c_array import known
 from tinyrobust.pipeline.emulate import inputs_for
-from tinyrobust.pipeline.models import locate
+from tinyrobust.pipeline.models import is_run, locate
 from tinyrobust.progress import Progress, silent
 
 
@@ -58,7 +58,7 @@ def look_up(
     Args:
         model: The folder of a run, its `model.tflite`, or any int8 `.tflite`.
         folder: Where the file goes; beside the run's `model.tflite`, or here, when absent.
-        images: How many inputs both files are compared on: test images of a run, else random bytes.
+        images: How many inputs both files are compared on: test images of a run or of the zoo, else random bytes.
         data_dir: Where data sets are stored.
         progress: Told of the steps.
 
@@ -66,10 +66,10 @@ def look_up(
         MissingToolError: The extra `mcu` is not installed.
         TinyRobustError: There is no such model, it cannot be compressed, or the folder cannot be written.
     """
-    recipe, tflite = locate(model)
+    tflite = locate(model)[1]
     inputs = inputs_for(model, images, data_dir=data_dir, progress=progress)
     found = compress(artefact.read(tflite), inputs.raw, progress)
-    path = (folder or (Path() if recipe is None else tflite.parent)) / f"{tflite.stem}.lut.tflite"
+    path = (folder or (tflite.parent if is_run(tflite) else Path())) / f"{tflite.stem}.lut.tflite"
     if found.pays:
         write_atomic(path, found.content)
     return LookUp(path if found.pays else None, found, inputs.source)

@@ -1,7 +1,9 @@
-"""An existing model: a run of ours, or anybody's `.tflite`, and the data that belong to it."""
+"""An existing model: a run of ours, a model of the zoo, or anybody's `.tflite`, and the data that belong to it."""
 
 from pathlib import Path
 
+from tinyrobust import assets
+from tinyrobust import recipe as recipes
 from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.errors import DataError, ModelFileError
 from tinyrobust.pipeline.folder import read
@@ -11,19 +13,21 @@ from tinyrobust.robustness.values import is_image
 
 
 def locate(model: str | Path) -> tuple[Recipe | None, Path]:
-    """The recipe of a model, where it is of a run, and its `.tflite`.
+    """The recipe of a model, where it is of a run or of the zoo, and its `.tflite`.
 
     Args:
-        model: The folder of a run or of a model of the zoo, the `model.tflite` in it, or any `.tflite`.
+        model: The folder of a run, or of a model of the zoo (`recipe.toml` beside `model.tflite`), the `model.tflite` in it, a
+            name of the zoo, or any `.tflite`.
 
     Raises:
         ModelFileError: It is neither.
         RunFolderError: The run's records cannot be read.
+        RecipeError: The recipe beside the file is not valid.
     """
-    path = Path(model)
+    path = _of_the_zoo(Path(model))
     folder = path if path.is_dir() else path.parent
     flashed = folder / "model.tflite"
-    if (folder / "run.json").is_file() and path in (folder, flashed):
+    if path in (folder, flashed) and (folder / "run.json").is_file():
         recipe = read(folder)[0]
         if recipe.stochastic:
             raise ModelFileError(
@@ -31,14 +35,26 @@ def locate(model: str | Path) -> tuple[Recipe | None, Path]:
                 hint="What attacks made of the network stands in its information.json and report.",
             )
         return recipe, flashed
-    if path.is_dir() and flashed.is_file():
-        return None, flashed
+    if path in (folder, flashed) and flashed.is_file():
+        described = (folder / "recipe.toml").is_file()
+        return (recipes.load(folder / "recipe.toml") if described else None), flashed
     if path.suffix != ".tflite":
         raise ModelFileError(
             f"Expected the folder of a run or a .tflite file. Received: {path}",
-            hint="`tinyrobust run RECIPE` makes a run under ./runs.",
+            hint="`tinyrobust run RECIPE` makes a run under ./runs; `tinyrobust list models` shows the zoo's.",
         )
     return None, path
+
+
+def is_run(tflite: Path) -> bool:
+    """Whether a file lies in the folder of a run, where files that are made from it go."""
+    return (tflite.parent / "run.json").is_file()
+
+
+def _of_the_zoo(path: Path) -> Path:
+    """The folder that a name of the zoo stands for, where nothing here is called so."""
+    known = assets.recipes().get(str(path))
+    return path if known is None or path.exists() or not known.with_name("model.tflite").is_file() else known.parent
 
 
 def data_for(model: Int8Model, data: str | None) -> Data:

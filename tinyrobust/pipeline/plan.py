@@ -158,11 +158,12 @@ STAGES = (
     Stage(
         "export",
         f"{_WORK}:export",
-        ("model.tflite", "parity.json", "model_data.cc", "model_data.h"),
+        ("model.tflite", "network.npz", "parity.json", "model_data.cc", "model_data.h"),
         reads.export,
         inputs=("model.keras",),
         needed=_answers_alike,
         speech_files=("frontend.json", "model_frontend.h", "model_frontend_vectors.h"),
+        version=2,
     ),
     Stage(
         "footprint",

@@ -18,7 +18,6 @@ from tinyrobust.deploy.cgen import emit
 from tinyrobust.deploy.cgen.generate import generate
 from tinyrobust.deploy.frontend_header import HEADER, VECTORS
 from tinyrobust.deploy.input_units import formula
-from tinyrobust.deploy.interpreter import Int8Model
 from tinyrobust.deploy.probing import Inputs
 from tinyrobust.deploy.project import Runtime, Vector
 from tinyrobust.errors import DataError, MissingToolError, ModelFileError
@@ -227,5 +226,5 @@ def _inputs(
                 clips = clips_of(FrontendRecord.load(about.tflite.parent / FRONTEND), about.recipe, data_dir, progress)
                 raw = (clips.features.reshape(len(clips.labels), -1).astype(np.int64) - 128).astype(np.int8)
                 return Inputs(raw, f"validation clips of {about.recipe.data.name}", clips.labels), clips.audio
-            return images_of(Int8Model(about.tflite), about.recipe.data, _TRIED, data_dir, progress=progress), None
+            return images_of(about.recipe, about.tflite, _TRIED, data_dir, progress=progress), None
     return Inputs(probing.probes(file, 3).raw[-1:], "random values"), None

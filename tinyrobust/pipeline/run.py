@@ -13,18 +13,22 @@ from tinyrobust import recipe as recipes
 from tinyrobust.data.batches import check_size
 from tinyrobust.data.sources import load
 from tinyrobust.deploy.deploy_records import ParityRecord
-from tinyrobust.errors import RecipeError
+from tinyrobust.errors import ModelFileError, RecipeError
 from tinyrobust.execution.executor import Announce, unheard
+from tinyrobust.files import write_atomic
 from tinyrobust.footprint.boards import boards
 from tinyrobust.footprint.footprint_record import FootprintRecord
 from tinyrobust.pipeline import plan, share
 from tinyrobust.pipeline.context import Context
 from tinyrobust.pipeline.folder import RunFolder, begun, locked, read
+from tinyrobust.pipeline.models import locate
 from tinyrobust.pipeline.run_record import RunRecord
 from tinyrobust.pipeline.stages import rehearse_export, write_report
 from tinyrobust.progress import Progress, silent
 from tinyrobust.recipe import Recipe
 from tinyrobust.reports.beside import keep
+from tinyrobust.reports.facts import RunFacts
+from tinyrobust.reports.report import render
 from tinyrobust.robustness import protocol
 from tinyrobust.robustness.corruption import check_images
 from tinyrobust.robustness.information_record import INFORMATION, InformationRecord
@@ -205,6 +209,8 @@ def _check_objectives(recipe: Recipe, classes: int) -> None:
 def report(folder: str | Path, *, beside: Iterable[str | Path] = ()) -> Path:
     """Writes the report and the model card of a run anew from its records; returns the page's path.
 
+    Of a model of the zoo it writes the page into `report-<name>` here, from copies of its records.
+
     Args:
         folder: Of the run.
         beside: Folders with a `robustness.json` of other networks on the same data: the page shows them beside this one, from
@@ -214,11 +220,37 @@ def report(folder: str | Path, *, beside: Iterable[str | Path] = ()) -> Path:
         RunFolderError: It is not the folder of a run, or another network was attacked on other data.
     """
     path = Path(folder)
+    if not (path / "run.json").is_file() and (located := _in_zoo(path)) is not None:
+        return _copied(*located, beside)
     recipe, record = read(path)
     with locked(path):
         run_folder = RunFolder(path, recipe, record)
-        for other in beside:
-            keep(path, RobustnessRecord.load(path / "robustness.json"), Path(other))
+        _put_beside(path, beside)
         with run_folder.stage(plan.named("report")):
             write_report(run_folder)
     return path / "report.html"
+
+
+def _in_zoo(path: Path) -> tuple[Recipe, Path] | None:
+    """Recipe and folder of a model of the zoo; None for what is none."""
+    try:
+        recipe, tflite = locate(path)
+    except ModelFileError:
+        return None
+    return None if recipe is None else (recipe, tflite.parent)
+
+
+def _put_beside(folder: Path, others: Iterable[str | Path]) -> None:
+    for other in others:
+        keep(folder, RobustnessRecord.load(folder / "robustness.json"), Path(other))
+
+
+def _copied(recipe: Recipe, model: Path, beside: Iterable[str | Path]) -> Path:
+    """The page of a model whose folder is not written."""
+    folder = Path(f"report-{recipe.name}")
+    with locked(folder):
+        for record in (*model.glob("*.json"), model / "model.tflite"):
+            write_atomic(folder / record.name, record.read_bytes())
+        _put_beside(folder, beside)
+        facts = RunFacts(name=recipe.name, recipe=recipe, command=f"tinyrobust run {recipe.name}")
+        return render(folder, facts)

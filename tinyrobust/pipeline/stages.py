@@ -12,6 +12,7 @@ from tinyrobust.data.arrays import scale
 from tinyrobust.data.speech.frontend_record import SpeechParts
 from tinyrobust.files import write_atomic
 from tinyrobust.footprint import measure
+from tinyrobust.graphs import numbers
 from tinyrobust.networks.keras_file import load_weights
 from tinyrobust.pipeline.context import SEEN, Context, need_tensorflow, seen_images
 from tinyrobust.pipeline.facts import run_facts
@@ -111,15 +112,19 @@ def train(context: Context) -> None:
 
 
 def export(context: Context) -> None:
-    """What is flashed: the artefact, proven to agree with the network, and its C array; of speech, the front end too."""
+    """What is flashed: the artefact, proven to agree with the network, and its C array; of speech, the front end too.
+
+    And the network's numbers, small enough to lie beside the artefact wherever it goes.
+    """
     need_tensorflow()
     from tinyrobust.deploy.export import export as write_artefacts
 
     settings = context.recipe.export
     learned = context.learned
     images, labels = seen_images(learned, settings.parity_samples)
+    network = context.trained("train")
     write_artefacts(
-        context.trained("train"),
+        network,
         name=context.recipe.name,
         calibration=learned.train.x[: settings.calibration_samples],
         parity_images=images,
@@ -131,6 +136,7 @@ def export(context: Context) -> None:
         arena_head=measure.arena_head,
         progress=context.progress,
     )
+    numbers.save(network, context.path / numbers.NETWORK)
     if context.dataset.speech:
         _export_frontend(context, context.dataset.speech)
 

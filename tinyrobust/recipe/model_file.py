@@ -11,7 +11,9 @@ from tinyrobust.recipe.table import Table
 class ModelFile(Table):
     """What names a `.keras` file."""
 
-    path: str = Field(description="Of a .keras file, as Keras 3 saves it; looked for beside the recipe first.")
+    path: str = Field(
+        description="Of a .keras file, as Keras 3 saves it, or a network.npz of ours; looked for beside the recipe first."
+    )
     sha256: str | None = Field(
         None,
         validate_default=True,

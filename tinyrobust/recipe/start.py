@@ -32,7 +32,10 @@ class FloatNetwork(Table):
 
 
 class StartFile(ModelFile):
-    """The `float_model.keras` of an earlier run with the same network, `runs/<name>-<hash8>/float_model.keras`."""
+    """The network of an earlier run: its `float_model.keras`, or its `network.npz`, whose weights are quantized already.
+
+    So is a model of the zoo: `path = "network.npz"`, beside its recipe.
+    """
 
     trained: ClassVar[bool] = True
     kind: Literal["keras-file"]

@@ -1,5 +1,6 @@
 """Clips to features, chunk by chunk, kept in the cache."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from tinyrobust.recipe.frontend import FrontendTable
 from tinyrobust.recipe.speech import SpeechAugment
 
 # Raise it when the features or copies of the same clips come out otherwise: what the cache holds is then of no use.
-_VERSION = 1
+_VERSIONS = {"features": 2, "copies": 1}
 _LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "pymicro-features")
 
 
@@ -34,12 +35,14 @@ class Features:
         kept: For each of them, the index of its clip.
         padded: How many clips were shorter than a second.
         skipped: The clips that could not be read.
+        sound: SHA-256, in hex, over the samples of all clips, int16 [n, 16000] in this order: what the features were made of.
     """
 
     values: NDArray[np.float32]
     kept: NDArray[np.int64]
     padded: int
     skipped: tuple[Skipped, ...]
+    sound: str
 
 
 def features_of(
@@ -49,7 +52,9 @@ def features_of(
 
     def compute() -> Arrays:
         values, kept, reasons, padded = [], [], [], 0
+        sound = hashlib.sha256()
         for sounds in chunks(clips, background):
+            sound.update(sounds.audio.astype("<i2").tobytes())
             values.append(front_end.features(sounds.audio))
             kept.append(sounds.kept)
             reasons += [one.reason for one in sounds.skipped]
@@ -61,15 +66,16 @@ def features_of(
             "kept": np.concatenate(kept),
             "padded": np.array(padded),
             "reasons": np.array(json.dumps(reasons)),
+            "sound": np.array(sound.hexdigest()),
         }
 
-    arrays = cached("features", [_what(front_end.settings), content_hash(clips)], compute)
+    arrays = cached("features", [_what("features", front_end.settings), content_hash(clips)], compute)
     values, kept = np.asarray(arrays["values"], np.float32), np.asarray(arrays["kept"], np.int64)
     # The cache goes by content, not by name: the same files may be elsewhere by now.
     left_out = sorted(set(range(len(clips))) - set(kept.tolist()))
     reasons = json.loads(str(arrays["reasons"]))
     skipped = tuple(Skipped(str(clips[index].path), reason) for index, reason in zip(left_out, reasons, strict=True))
-    return Features(values, kept, int(arrays["padded"]), skipped)
+    return Features(values, kept, int(arrays["padded"]), skipped, str(arrays["sound"]))
 
 
 def copies_of(
@@ -110,7 +116,7 @@ def copies_of(
         return {"x": out}
 
     depends_on = [
-        _what(front_end.settings),
+        _what("copies", front_end.settings),
         augment.model_dump(mode="json"),
         seed,
         [grid.low.tolist(), grid.high.tolist()],
@@ -121,5 +127,5 @@ def copies_of(
     return np.asarray(cached("copies", depends_on, compute)["x"], np.uint8)
 
 
-def _what(settings: FrontendTable) -> list[object]:
-    return [_VERSION, settings.model_dump(mode="json"), {name: metadata.version(name) for name in _LIBRARIES}]
+def _what(kind: str, settings: FrontendTable) -> list[object]:
+    return [_VERSIONS[kind], settings.model_dump(mode="json"), {name: metadata.version(name) for name in _LIBRARIES}]

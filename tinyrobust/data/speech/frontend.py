@@ -173,6 +173,11 @@ class FrontEnd(ABC):
         """What the microcontroller's implementation is compiled with, for features on this grid."""
 
 
+def heard(record: FrontendRecord, audio: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Clips, int16 [n, 16000], as a network gets them from the front end of a record: uint8 [n, rows, coefficients, 1]."""
+    return Grid.of(record).quantized(front_end(record.settings).features(audio))
+
+
 def front_end(settings: FrontendTable) -> FrontEnd:
     """The front end that a table of a recipe, or of `frontend.json`, names."""
     implementation: type[FrontEnd] = pkgutil.resolve_name(settings.implementation)

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyrobust.data.arrays import Dataset, Split, fingerprint, stratified
+from tinyrobust.data.arrays import Dataset, Split, stratified
 from tinyrobust.data.cards import Card, SpeechFolder, SpeechTfds
 from tinyrobust.data.speech import corpus, packed
 from tinyrobust.data.speech.background import Background, read_background
 from tinyrobust.data.speech.corpus import PARTS, Clip, Corpus
 from tinyrobust.data.speech.features import Features, copies_of, features_of
+from tinyrobust.data.speech.fingerprint import fingerprint
 from tinyrobust.data.speech.folder import existing_folder
 from tinyrobust.data.speech.frontend import FrontEnd, Grid, front_end
 from tinyrobust.data.speech.frontend_record import FrontendRecord, SkippedClip, SpeechParts, Vectors
@@ -33,7 +34,14 @@ _OF_IMAGES = ("color", "size", "augment", "fold", "validation")
 
 
 def load(
-    data: Data, speech: Speech, seed: int, card: Card | None, data_dir: Path | None = None, progress: Progress | None = None
+    data: Data,
+    speech: Speech,
+    seed: int,
+    card: Card | None,
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    copies: bool = True,
 ) -> Dataset:
     """The features that a recipe learns from, chooses with and is tested on.
 
@@ -44,6 +52,7 @@ def load(
         card: The data set's; None for a folder of one's own.
         data_dir: Where the archive was unpacked; see `tinyrobust.data.speech.folder.speech_folder`.
         progress: Called as `progress(label, done, total)`.
+        copies: Whether the augmented training clips are made, which takes minutes; who does not train needs none.
 
     Returns:
         Images of shape [rows, coefficients, 1]; `copies` has the augmented training clips, `speech` front end and sound.
@@ -51,12 +60,7 @@ def load(
     Raises:
         DataError: The clips are missing, or none can be read, or a setting of images is given.
     """
-    of_images = [key for key in _OF_IMAGES if getattr(data, key) != getattr(Data(name=data.name), key)]
-    if of_images:
-        raise DataError(
-            f"Expected no settings of images beside [data.speech]. Received: {', '.join('data.' + key for key in of_images)}",
-            hint="Clips have [data.speech.augment]; their validation and test speakers are the official ones.",
-        )
+    _no_settings_of_images(data)
     folder, clips, background = _corpus(data, speech, seed, card, data_dir, progress)
     clips = _with_synthetic(clips, speech, seed, progress)
     front = front_end(speech.frontend)
@@ -67,19 +71,17 @@ def load(
     _every_class_is_left(folder, clips.classes, parts)
     grid = front.grid(features["train"].values)
     splits = {part: Split(grid.quantized(features[part].values), _labels(parts[part])) for part in PARTS}
-    copies = np.empty((0, *splits["train"].x.shape), np.uint8)
-    if speech.augment.copies:
-        copies = copies_of(parts["train"], background, front, grid, speech.augment, seed, progress)
-    copied = tuple(copies)
+    copied: tuple[NDArray[np.uint8], ...] = ()
+    if speech.augment.copies and copies:
+        copied = tuple(copies_of(parts["train"], background, front, grid, speech.augment, seed, progress))
     recordings = Recordings({part: tuple(parts[part]) for part in PARTS}, background)
-    y = splits["train"].y
     return Dataset(
         name,
         splits["train"],
         splits["validation"],
         splits["test"],
         clips.classes,
-        fingerprint(*(splits[part] for part in PARTS), *(Split(x, y) for x in copied)),
+        fingerprint(parts, features, clips.classes, background, speech, seed),
         (*_missing(card, clips), *_notes(name, clips, features, background, speech)),
         copies=copied,
         speech=SpeechParts(
@@ -88,6 +90,15 @@ def load(
             recordings,
         ),
     )
+
+
+def _no_settings_of_images(data: Data) -> None:
+    of_images = [key for key in _OF_IMAGES if getattr(data, key) != getattr(Data(name=data.name), key)]
+    if of_images:
+        raise DataError(
+            f"Expected no settings of images beside [data.speech]. Received: {', '.join('data.' + key for key in of_images)}",
+            hint="Clips have [data.speech.augment]; their validation and test speakers are the official ones.",
+        )
 
 
 def _corpus(
