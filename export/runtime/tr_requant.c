@@ -106,7 +106,7 @@ void tr_requant_narrow(const tr_requant *requant, uint32_t first, uint32_t chann
 void tr_requant_wide(const tr_requant *requant, uint32_t first, uint32_t channels, const int32_t *sums, uint32_t pixels,
                      int8_t *out, uint32_t stride)
 {
-    const int32_t *words = requant->words + first;
+    const int32_t *words = requant->words == NULL ? NULL : requant->words + first;
     const uint8_t *bytes = requant->bytes + 3U * first;
     /* Twice x, times the multiplier, rounded to the high word: the first rounding. */
     const int32_t scale = 2 * requant->scale;
@@ -115,7 +115,7 @@ void tr_requant_wide(const tr_requant *requant, uint32_t first, uint32_t channel
         const int32_t packed = three_bytes(bytes);
         const int32_t bias = 2 * (packed >> requant->bias_shift);
         const uint32_t distant = (uint32_t)packed & ((1U << requant->bias_shift) - 1U);
-        const uint32_t word = (uint32_t)*words++;
+        const uint32_t word = (uint32_t)(words == NULL ? requant->multiplier : *words++);
         const int32_t multiplier = (int32_t)((word & 0x3FFFFFFFU) | 0x40000000U);
         const uint32_t shift = requant->shift + (word >> 30) + 4U * distant;
         const int32_t offset = requant->zero * (1 << shift) + (1 << (shift - 1U));

@@ -51,7 +51,7 @@ typedef void tr_apply(const tr_requant *requant, uint32_t first, uint32_t channe
  *
  * shared: biases in three `bytes`; out = clamp((sum * multiplier + bias * 2^bias_shift) >> shift); nothing leaves 32 bits
  * narrow: words with the multiplier in the low 16 bits and the bias in the high ones, both signed; then as shared
- * wide:   words with multiplier - 2^30 in the low 30 bits; biases * 2^bias_shift in three `bytes`; the right shift, from 1 to
+ * wide:   words, or `multiplier` where all are the same, with multiplier - 2^30 in the low 30 bits; biases * 2^bias_shift in three `bytes`; the right shift, from 1 to
  *         22, is `shift` + the words' high two bits + 4 * the biases' low `bias_shift` bits; x = sum * scale + bias below 2^30;
  *         TensorFlow Lite's two roundings, then + zero, then clamp
  * exact:  words of {bias, multiplier}, a byte of shift, positive to the left; x and the rest as in wide
@@ -66,7 +66,7 @@ struct tr_requant {
     tr_apply *apply;
     const int32_t *words;
     const uint8_t *bytes;
-    int32_t multiplier; /* shared */
+    int32_t multiplier; /* shared, and wide without words */
     int16_t scale;      /* wide and exact */
     uint8_t shift;      /* shared, narrow and wide */
     uint8_t bias_shift; /* shared, narrow and wide */
@@ -127,6 +127,7 @@ tr_apply tr_requant_sum;
 
 /* The fast ones: a few lines of assembly where the processor has what it takes, plain C everywhere else, the same results.
  * They need `groups` 1; scratch and overlap are in the generator's fast.py.
+ * tr_fast_dense: one pixel, int8 weights in words of lanes; reads no more than they are.
  * tr_lean_conv: weights of any encoding; int8 weights need a window of scratch, or none where windows are 1x1.
  * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end; _packed: of any encoding.
  * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with any and the stream to threes of bytes; _binary:
@@ -134,6 +135,7 @@ tr_apply tr_requant_sum;
  * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1, and no more than 255 to a window; _3x3:
  * windows of 3x3 that move by one, without dilation; _pairs: of these, those whose requantization says `pairs`.
  * tr_fast_depthwise and tr_fast_depthwise_ternary: dilation_w 1. */
+void tr_fast_dense(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_lean_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_packed(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);

@@ -64,13 +64,14 @@ def model(request, graph, tmp_path_factory):
 @pytest.fixture(scope="module", params=(FOUR, INT8), ids=("four", "int8"))
 def dense(request, graph, tmp_path_factory):
     """Outputs by fours, of which the last are not full; taps that are no multiple of four; fewer outputs than four."""
+    kernels = {"tr_lean_conv"} if request.param is FOUR else {"tr_fast_dense", "tr_lean_conv"}
     random, net = np.random.default_rng(0), graph()
     x = source = net.tensor((1, 20), 0.05, -7)
-    for taps, outputs, step in ((20, 11, 0.2), (11, 7, 0.5), (7, 3, 0.8)):
+    for taps, outputs, step in ((20, 32, 0.2), (32, 11, 0.5), (11, 7, 0.8), (7, 3, 0.9)):
         weights = net.tensor((outputs, taps), 0.01, 0, random.choice(request.param, (outputs, taps)))
         bias = net.tensor((outputs,), net.grids[x][0] * 0.01, 0, random.integers(-999, 999, outputs), dtype="int32")
         x = net.op("FULLY_CONNECTED", [x, weights, bias], net.tensor((1, outputs), step, -3))
-    return net.save(tmp_path_factory.mktemp("dense") / "dense.tflite", source, x)
+    return net.save(tmp_path_factory.mktemp("dense") / "dense.tflite", source, x), kernels
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +84,11 @@ def expected(model, golden_outputs, inputs_for):
 def test_dense_layers_are_equal_on_the_core(dense, golden_outputs, inputs_for, board, optimisation, tmp_path):
     if shutil.which("arm-none-eabi-gcc") is None or shutil.which("qemu-system-arm") is None:
         pytest.skip("the Arm compiler or QEMU is not installed")
-    made, inputs = generate(read(dense), "dense", tmp_path), inputs_for(dense, 12, 0)
-    assert {note.kernel for note in made.layers} == {"tr_lean_conv"}
+    path, kernels = dense
+    made, inputs = generate(read(path), "dense", tmp_path), inputs_for(path, 12, 0)
+    assert {note.kernel for note in made.layers} == kernels
     emulated = emulate(tmp_path, made.name, inputs, board=board, optimisation=optimisation)
-    assert np.array_equal(emulated.outputs, golden_outputs(dense, inputs))
+    assert np.array_equal(emulated.outputs, golden_outputs(path, inputs))
 
 
 @pytest.mark.parametrize(("board", "optimisation"), CORES)

@@ -53,7 +53,8 @@ def _applied(found: Requantization, sums: np.ndarray) -> np.ndarray:
         words = found.words.reshape(-1, 2)
         biases, multipliers, shifts = words[:, 0], words[:, 1], found.bytes.view(np.int8).astype(np.int64)
     else:
-        packed, words = _three(found.bytes), found.words % 2**32
+        words = np.full(len(rule.bias), found.multiplier) if found.words is None else found.words
+        packed, words = _three(found.bytes), words % 2**32
         biases, multipliers = packed >> found.bias_shift, (words % 2**30) + 2**30
         shifts = -(found.shift + (words >> 30) + 4 * (packed & ((1 << found.bias_shift) - 1)))
     value = fixedpoint.multiply(rule.scale * sums + biases[:, None], multipliers[:, None], shifts[:, None])
@@ -65,6 +66,7 @@ CASES = {
     "slopes of their own": ("narrow", _rule([0.3, 0.2, 0.11], reach=900)),
     "int8 weights": ("wide", _rule([0.002, 0.015, 0.004], reach=300_000, bias=(70_000, -9))),
     "a linear output": ("wide", _rule([0.002, 0.0021], reach=400_000, zero=14)),
+    "one slope of int8 weights": ("wide", _rule([0.002] * 3, reach=300_000, bias=(70_000, -9, 5))),
     "slopes far apart": ("wide", _rule([0.12, 0.0021], reach=400_000)),
     "more than one": ("narrow", _rule([3.0, 0.4], reach=60_000)),
     "slopes very far apart": ("exact", _rule([0.4, 0.4 / 2**17], reach=300_000, zero=3)),

@@ -13,6 +13,7 @@ _UNPACKED, _FEWEST = 4096, 8  # UNPACKED and LEAST of tr_fast_conv.c
 _TERNARY_PIXELS, _TABLES, _CARRIED, _SLACK = 8, 5, 85, 4  # PIXELS and so on of tr_fast_conv_ternary.c
 _INDICES, _LEAST, _TILE = 2048, 48, 64  # likewise
 _ROWS = 4  # ROWS of tr_lean_conv.c
+_FOUR = 4  # ROWS of tr_fast_dense.c, and inputs of a word
 _SUMS = 128  # SUMS of tr_fast_depthwise.c and tr_fast_depthwise_ternary.c
 _PLANES, _FEW = 4, 128  # PLANES and FEW of tr_fast_depthwise_ternary.c
 _LANE = 255  # inputs whose sum fits 16 bits
@@ -21,6 +22,28 @@ _LANE = 255  # inputs whose sum fits 16 bits
 def one_pixel(conv: Conv) -> bool:
     """Whether it is a fully connected layer, which has no other pixels to go with."""
     return conv.window.pointwise and conv.window.source.count == conv.window.source.channels
+
+
+def takes_lanes(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_fast_dense` runs the layer: two weights in a lane of 16 bits, a sum of theirs in 24 bits.
+
+    Its outputs are padded to fours: where that takes much flash, `tr_lean_conv` does without.
+    """
+    outputs, taps = packed.unpacked.reshape(conv.weights.shape).shape
+    full = taps % _FOUR == 0 and _FEWEST * (-outputs % _FOUR) <= outputs
+    magnitudes = np.abs(conv.weights.astype(np.int64))
+    small = magnitudes.max() <= 127 and 128 * magnitudes.sum(axis=1).max() < 2**23
+    return takes_dense(conv, packed) and packed.encoding is BYTE and full and bool(small)
+
+
+def lanes(conv: Conv, packed: Packed) -> NDArray[np.int32]:
+    """Weights of `tr_fast_dense`: of each four outputs and each four inputs four words of lanes, as it says."""
+    rows = packed.unpacked.reshape(conv.weights.shape).astype(np.int32)
+    padded = np.pad(rows, ((0, -rows.shape[0] % _FOUR), (0, 0)))
+    pairs = padded.reshape(-1, 2, 2, rows.shape[1] // _FOUR, _FOUR)  # fours of outputs, pairs, outputs, fours of inputs, inputs
+    both = pairs[:, :, 0] + 256 * pairs[:, :, 1]
+    words = (both[..., :2] & 0xFFFF) | both[..., 2:] << 16
+    return np.ascontiguousarray(words.transpose(0, 2, 1, 3)).reshape(-1)
 
 
 def takes_dense(conv: Conv, packed: Packed) -> bool:

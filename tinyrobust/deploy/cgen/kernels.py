@@ -36,7 +36,7 @@ class Kernel:
     accepts: Callable[[Conv, Packed], bool]
     scratch: Callable[[Conv, Packed], int]
     overlap: Callable[[Conv], Overlap]
-    weights: Callable[[Conv, Packed], NDArray[np.uint8]] = lambda _, packed: packed.data
+    weights: Callable[[Conv, Packed], NDArray[np.uint8] | NDArray[np.int32]] = lambda _, packed: packed.data
     pairs: bool = False
 
 
@@ -74,7 +74,17 @@ _LEAN = (
         lambda _: APART,
     ),
 )
-_DENSE = replace(_LEAN[0], accepts=fast.takes_dense)
+_DENSE = (
+    Kernel(
+        "tr_fast_dense",
+        ("tr_fast_dense.c",),
+        fast.takes_lanes,
+        lambda *_: 0,
+        fast.lean_conv_overlap,
+        fast.lanes,
+    ),
+    replace(_LEAN[0], accepts=fast.takes_dense),
+)
 _KERNELS = (
     Kernel(
         "tr_fast_conv_ternary",
@@ -150,7 +160,7 @@ def weighted_calls(conv: Conv, packed: Packed, *, dense: bool) -> tuple[Call, Ca
     Args:
         conv: The layer.
         packed: Its weights.
-        dense: Whether fully connected layers have a kernel of their own: it takes 450 bytes of flash.
+        dense: Whether fully connected layers have a kernel of their own: they take 300 to 750 bytes of flash.
     """
     requant = cheapest(rule(conv, packed))
 
@@ -159,13 +169,14 @@ def weighted_calls(conv: Conv, packed: Packed, *, dense: bool) -> tuple[Call, Ca
         found = next((kernel for kernel in usable if kernel.accepts(conv, packed)), None)
         return _call(conv, packed, requant, found) if found else None
 
-    fastest, lean = call((_DENSE, *_KERNELS) if dense else _KERNELS), call(_LEAN)
+    fastest, lean = call((*_DENSE, *_KERNELS) if dense else _KERNELS), call(_LEAN)
     assert fastest is not None  # the last kernels take every shape
     return fastest, lean if lean is not None and lean.scratch < fastest.scratch else None
 
 
 def _call(conv: Conv, packed: Packed, requant: Requantization, kernel: Kernel) -> Call:
-    tables = {"weights": Table("uint8_t", kernel.weights(conv, packed))}
+    weights = kernel.weights(conv, packed)
+    tables = {"weights": Table(f"{weights.dtype.name}_t", weights)}
     requant_fields: dict[str, Field] = {"apply": f"tr_requant_{requant.form}"}
     if requant.words is not None:
         tables["words"] = Table("int32_t", requant.words)
@@ -185,7 +196,7 @@ def _call(conv: Conv, packed: Packed, requant: Requantization, kernel: Kernel) -
     }
     fields: Fields = {
         "window": window_fields(conv.window),
-        "weights": "{weights}",
+        "weights": "{weights}" if weights.dtype == np.uint8 else "(const uint8_t *){weights}",
         "unpack": f"tr_unpack_{packed.encoding.name}",
         "requant": requant_fields,
         "groups": conv.groups,

@@ -39,7 +39,9 @@ def _wide(rule: Rule) -> Requantization | None:
     words = rule.multipliers - 2**30 + ((added & 3) << 30)
     biases = (rule.bias << spare) + (added >> 2)
     signed = (words + 2**31) % 2**32 - 2**31
-    return Requantization("wide", rule, words=signed, bytes=three_bytes(biases), shift=least, bias_shift=spare)
+    alike, three = bool((signed == signed[0]).all()), three_bytes(biases)
+    words, multiplier = (None, int(signed[0])) if alike else (signed, 0)
+    return Requantization("wide", rule, words=words, bytes=three, multiplier=multiplier, shift=least, bias_shift=spare)
 
 
 def _exact(rule: Rule) -> Requantization:

@@ -65,9 +65,9 @@ class Requantization:
     Attributes:
         form: The kernels' function.
         rule: The rule that it equals.
-        words: One per channel (narrow, wide) or two (exact), in 32 bits; none (shared).
+        words: One per channel (narrow, wide) or two (exact), in 32 bits; none (shared, and wide where all would be the same).
         bytes: Biases in three bytes each (shared, wide) or shifts in one (exact); none (narrow).
-        multiplier: Shared only.
+        multiplier: Shared, and the word of wide where there are no words.
         shift: Shared and narrow; of wide, the smallest.
         bias_shift: Shared and narrow; of wide, how many low bits of a bias belong to the shift.
     """
