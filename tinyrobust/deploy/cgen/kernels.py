@@ -40,11 +40,27 @@ class Kernel:
     pairs: bool = False
 
 
+def _read_on(_conv: Conv, packed: Packed) -> NDArray[np.uint8]:
+    """The weights of a kernel that reads int8 weights where they lie, up to 3 bytes past their end."""
+    return np.pad(packed.data, (0, 3)) if packed.encoding is BYTE else packed.data
+
+
 def _depthwise_overlap(conv: Conv) -> Overlap:
     """A channel's plane is read before it is written, and only that channel's bytes are."""
     window = conv.window
     same = window.source.channels == window.out.channels and window.out.count <= window.source.count
     return SAME_START if same else APART
+
+
+def _depthwise(suffix: str, accepts: Callable[[Conv, Packed], bool]) -> Kernel:
+    return Kernel(
+        f"tr_fast_depthwise{suffix}",
+        ("tr_fast_depthwise.c",),
+        accepts,
+        fast.depthwise_scratch,
+        _depthwise_overlap,
+        _read_on,
+    )
 
 
 def _ternary_depthwise(suffix: str, accepts: Callable[[Conv, Packed], bool], *, pairs: bool = False) -> Kernel:
@@ -62,7 +78,7 @@ _LEAN = (
     Kernel(
         "tr_lean_conv",
         ("tr_lean_conv.c", "tr_window.c", "tr_window.h"),
-        fast.takes_conv,
+        lambda conv, packed: packed.encoding is BYTE and fast.takes_packed_conv(conv, packed),
         fast.lean_conv_scratch,
         fast.lean_conv_overlap,
     ),
@@ -81,7 +97,7 @@ _DENSE = (
         fast.takes_lanes,
         lambda *_: 0,
         fast.lean_conv_overlap,
-        fast.lanes,
+        fast.dense_lanes,
     ),
     replace(_LEAN[0], accepts=fast.takes_dense),
 )
@@ -100,7 +116,7 @@ _KERNELS = (
         fast.takes_conv,
         fast.conv_scratch,
         fast.conv_overlap,
-        lambda _, packed: np.pad(packed.data, (0, 3)),  # it reads that far past the end
+        fast.conv_lanes,
     ),
     Kernel(
         "tr_fast_conv_binary",
@@ -108,7 +124,7 @@ _KERNELS = (
         fast.takes_binary_conv,
         fast.ternary_conv_scratch,
         fast.ternary_conv_overlap,
-        lambda conv, packed: np.pad(fast.ternary_conv_weights(conv, packed), (0, 3)),  # likewise
+        lambda conv, packed: np.pad(fast.ternary_conv_weights(conv, packed), (0, 3)),  # it reads that far past the end
     ),
     Kernel(
         "tr_fast_conv_packed",
@@ -116,17 +132,15 @@ _KERNELS = (
         fast.takes_packed_conv,
         fast.packed_conv_scratch,
         fast.packed_conv_overlap,
+        _read_on,
     ),
     _ternary_depthwise("_pairs", fast.takes_ternary_3x3, pairs=True),
     _ternary_depthwise("_3x3", fast.takes_ternary_3x3),
     _ternary_depthwise("", fast.takes_ternary_depthwise),
-    Kernel(
-        "tr_fast_depthwise",
-        ("tr_fast_depthwise.c",),
-        fast.takes_depthwise,
-        fast.depthwise_scratch,
-        _depthwise_overlap,
-    ),
+    _depthwise("_3x3", fast.takes_3x3),
+    _depthwise("_3x3_strided", fast.takes_3x3_strided),
+    _depthwise("_line", fast.takes_line),
+    _depthwise("", fast.takes_depthwise),
     Kernel(
         "tr_depthwise",
         ("tr_depthwise.c",),
