@@ -207,8 +207,9 @@ def _lanes(conv: Conv, packed: Packed, outputs: int) -> NDArray[np.int32]:
     Of four taps, the first and third share a word, and the second and fourth. Zeros fill up groups and fours.
     """
     rows = packed.unpacked.reshape(conv.weights.shape).astype(np.int32)
-    padded = np.pad(rows, ((0, -rows.shape[0] % outputs), (0, -rows.shape[1] % _FOUR)))
-    pairs = padded.reshape(-1, outputs // 2, 2, padded.shape[1] // _FOUR, _FOUR)
+    channels, taps = conv.weights.shape
+    padded = np.pad(rows, ((0, -channels % outputs), (0, -taps % _FOUR)))
+    pairs = padded.reshape(-1, outputs // 2, 2, -(-taps // _FOUR), _FOUR)
     both = pairs[:, :, 0] + 256 * pairs[:, :, 1]
     return np.asarray((both[..., :2] & 0xFFFF) | both[..., 2:] << 16, np.int32)
 
