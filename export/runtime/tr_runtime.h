@@ -47,14 +47,15 @@ typedef struct tr_requant tr_requant;
 typedef void tr_apply(const tr_requant *requant, uint32_t first, uint32_t channels, const int32_t *sums, uint32_t pixels,
                       int8_t *out, uint32_t stride);
 
-/* Four forms; the generator takes the first that it proves equal to TensorFlow Lite's for every reachable sum.
+/* Five forms; the generator takes the first that it proves equal to TensorFlow Lite's for every reachable sum.
  *
  * shared: biases in three `bytes`; out = clamp((sum * multiplier + bias * 2^bias_shift) >> shift); nothing leaves 32 bits
  * narrow: words with the multiplier in the low 16 bits and the bias in the high ones, both signed; then as shared
- * wide:   words with multiplier - 2^30 in the low 30 bits; biases * 2^bias_shift in three `bytes`; the right shift, from 1 to
- *         22, is `shift` + the words' high two bits + 4 * the biases' low `bias_shift` bits; x = sum * scale + bias below 2^30;
+ * wide:   words of multipliers, or `multiplier` where all are the same; biases * 2^bias_shift in three `bytes`; the right shift,
+ *         from 1 to 22, is `shift` + the biases' low `bias_shift` bits; x = sum * scale + bias below 2^30;
  *         TensorFlow Lite's two roundings, then + zero, then clamp
- * exact:  words of {bias, multiplier}, a byte of shift, positive to the left; x and the rest as in wide
+ * broad:  words of {bias, multiplier}, a byte of right shift; x and the rest as in wide
+ * exact:  words of {bias, multiplier}, a byte of shift, positive to the left; any x, and the rest as in wide
  *
  * Three bytes are a signed number, low byte first.
  *
@@ -66,11 +67,11 @@ struct tr_requant {
     tr_apply *apply;
     const int32_t *words;
     const uint8_t *bytes;
-    int32_t multiplier; /* shared */
-    int16_t scale;      /* wide and exact */
+    int32_t multiplier; /* shared, and wide without words */
+    int16_t scale;      /* wide, broad and exact */
     uint8_t shift;      /* shared, narrow and wide */
     uint8_t bias_shift; /* shared, narrow and wide */
-    int8_t zero;        /* the output's zero point; wide and exact */
+    int8_t zero;        /* the output's zero point; wide, broad and exact */
     int8_t low, high;   /* clamp: the fused activation within int8 */
     uint8_t pairs;      /* whether the form is one that tr_pairs.h takes: shared or narrow, no clamp, 15 <= shift,
                          * shift - 15 <= bias_shift and multipliers below 2^shift */
@@ -79,6 +80,7 @@ struct tr_requant {
 tr_apply tr_requant_shared;
 tr_apply tr_requant_narrow;
 tr_apply tr_requant_wide;
+tr_apply tr_requant_broad;
 tr_apply tr_requant_exact;
 
 /* ---- Convolutions ------------------------------------------------------------------------------------------------- */
@@ -127,19 +129,26 @@ tr_apply tr_requant_sum;
 
 /* The fast ones: a few lines of assembly where the processor has what it takes, plain C everywhere else, the same results.
  * They need `groups` 1; scratch and overlap are in the generator's fast.py.
+ * tr_fast_dense: one pixel, int8 weights in words of lanes.
  * tr_lean_conv: weights of any encoding; int8 weights need a window of scratch, or none where windows are 1x1.
- * tr_fast_conv: int8 weights, which may be read up to 3 bytes past their end; _packed: of any encoding.
+ * tr_fast_conv: int8 weights in words of lanes; _packed: of any encoding, int8 ones may be read up to 3 bytes past their end.
  * tr_fast_conv_ternary: trits, 5 a byte, each output's padded to threes with any and the stream to threes of bytes; _binary:
  * bits, 8 a byte, likewise, and may be read up to 3 bytes past their end.
  * tr_fast_depthwise_ternary: weights that are unpacked to -1, 0 and 1, and no more than 255 to a window; _3x3:
  * windows of 3x3 that move by one, without dilation; _pairs: of these, those whose requantization says `pairs`.
+ * tr_fast_depthwise: likewise; _3x3: windows of 3x3 without dilation that move
+ * by one horizontally; _3x3_strided: by any; _line: windows of one row that move by one.
  * tr_fast_depthwise and tr_fast_depthwise_ternary: dilation_w 1. */
+void tr_fast_dense(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_lean_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_packed(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_conv_binary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_fast_depthwise_3x3(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_fast_depthwise_3x3_strided(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
+void tr_fast_depthwise_line(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise_ternary(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise_ternary_3x3(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void tr_fast_depthwise_ternary_pairs(const tr_conv *layer, const int8_t *in, int8_t *out, void *scratch);

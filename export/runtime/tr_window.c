@@ -4,6 +4,16 @@
 /* newlib-nano's memcpy takes five instructions a byte. */
 static int8_t *copy(int8_t *to, const int8_t *from, uint32_t count)
 {
+#ifndef __OPTIMIZE_SIZE__
+    for (; count >= 16U; count -= 16U) {
+        memcpy(to, from, 4U);
+        memcpy(to + 4, from + 4, 4U);
+        memcpy(to + 8, from + 8, 4U);
+        memcpy(to + 12, from + 12, 4U);
+        to += 16;
+        from += 16;
+    }
+#endif
     for (; count >= 4U; count -= 4U) {
         memcpy(to, from, 4U);
         to += 4;
@@ -39,7 +49,7 @@ const int8_t *tr_window_at(const tr_conv *layer, const int8_t *in, uint32_t pixe
             const int32_t end = column + (int32_t)run;
             const int32_t first = column < 0 ? 0 : column;
             const int32_t last = end > shape->in.width ? shape->in.width : end;
-            if (row < 0 || row >= shape->in.height || first >= last) {
+            if ((uint32_t)row >= shape->in.height || first >= last) {
                 next = fill(next, layer->in_zero, run * channels);
                 continue;
             }
@@ -55,15 +65,14 @@ const int8_t *tr_window_at(const tr_conv *layer, const int8_t *in, uint32_t pixe
     return buffer;
 }
 
-void tr_finish(const tr_conv *layer, uint32_t channel, uint32_t channels, const int32_t *sums, uint32_t pixels, int8_t *out)
+void tr_finish(const tr_conv *layer, uint32_t channel, uint32_t channels, int32_t *sums, uint32_t pixels, int8_t *out)
 {
     const tr_requant *requant = &layer->requant;
     const uint32_t stride = layer->window.out.channels;
-    if (pixels == TR_FAST_PIXELS) {
-        requant->apply(requant, channel, channels, sums, pixels, out, stride);
-        return;
+    if (pixels != TR_FAST_PIXELS) {
+        for (uint32_t i = 0; i < channels * pixels; i++) {
+            sums[i] = sums[i / pixels * TR_FAST_PIXELS + i % pixels];
+        }
     }
-    for (uint32_t i = 0; i < channels; i++) {
-        requant->apply(requant, channel + i, 1U, sums + i * TR_FAST_PIXELS, pixels, out + i, stride);
-    }
+    requant->apply(requant, channel, channels, sums, pixels, out, stride);
 }

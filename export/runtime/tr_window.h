@@ -11,7 +11,8 @@
  * windows of more than one tap and those that hang over the edge, gathered into `buffer`. */
 const int8_t *tr_window_at(const tr_conv *layer, const int8_t *in, uint32_t pixel, int8_t *buffer);
 
-/* Requantizes a group: sums [channels][TR_FAST_PIXELS] of channels `channel` and up; `out` is the first one's first pixel. */
-void tr_finish(const tr_conv *layer, uint32_t channel, uint32_t channels, const int32_t *sums, uint32_t pixels, int8_t *out);
+/* Requantizes a group: sums [channels][TR_FAST_PIXELS], which are moved, of channels `channel` and up; `out` is the first one's
+ * first pixel. */
+void tr_finish(const tr_conv *layer, uint32_t channel, uint32_t channels, int32_t *sums, uint32_t pixels, int8_t *out);
 
 #endif

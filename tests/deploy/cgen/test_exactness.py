@@ -49,6 +49,20 @@ def test_many_random_graphs(start, graph, assert_exact, inputs_for, tmp_path, mo
     assert_exact(models, [inputs_for(model, 12, i) for i, model in enumerate(models)])
 
 
+@pytest.mark.parametrize("kind", ["lines", "vectors"])
+def test_random_graphs_of_lines_and_vectors(kind, graph, assert_exact, inputs_for, tmp_path):
+    models = [_RANDOM[kind](graph(), seed).save(tmp_path / f"g{seed}.tflite") for seed in range(10)]
+    assert_exact(models, [inputs_for(model, 8, i) for i, model in enumerate(models)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lines", "vectors"])
+@pytest.mark.parametrize("start", range(1000, 1240, 60))
+def test_many_random_graphs_of_lines_and_vectors(kind, start, graph, assert_exact, inputs_for, tmp_path):
+    models = [_RANDOM[kind](graph(), start + i).save(tmp_path / f"g{i}.tflite") for i in range(60)]
+    assert_exact(models, [inputs_for(model, 12, i) for i, model in enumerate(models)])
+
+
 def test_groups(graph, assert_exact, inputs_for, tmp_path):
     made, random = graph(), np.random.default_rng(0)
     image = made.tensor((1, 5, 4, 6), 0.02, -3)
@@ -65,8 +79,7 @@ class _Random:
 
     def __init__(self, graph, seed: int) -> None:
         self.graph, self.random = graph, np.random.default_rng(seed)
-        shape = (1, self._int(1, 9), self._int(1, 9), self._int(1, 7))
-        self.source = self.graph.tensor(shape, self._scale(), self._zero())
+        self.source = self.graph.tensor(self._shape(), self._scale(), self._zero())
         current = self.source
         for _ in range(self._int(1, 5)):
             current = self._layer(current)
@@ -78,6 +91,9 @@ class _Random:
 
     def save(self, path: Path) -> Path:
         return self.graph.save(path, self.source, self.result)
+
+    def _shape(self) -> tuple[int, ...]:
+        return (1, self._int(1, 9), self._int(1, 9), self._int(1, 7))
 
     def _layer(self, x: int) -> int:
         weighted = [self._conv, self._conv, self._depthwise, self._pointwise]
@@ -237,3 +253,46 @@ class _Random:
         tensor = self.graph.tensor((len(axes),), data=axes, dtype="int32")
         scale = self.graph.grids[x][0] * 2.0 ** self.random.uniform(-2, 1)
         return self.graph.op("MEAN", [x, tensor], self.graph.tensor(shape, scale, self._zero()), keepDims=True)
+
+
+class _Lines(_Random):
+    """Layers over a line of pixels, across or down, with longer windows and more channels."""
+
+    def _shape(self) -> tuple[int, ...]:
+        return (1, *self._pick([(self._int(1, 24), 1), (1, self._int(1, 24))]), self._int(1, 18))
+
+    def _moving(self, x: int, *, dilated: bool = True):
+        height, width = self.graph.shapes[x][1:3]
+        if min(height, width) > 1:  # of two lines, side by side
+            return super()._moving(x, dilated=dilated)
+        size, stride, dilation = self._int(1, 12), self._int(1, 3), self._pick([1, 1, 2]) if dilated else 1
+        reach = (size - 1) * dilation + 1
+        length = height * width
+        valid = reach <= length and self.random.random() < 0.5
+        out = -(-(length - (reach - 1 if valid else 0)) // stride)
+        along = ((size, 1), (out, 1), (stride, 1), (dilation, 1))
+        kernel, outs, strides, dilations = along if width == 1 else (pair[::-1] for pair in along)
+        options = {"padding": int(valid), "strideH": strides[0], "strideW": strides[1]}
+        if dilated:
+            options |= {"dilationHFactor": dilations[0], "dilationWFactor": dilations[1]}
+        return kernel, outs, options
+
+
+class _Vectors(_Random):
+    """Fully connected layers of one pixel."""
+
+    def __init__(self, graph, seed: int) -> None:
+        self.graph, self.random = graph, np.random.default_rng(seed)
+        self.source = self.result = self.graph.tensor((1, self._size()), self._scale(), self._zero())
+        for _ in range(self._int(1, 4)):
+            self.result = self._fully_connected(self.result)
+
+    def _size(self) -> int:
+        return self._pick([self._int(1, 30), 4 * self._int(1, 20)])
+
+    def _fully_connected(self, x: int) -> int:
+        depth, channels = self.graph.shapes[x][1], self._size()
+        return self._weighted("FULLY_CONNECTED", x, (channels, depth), 0, (1, channels))
+
+
+_RANDOM = {"lines": _Lines, "vectors": _Vectors}

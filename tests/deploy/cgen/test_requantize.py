@@ -49,13 +49,14 @@ def _applied(found: Requantization, sums: np.ndarray) -> np.ndarray:
             high = (sums * scaled >> 16) + (biases << (found.bias_shift + 15 - found.shift))
             np.testing.assert_array_equal(np.clip(high >> 15, -128, 127), answer)
         return answer
-    if found.form == "exact":
+    if found.form in ("broad", "exact"):
         words = found.words.reshape(-1, 2)
         biases, multipliers, shifts = words[:, 0], words[:, 1], found.bytes.view(np.int8).astype(np.int64)
+        shifts = -shifts if found.form == "broad" else shifts
     else:
-        packed, words = _three(found.bytes), found.words % 2**32
-        biases, multipliers = packed >> found.bias_shift, (words % 2**30) + 2**30
-        shifts = -(found.shift + (words >> 30) + 4 * (packed & ((1 << found.bias_shift) - 1)))
+        packed = _three(found.bytes)
+        multipliers = np.full(len(rule.bias), found.multiplier) if found.words is None else found.words
+        biases, shifts = packed >> found.bias_shift, -(found.shift + (packed & ((1 << found.bias_shift) - 1)))
     value = fixedpoint.multiply(rule.scale * sums + biases[:, None], multipliers[:, None], shifts[:, None])
     return np.clip(value + rule.zero, rule.low, rule.high)
 
@@ -65,10 +66,14 @@ CASES = {
     "slopes of their own": ("narrow", _rule([0.3, 0.2, 0.11], reach=900)),
     "int8 weights": ("wide", _rule([0.002, 0.015, 0.004], reach=300_000, bias=(70_000, -9))),
     "a linear output": ("wide", _rule([0.002, 0.0021], reach=400_000, zero=14)),
+    "one slope of int8 weights": ("wide", _rule([0.002] * 3, reach=300_000, bias=(70_000, -9, 5))),
     "slopes far apart": ("wide", _rule([0.12, 0.0021], reach=400_000)),
     "more than one": ("narrow", _rule([3.0, 0.4], reach=60_000)),
-    "slopes very far apart": ("exact", _rule([0.4, 0.4 / 2**17], reach=300_000, zero=3)),
-    "no slope": ("exact", _rule([0.0], reach=100)),
+    "slopes very far apart": ("wide", _rule([0.4, 0.4 / 2**17], reach=300_000, zero=3)),
+    "a large bias": ("broad", _rule([0.4 / 2**10, 0.4], reach=300_000, bias=(2**23, 0), zero=3)),
+    "a channel that says nothing": ("broad", _rule([0.002, 4e-9], reach=300_000, bias=(5, 2**30))),
+    "slopes too far apart": ("exact", _rule([0.4, 0.4 / 2**24], reach=3_000_000, zero=3)),
+    "no slope": ("broad", _rule([0.0], reach=100)),
     "one output": ("wide", _rule([0.2], reach=100, low=5, high=5)),
 }
 

@@ -13,6 +13,8 @@ _UNPACKED, _FEWEST = 4096, 8  # UNPACKED and LEAST of tr_fast_conv.c
 _TERNARY_PIXELS, _TABLES, _CARRIED, _SLACK = 8, 5, 85, 4  # PIXELS and so on of tr_fast_conv_ternary.c
 _INDICES, _LEAST, _TILE = 2048, 48, 64  # likewise
 _ROWS = 4  # ROWS of tr_lean_conv.c
+_FOUR = 4  # ROWS of tr_fast_dense.c, and inputs of a word
+_LARGEST = 127  # weight that fits a lane beside another one
 _SUMS = 128  # SUMS of tr_fast_depthwise.c and tr_fast_depthwise_ternary.c
 _PLANES, _FEW = 4, 128  # PLANES and FEW of tr_fast_depthwise_ternary.c
 _LANE = 255  # inputs whose sum fits 16 bits
@@ -21,6 +23,26 @@ _LANE = 255  # inputs whose sum fits 16 bits
 def one_pixel(conv: Conv) -> bool:
     """Whether it is a fully connected layer, which has no other pixels to go with."""
     return conv.window.pointwise and conv.window.source.count == conv.window.source.channels
+
+
+def takes_lanes(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_fast_dense` runs the layer.
+
+    Its outputs are padded to fours: where that takes much flash, `tr_lean_conv` does without.
+    """
+    outputs, taps = conv.weights.shape
+    full = taps % _FOUR == 0 and _FEWEST * (-outputs % _FOUR) <= outputs
+    return one_pixel(conv) and full and takes_conv(conv, packed)
+
+
+def dense_lanes(conv: Conv, packed: Packed) -> NDArray[np.int32]:
+    """Weights of `tr_fast_dense`: of each four outputs and each four inputs the words of the first two, then of the others."""
+    return np.ascontiguousarray(_lanes(conv, packed, _FOUR).transpose(0, 2, 1, 3)).reshape(-1)
+
+
+def conv_lanes(conv: Conv, packed: Packed) -> NDArray[np.int32]:
+    """Weights of `tr_fast_conv`: of each two outputs the words of all taps."""
+    return _lanes(conv, packed, 2).reshape(-1)
 
 
 def takes_dense(conv: Conv, packed: Packed) -> bool:
@@ -39,8 +61,10 @@ def takes_binary_conv(conv: Conv, packed: Packed) -> bool:
 
 
 def takes_conv(conv: Conv, packed: Packed) -> bool:
-    """Whether `tr_fast_conv` runs the layer."""
-    return packed.encoding is BYTE and takes_packed_conv(conv, packed)
+    """Whether `tr_fast_conv` runs the layer: two weights in a lane of 16 bits, the sum of the second ones in 24."""
+    magnitudes = np.abs(conv.weights.astype(np.int64))
+    fits = magnitudes.max() <= _LARGEST and 128 * magnitudes.sum(axis=1).max() < 2**23
+    return packed.encoding is BYTE and bool(fits) and takes_packed_conv(conv, packed)
 
 
 def takes_packed_conv(conv: Conv, _packed: Packed) -> bool:
@@ -52,17 +76,33 @@ def takes_ternary_depthwise(conv: Conv, packed: Packed) -> bool:
     """Whether `tr_fast_depthwise_ternary` runs the layer.
 
     It could run windows that move by more than one, too, but there `tr_fast_depthwise` needs fewer instructions: the ternary
-    one copies as much for a fourth of the outputs.
+    one copies as much for a fourth of the outputs. Of a line it would leave every other lane empty.
     """
     window = conv.window
     simple = packed.encoding in BINARY.encodings and window.taps <= _LANE and (window.stride_h, window.stride_w) == (1, 1)
-    return simple and takes_depthwise(conv, packed)
+    return simple and window.out.height > 1 and takes_depthwise(conv, packed)
 
 
 def takes_ternary_3x3(conv: Conv, packed: Packed) -> bool:
     """Whether `tr_fast_depthwise_ternary_3x3` runs the layer."""
     window = conv.window
     return takes_ternary_depthwise(conv, packed) and (window.height, window.width, window.dilation_h) == (3, 3, 1)
+
+
+def takes_3x3(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_fast_depthwise_3x3` runs the layer."""
+    return conv.window.stride_w == 1 and takes_3x3_strided(conv, packed)
+
+
+def takes_3x3_strided(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_fast_depthwise_3x3_strided` runs the layer."""
+    window = conv.window
+    return takes_depthwise(conv, packed) and (window.height, window.width, window.dilation_h) == (3, 3, 1)
+
+
+def takes_line(conv: Conv, packed: Packed) -> bool:
+    """Whether `tr_fast_depthwise_line` runs the layer."""
+    return (conv.window.height, conv.window.stride_w) == (1, 1) and takes_depthwise(conv, packed)
 
 
 def takes_depthwise(conv: Conv, _packed: Packed) -> bool:
@@ -115,8 +155,8 @@ def depthwise_scratch(conv: Conv, _packed: Packed) -> int:
     window = conv.window
     height = (window.out.height - 1) * window.stride_h + (window.height - 1) * window.dilation_h + 1
     pitch = (window.out.width - 1) * window.stride_w + window.width
-    taps = 8 * window.height * -(-window.width // 4)
-    return taps + 4 * max(window.out.width, _SUMS) + height * pitch + 3 + window.taps
+    taps = 12 * window.height * ((window.width + 4) // 4)
+    return taps + 4 * (max(window.out.width, _SUMS) + 1) + height * pitch + 3 + window.taps + 3
 
 
 def ternary_depthwise_scratch(conv: Conv, _packed: Packed) -> int:
@@ -159,6 +199,19 @@ def _overlap(conv: Conv, pixels: int) -> Overlap:
 
 def _taps(conv: Conv) -> int:
     return conv.window.taps * conv.window.source.channels
+
+
+def _lanes(conv: Conv, packed: Packed, outputs: int) -> NDArray[np.int32]:
+    """int8 weights two outputs to a lane, first + 256 * second, [groups of outputs, pairs, fours of taps, 2].
+
+    Of four taps, the first and third share a word, and the second and fourth. Zeros fill up groups and fours.
+    """
+    rows = packed.unpacked.reshape(conv.weights.shape).astype(np.int32)
+    channels, taps = conv.weights.shape
+    padded = np.pad(rows, ((0, -channels % outputs), (0, -taps % _FOUR)))
+    pairs = padded.reshape(-1, outputs // 2, 2, -(-taps // _FOUR), _FOUR)
+    both = pairs[:, :, 0] + 256 * pairs[:, :, 1]
+    return np.asarray((both[..., :2] & 0xFFFF) | both[..., 2:] << 16, np.int32)
 
 
 def _threes(conv: Conv) -> int:

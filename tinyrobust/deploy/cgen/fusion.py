@@ -14,7 +14,7 @@ from tinyrobust.deploy.cgen.network import Network, Node
 
 # On a Cortex-M4 at -Os (gcc 12.2), in bytes; a test compiles and compares. Code of the shared function; of the addition's own
 # kernel, which goes when nothing else uses it; call and difference of the descriptions that each sum spares; and the stack.
-SUM_BYTES, ADD_BYTES, SPARED_BYTES, STACK_BYTES = 174, 100, 30, 80
+SUM_BYTES, ADD_BYTES, SPARED_BYTES, STACK_BYTES = 210, 100, 30, 130
 
 # Kernels that requantize by themselves, and those that run the same layers in the same scratch by way of `apply`.
 _APPLYING = {"tr_fast_depthwise_ternary_pairs": "tr_fast_depthwise_ternary_3x3"}

@@ -36,8 +36,13 @@ class Kernel:
     accepts: Callable[[Conv, Packed], bool]
     scratch: Callable[[Conv, Packed], int]
     overlap: Callable[[Conv], Overlap]
-    weights: Callable[[Conv, Packed], NDArray[np.uint8]] = lambda _, packed: packed.data
+    weights: Callable[[Conv, Packed], NDArray[np.uint8] | NDArray[np.int32]] = lambda _, packed: packed.data
     pairs: bool = False
+
+
+def _read_on(_conv: Conv, packed: Packed) -> NDArray[np.uint8]:
+    """The weights of a kernel that reads int8 weights where they lie, up to 3 bytes past their end."""
+    return np.pad(packed.data, (0, 3)) if packed.encoding is BYTE else packed.data
 
 
 def _depthwise_overlap(conv: Conv) -> Overlap:
@@ -45,6 +50,17 @@ def _depthwise_overlap(conv: Conv) -> Overlap:
     window = conv.window
     same = window.source.channels == window.out.channels and window.out.count <= window.source.count
     return SAME_START if same else APART
+
+
+def _depthwise(suffix: str, accepts: Callable[[Conv, Packed], bool]) -> Kernel:
+    return Kernel(
+        f"tr_fast_depthwise{suffix}",
+        ("tr_fast_depthwise.c",),
+        accepts,
+        fast.depthwise_scratch,
+        _depthwise_overlap,
+        _read_on,
+    )
 
 
 def _ternary_depthwise(suffix: str, accepts: Callable[[Conv, Packed], bool], *, pairs: bool = False) -> Kernel:
@@ -62,7 +78,7 @@ _LEAN = (
     Kernel(
         "tr_lean_conv",
         ("tr_lean_conv.c", "tr_window.c", "tr_window.h"),
-        fast.takes_conv,
+        lambda conv, packed: packed.encoding is BYTE and fast.takes_packed_conv(conv, packed),
         fast.lean_conv_scratch,
         fast.lean_conv_overlap,
     ),
@@ -74,7 +90,17 @@ _LEAN = (
         lambda _: APART,
     ),
 )
-_DENSE = replace(_LEAN[0], accepts=fast.takes_dense)
+_DENSE = (
+    Kernel(
+        "tr_fast_dense",
+        ("tr_fast_dense.c",),
+        fast.takes_lanes,
+        lambda *_: 0,
+        fast.lean_conv_overlap,
+        fast.dense_lanes,
+    ),
+    replace(_LEAN[0], accepts=fast.takes_dense),
+)
 _KERNELS = (
     Kernel(
         "tr_fast_conv_ternary",
@@ -90,7 +116,7 @@ _KERNELS = (
         fast.takes_conv,
         fast.conv_scratch,
         fast.conv_overlap,
-        lambda _, packed: np.pad(packed.data, (0, 3)),  # it reads that far past the end
+        fast.conv_lanes,
     ),
     Kernel(
         "tr_fast_conv_binary",
@@ -98,7 +124,7 @@ _KERNELS = (
         fast.takes_binary_conv,
         fast.ternary_conv_scratch,
         fast.ternary_conv_overlap,
-        lambda conv, packed: np.pad(fast.ternary_conv_weights(conv, packed), (0, 3)),  # likewise
+        lambda conv, packed: np.pad(fast.ternary_conv_weights(conv, packed), (0, 3)),  # it reads that far past the end
     ),
     Kernel(
         "tr_fast_conv_packed",
@@ -106,17 +132,15 @@ _KERNELS = (
         fast.takes_packed_conv,
         fast.packed_conv_scratch,
         fast.packed_conv_overlap,
+        _read_on,
     ),
     _ternary_depthwise("_pairs", fast.takes_ternary_3x3, pairs=True),
     _ternary_depthwise("_3x3", fast.takes_ternary_3x3),
     _ternary_depthwise("", fast.takes_ternary_depthwise),
-    Kernel(
-        "tr_fast_depthwise",
-        ("tr_fast_depthwise.c",),
-        fast.takes_depthwise,
-        fast.depthwise_scratch,
-        _depthwise_overlap,
-    ),
+    _depthwise("_3x3", fast.takes_3x3),
+    _depthwise("_3x3_strided", fast.takes_3x3_strided),
+    _depthwise("_line", fast.takes_line),
+    _depthwise("", fast.takes_depthwise),
     Kernel(
         "tr_depthwise",
         ("tr_depthwise.c",),
@@ -150,7 +174,7 @@ def weighted_calls(conv: Conv, packed: Packed, *, dense: bool) -> tuple[Call, Ca
     Args:
         conv: The layer.
         packed: Its weights.
-        dense: Whether fully connected layers have a kernel of their own: it takes 450 bytes of flash.
+        dense: Whether fully connected layers have a kernel of their own: they take 300 to 750 bytes of flash.
     """
     requant = cheapest(rule(conv, packed))
 
@@ -159,13 +183,14 @@ def weighted_calls(conv: Conv, packed: Packed, *, dense: bool) -> tuple[Call, Ca
         found = next((kernel for kernel in usable if kernel.accepts(conv, packed)), None)
         return _call(conv, packed, requant, found) if found else None
 
-    fastest, lean = call((_DENSE, *_KERNELS) if dense else _KERNELS), call(_LEAN)
+    fastest, lean = call((*_DENSE, *_KERNELS) if dense else _KERNELS), call(_LEAN)
     assert fastest is not None  # the last kernels take every shape
     return fastest, lean if lean is not None and lean.scratch < fastest.scratch else None
 
 
 def _call(conv: Conv, packed: Packed, requant: Requantization, kernel: Kernel) -> Call:
-    tables = {"weights": Table("uint8_t", kernel.weights(conv, packed))}
+    weights = kernel.weights(conv, packed)
+    tables = {"weights": Table(f"{weights.dtype.name}_t", weights)}
     requant_fields: dict[str, Field] = {"apply": f"tr_requant_{requant.form}"}
     if requant.words is not None:
         tables["words"] = Table("int32_t", requant.words)
@@ -185,7 +210,7 @@ def _call(conv: Conv, packed: Packed, requant: Requantization, kernel: Kernel) -
     }
     fields: Fields = {
         "window": window_fields(conv.window),
-        "weights": "{weights}",
+        "weights": "{weights}" if weights.dtype == np.uint8 else "(const uint8_t *){weights}",
         "unpack": f"tr_unpack_{packed.encoding.name}",
         "requant": requant_fields,
         "groups": conv.groups,

@@ -52,6 +52,14 @@ class Window:
         single = self.taps == 1 and (self.stride_h, self.stride_w, self.pad_top, self.pad_left) == (1, 1, 0, 0)
         return single and (self.source.height, self.source.width) == (self.out.height, self.out.width)
 
+    @property
+    def lying(self) -> "Window":
+        """The same over the same bytes with rows instead of columns of one pixel: what lies side by side is read at once."""
+        if (self.source.width, self.out.width, self.width, self.pad_left) != (1, 1, 1, 0):
+            return self
+        source, out = (Shape(1, shape.height, shape.channels) for shape in (self.source, self.out))
+        return Window(source, out, 1, self.height, 1, self.stride_h, 1, self.dilation_h, 0, self.pad_top)
+
     def first_row(self, y: int) -> int:
         """The first row of the input that row `y` of the output reads."""
         return min(max(y * self.stride_h - self.pad_top, 0), self.source.height)

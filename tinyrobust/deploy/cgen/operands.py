@@ -137,7 +137,7 @@ class Operands:
         pads = [
             self._pad(source[1 + axis], out[1 + axis], (height, width)[axis], strides[axis], dilations[axis]) for axis in (0, 1)
         ]
-        return Window(Shape(*source[1:]), Shape(*out[1:]), height, width, *strides, *dilations, *pads)
+        return Window(Shape(*source[1:]), Shape(*out[1:]), height, width, *strides, *dilations, *pads).lying
 
     def refuse(self, expected: str, received: object) -> NoReturn:
         """Raises a `ModelFileError` that names the operator and its output."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tinyrobust.deploy.cgen.fixedpoint import Integers, multiply
 
-Form = Literal["shared", "narrow", "wide", "exact"]
+Form = Literal["shared", "narrow", "wide", "broad", "exact"]
 
 LIMIT = 2**31 - 1  # of what kernels compute in 32 bits
 
@@ -65,9 +65,9 @@ class Requantization:
     Attributes:
         form: The kernels' function.
         rule: The rule that it equals.
-        words: One per channel (narrow, wide) or two (exact), in 32 bits; none (shared).
-        bytes: Biases in three bytes each (shared, wide) or shifts in one (exact); none (narrow).
-        multiplier: Shared only.
+        words: One per channel (narrow, wide) or two (broad, exact), in 32 bits; none (shared, and wide of one multiplier).
+        bytes: Biases in three bytes each (shared, wide) or shifts in one (broad, exact); none (narrow).
+        multiplier: Shared, and wide without words.
         shift: Shared and narrow; of wide, the smallest.
         bias_shift: Shared and narrow; of wide, how many low bits of a bias belong to the shift.
     """
