@@ -23,11 +23,10 @@ from tinyrobust.recipe import Recipe
 from tinyrobust.robustness.evaluation import evaluate
 from tinyrobust.robustness.job import EvaluationData, EvaluationJob
 from tinyrobust.robustness.preparation import prepared
-from tinyrobust.robustness.robustness_record import Domain, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import ALL, Domain, Proportion, RobustnessRecord
 from tinyrobust.robustness.statistics import wilson
 from tinyrobust.robustness.subject import EvaluationTargets
 from tinyrobust.robustness.subset import inputs
-from tinyrobust.robustness.summary import ALL
 
 _NORMS: dict[str, Norm] = {"epsilons": "linf", "l2": "l2", "l1": "l1"}  # those whose radii a command may name
 _TAIL = 0.005  # of the draws, on either side, that are taken for another figure

@@ -8,9 +8,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from tinyrobust.attacks.specs import Norm
 from tinyrobust.errors import RunFolderError
 from tinyrobust.reports import formats, svg, tables
-from tinyrobust.robustness.robustness_record import Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import ALL, Proportion, RobustnessRecord
 
 _PREFIX = "beside-"
 
@@ -58,7 +59,7 @@ def rows(name: str, record: RobustnessRecord, others: Mapping[str, RobustnessRec
     norm = record.headline_norm
     listed = []
     for label, one in {name: record, **others}.items():
-        worst = {row.epsilon: row.robust for row in one.worst if (row.target, row.norm) == (tables.ALL, norm)}
+        worst = _worst(one, norm)
         clean = {row.target: row.test for row in one.clean}
         accuracy = clean.get("int8") or next(iter(clean.values()))
         listed.append(Row(label, one.protocol, accuracy, [worst.get(epsilon) for epsilon in record.epsilons[norm]]))
@@ -71,8 +72,8 @@ def curves(name: str, record: RobustnessRecord, others: Mapping[str, RobustnessR
 
     def paint(axes: Axes) -> None:
         for number, (label, one) in enumerate({name: record, **others}.items()):
-            worst = [row for row in one.worst if (row.target, row.norm) == (tables.ALL, norm)]
-            xs, shares = [row.epsilon for row in worst], [row.robust for row in worst]
+            worst = _worst(one, norm)
+            xs, shares = list(worst), list(worst.values())
             color = svg.SERIES[number % len(svg.SERIES)]
             axes.fill_between(xs, [s.low for s in shares], [s.high for s in shares], color=color, alpha=0.13, linewidth=0)
             marker = svg.MARKERS[number % len(svg.MARKERS)]
@@ -84,3 +85,9 @@ def curves(name: str, record: RobustnessRecord, others: Mapping[str, RobustnessR
 
     title = f"Worst-case robust accuracy in {tables.norm_name(norm)} of {', '.join([name, *others])}."
     return svg.draw("beside", title, paint, height=310)
+
+
+def _worst(record: RobustnessRecord, norm: Norm) -> dict[float, Proportion]:
+    """Worst case over all targets by epsilon, where something was attacked."""
+    (row,) = [row for row in tables.worst_rows(record, norm) if row.target == ALL]
+    return {epsilon: share for epsilon, share in zip(record.epsilons[norm], row.cells, strict=True) if share}

@@ -7,10 +7,8 @@ from tinyrobust.footprint.footprint_record import BoardTime, DeviceFootprint
 from tinyrobust.reports import formats
 from tinyrobust.reports.advice import ADVICE
 from tinyrobust.reports.evidence import Evidence
-from tinyrobust.robustness.robustness_record import NOT_ATTACKED, Proportion, RobustnessRecord
+from tinyrobust.robustness.robustness_record import ALL, NOT_ATTACKED, Proportion, RobustnessRecord
 from tinyrobust.training.remarks import remarks
-
-ALL = "all"  # the name of the worst case over targets in the record
 
 
 @dataclass(frozen=True)

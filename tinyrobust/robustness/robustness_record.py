@@ -9,6 +9,8 @@ from tinyrobust.attacks.specs import Norm
 from tinyrobust.deploy.reading import Reading
 from tinyrobust.records import Part, Record
 
+ALL = "all"
+"""The name of the worst case over all targets."""
 NOT_ATTACKED = "not attacked"
 """Why a row was not checked: nothing was tried at its radius in its norm; what other radii broke is all that counts in it."""
 # What was attacked: what enters the network (pixels, features of sound), or the sound itself, before the front end.

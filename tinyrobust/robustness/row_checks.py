@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from tinyrobust.attacks.specs import AttackSpec, Norm
 from tinyrobust.robustness.convergence import Converged, strongest_attack
 from tinyrobust.robustness.outcomes import Outcome
-from tinyrobust.robustness.robustness_record import NOT_ATTACKED, WorstCase
+from tinyrobust.robustness.robustness_record import ALL, NOT_ATTACKED, WorstCase
 from tinyrobust.robustness.runner import Runner
-
-ALL = "all"  # the name of the worst case over targets
 
 
 def with_checks(

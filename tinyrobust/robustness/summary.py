@@ -12,6 +12,7 @@ from tinyrobust.robustness.convergence import Converged
 from tinyrobust.robustness.distance import Array, Bools, Floats, within
 from tinyrobust.robustness.outcomes import Minimal, Outcome, Tally, strongest
 from tinyrobust.robustness.robustness_record import (
+    ALL,
     NOT_ATTACKED,
     AttackResult,
     Check,
@@ -23,7 +24,7 @@ from tinyrobust.robustness.robustness_record import (
     RobustnessRecord,
     WorstCase,
 )
-from tinyrobust.robustness.row_checks import ALL, with_checks
+from tinyrobust.robustness.row_checks import with_checks
 from tinyrobust.robustness.runner import Runner
 from tinyrobust.robustness.statistics import share
 
