@@ -7,7 +7,7 @@ The margin is the highest other logit minus that of the label.
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,15 +71,15 @@ class Margins:
     """The margin of one target around some samples.
 
     Args:
-        target: Whose: a network, or a view of a file that has its logits.
+        logits: Of the target, [n, classes] of inputs [n, ...], as they are: a repaired scale would hide how far they move.
         x: Samples [n, ...].
         label: Their classes [n].
         epsilon: The radius.
         norm: Of the radius.
     """
 
-    def __init__(self, target: GraphClassifier, x: Floats, label: Ints, epsilon: float, norm: Norm) -> None:
-        self._target, self._x, self._label = target, x, label
+    def __init__(self, logits: Callable[[Floats], Floats], x: Floats, label: Ints, epsilon: float, norm: Norm) -> None:
+        self._logits, self._x, self._label = logits, x, label
         self._ball, self._radius = geometry(norm), radii(x, epsilon, norm, 0.5)
         self._here = self._risen(x)
         rises = [self._risen(self._moved(direction)) for direction in _random_directions(x)]
@@ -109,7 +109,7 @@ class Margins:
         return moved
 
     def _risen(self, x: Floats) -> Floats:
-        return -margin(self._target.predict(x), self._label)
+        return -margin(self._logits(x), self._label)
 
 
 def misleading_gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check:
@@ -132,12 +132,10 @@ def misleading_gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check
     shares: dict[str, float] = {}
     misled = np.ones(len(looked_at), np.bool_)
     for view in views:
-        # A view of the file with its logits, or the network (or twin) without any repair of its logits.
-        judge = "bpda" if view.name == "bpda" else "keras"
+        judge = "file" if view.name == "bpda" else "network"
         if judge not in around:
-            whose = targets.view(judge).target
-            assert isinstance(whose, GraphClassifier)
-            around[judge] = Margins(whose, x, label, plan.headline_epsilon, plan.headline_norm)
+            logits = targets.flashed.logits if judge == "file" else targets.view("keras").target.predict
+            around[judge] = Margins(logits, x, label, plan.headline_epsilon, plan.headline_norm)
         assert isinstance(view.target, GraphClassifier), f"a file has no gradients: {view.name}"
         promise = around[judge].along(view.target)
         truthful = promise.told if view.target is targets.view("keras").target else promise.kept
