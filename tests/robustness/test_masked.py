@@ -21,28 +21,24 @@ def _benchmark() -> Any:
 
 
 _MASKED = _benchmark()
+# What of `quick` is not undone by votes.
+_SHORT = """
+description = "through the file, with all slopes"
+[[attack]]
+name = "bpda"
+kind = "apgd"
+loss = "ce"
+steps = 30
+restarts = 4
+on = "bpda"
+"""
 _MASKS = _MASKED.masks.MASKS
-
-
-def _family(net: Any, folder: Path, samples: int) -> Any:
-    return _MASKED.Family(folder, net.model, net.x[-100:], net.x[:samples], net.y[:samples])
-
-
-@pytest.fixture(scope="module")
-def few(digits_net, tmp_path_factory) -> Any:
-    return _family(digits_net, tmp_path_factory.mktemp("few"), 30)
 
 
 @pytest.fixture(scope="module")
 def many(digits_net, tmp_path_factory) -> Any:
-    return _family(digits_net, tmp_path_factory.mktemp("many"), 100)
-
-
-def test_a_mask_fools_nobody(few) -> None:
-    result = few.result("shadow", "quick")
-    assert result.good, result
-    honest = few.attacked(few.base_file(quantized=False), "quick")
-    assert honest.reliable, honest.warnings
+    net = digits_net
+    return _MASKED.Family(tmp_path_factory.mktemp("many"), net.model, net.x[-100:], net.x[:100], net.y[:100])
 
 
 @pytest.mark.slow
@@ -61,7 +57,9 @@ def test_the_honest_base_is_not_marked(quantized, protocol, many) -> None:
     assert record.reliable, record.warnings
 
 
-@pytest.mark.parametrize("protocol", ["quick", pytest.param("adaptive", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "protocol", ["short.toml", *(pytest.param(name, marks=pytest.mark.slow) for name in _MASKED.PROTOCOLS)]
+)
 def test_a_masked_file_from_outside(protocol, shared, tmp_path) -> None:
     """Votes by subtracted rectifiers: examples that were made on the network below them, without the file, are the bar."""
     folder = shared / "field" / "masked"
@@ -71,16 +69,19 @@ def test_a_masked_file_from_outside(protocol, shared, tmp_path) -> None:
     file = Int8Model(path)
     right, stands = (file.predict(x).argmax(axis=1) == label for x in (image.astype(np.float32) / 255, adversarial))
     np.savez(tmp_path / "digits.npz", x_test=image, y_test=label)
+    (tmp_path / "short.toml").write_text(_SHORT)
     record = tinyrobust.attack(
         path,
         data=str(tmp_path / "digits.npz"),
-        protocol=protocol,
+        protocol=str(tmp_path / protocol) if protocol == "short.toml" else protocol,
         epsilons=[0.1],
         samples=len(label),
         input_range=(0.0, 1.0),
         output=tmp_path / "out",
     )
-    assert record.headline.count <= int((right & stands).sum()) + 2 or not record.reliable
+    if protocol == "adaptive":
+        assert record.headline.count <= int((right & stands).sum()) + 2
     (check,) = [check for check in record.checks if check.name == "misleading-gradients"]
-    # The twin's own gradients are zero where the file counts votes.
-    assert check.figures["twin"] > 0.5
+    # A leak's slopes cancel where the file counts votes.
+    assert check.raised
+    assert check.figures["bpda"] > 0.5

@@ -47,7 +47,7 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
 
 def _promise(margin, samples, view=None):
     network = _network(margin)
-    return Margins(network, *samples, _RADIUS, "linf").along(view or network)
+    return Margins(network.predict, *samples, _RADIUS, "linf").along(view or network)
 
 
 def test_a_linear_network_keeps_its_promise(samples) -> None:
@@ -91,7 +91,7 @@ def test_a_curve_that_falls_behind_half_of_the_way_still_tells(samples) -> None:
         away = _linear(values - x.reshape(-1, 16))  # along the slope it is 3.2 at the radius, 1.6 at half of the way
         return away - 0.32 * tf.square(away)
 
-    promise = Margins(_network(hill), x, label, _RADIUS, "linf").along(_network(hill))
+    promise = Margins(_network(hill).predict, x, label, _RADIUS, "linf").along(_network(hill))
     np.testing.assert_allclose(promise.along, 1.6 - 0.32 * 1.6**2, rtol=1e-3)
     assert promise.along.max() < promise.promised.min()
     assert promise.told.all()
@@ -111,7 +111,7 @@ def test_sound_has_a_radius_for_every_clip() -> None:
     network = GraphClassifier(lambda x: tf.stack([tf.linalg.matvec(x, weights), 0 * x[:, 0]], axis=1), (32,), 2)
     clips = np.full((2, 32), 0.5, np.float32)
     clips[0, 8], clips[1, 8] = 0.7, 0.9
-    promise = Margins(network, clips, np.ones(2, np.int64), 0.5, "snr").along(network)
+    promise = Margins(network.predict, clips, np.ones(2, np.int64), 0.5, "snr").along(network)
     np.testing.assert_allclose(promise.along, 3.0 * 0.5 * np.array([0.2, 0.4]), rtol=1e-3)
     assert promise.told.all()
 
@@ -120,4 +120,4 @@ def test_a_keras_network_is_one_too(samples) -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input(_SHAPE), keras.layers.Flatten(), keras.layers.Dense(3)])
     network = GraphClassifier(lambda x: model(x, training=False), _SHAPE, 3)
-    assert Margins(network, *samples, _RADIUS, "linf").along(network).told.mean() > 0.9
+    assert Margins(network.predict, *samples, _RADIUS, "linf").along(network).told.mean() > 0.9

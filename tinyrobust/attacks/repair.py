@@ -72,8 +72,9 @@ class Slopes:
     are equal cancel where activations are subtracted, and a network can be built so that they do. In the runs between, the
     slope at t is the mean of the secants from t - w s to t + w s, w in 1/2, 1, 4, 16: that of the function on average, under
     uniform noise of these widths. Of a step, made of whatever, it has the right sign. s is the root mean square of what enters
-    the layer, over all values of one sample, times 0.3, 0.1, 1 and 0.03, one after the other; then again, times a factor that
-    is drawn for every channel: what masks at one strength does not at all.
+    the layer, over all values of one sample, to the nearest power of two (what is subtracted in two layers has the same), times
+    0.3, 0.1, 1 and 0.03, one after the other; then again, times a factor that is drawn for every channel: what masks at one
+    strength does not at all.
 
     Attributes:
         averaged: Whether slopes are averaged: graphs are traced for these or for the others.
@@ -181,8 +182,9 @@ def _strengths(number: int, channels: int) -> npt.NDArray[np.float32]:
 
 def _secants(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
     """The mean of secants of `function` around x [n, ...]; see `Slopes`."""
-    noise = tf.sqrt(tf.reduce_mean(tf.square(x), list(range(1, x.shape.rank)), keepdims=True)) * strength
-    widths = tf.concat([width * tf.maximum(noise, 1e-6) for width in _WIDTHS], axis=0)
+    size = tf.sqrt(tf.reduce_mean(tf.square(x), list(range(1, x.shape.rank)), keepdims=True))
+    noise = 2.0 ** tf.round(tf.math.log(tf.maximum(size, 1e-6)) / tf.math.log(2.0)) * strength
+    widths = tf.concat([width * noise for width in _WIDTHS], axis=0)
     around = tf.tile(x, [len(_WIDTHS), *[1] * (x.shape.rank - 1)])
     slopes = (function(around + widths) - function(around - widths)) / (2 * widths)
     return tf.reduce_mean(tf.reshape(slopes, tf.concat([[len(_WIDTHS)], tf.shape(x)], axis=0)), axis=0)

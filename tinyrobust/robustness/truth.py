@@ -7,7 +7,7 @@ The margin is the highest other logit minus that of the label.
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,11 @@ NAME = "misleading-gradients"
 _MOST = 128  # samples that are looked at
 # Random directions: signs that are the same over patches of so many places, so many of each. Networks hardly see fine noise.
 _PATCHES, _OF_EACH = (1, 2, 4), 6
-_STEPS = (1.0, 0.5)  # shares of the radius along the gradient: behind half of the way a curved margin may fall again
+_STEPS = (1.0, 0.5, 0.25)  # shares of the radius along the gradient: farther on a curved margin may fall again
+# The slope at a sample is not that at the radius: of undefended networks some patches raise the margin more than it does. By
+# more than twice as much hardly any should.
+_ELSEWHERE = 2.0
+_SHARE = 0.2  # of the samples that stand: masks mislead on nearly all of them, and honest slopes on a few
 _PROMISE = 0.05  # of what the slope promises at the radius, the margin rises by at least this share
 
 
@@ -40,7 +44,7 @@ class Promise:
 
     Attributes:
         promised: By how much the margin would rise along the gradient up to the radius, were the network linear.
-        along: By how much it rises there, at the radius or on half of the way.
+        along: By how much it rises there, at the radius, on half or on a quarter of the way.
         elsewhere: The most by which it rises in random directions of the same length.
     """
 
@@ -50,12 +54,12 @@ class Promise:
 
     @property
     def kept(self) -> Bools:
-        """Whether [n] the margin rises along the gradient, and nowhere else by more.
+        """Whether [n] the margin rises along the gradient, and nowhere else by more than twice as much.
 
         A scale that slopes are repaired with says nothing: only a network's own slopes are held to what they promise; see
         `told`.
         """
-        return np.asarray((self.along > 0) & (self.along >= self.elsewhere))
+        return np.asarray((self.along > 0) & (_ELSEWHERE * self.along >= self.elsewhere))
 
     @property
     def told(self) -> Bools:
@@ -67,15 +71,15 @@ class Margins:
     """The margin of one target around some samples.
 
     Args:
-        target: Whose: a network, or a view of a file that has its logits.
+        logits: Of the target, [n, classes] of inputs [n, ...], as they are: a repaired scale would hide how far they move.
         x: Samples [n, ...].
         label: Their classes [n].
         epsilon: The radius.
         norm: Of the radius.
     """
 
-    def __init__(self, target: GraphClassifier, x: Floats, label: Ints, epsilon: float, norm: Norm) -> None:
-        self._target, self._x, self._label = target, x, label
+    def __init__(self, logits: Callable[[Floats], Floats], x: Floats, label: Ints, epsilon: float, norm: Norm) -> None:
+        self._logits, self._x, self._label = logits, x, label
         self._ball, self._radius = geometry(norm), radii(x, epsilon, norm, 0.5)
         self._here = self._risen(x)
         rises = [self._risen(self._moved(direction)) for direction in _random_directions(x)]
@@ -105,7 +109,7 @@ class Margins:
         return moved
 
     def _risen(self, x: Floats) -> Floats:
-        return -margin(self._target.predict(x), self._label)
+        return -margin(self._logits(x), self._label)
 
 
 def misleading_gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check:
@@ -128,12 +132,10 @@ def misleading_gradients(runner: Runner, attacks: Sequence[AttackSpec]) -> Check
     shares: dict[str, float] = {}
     misled = np.ones(len(looked_at), np.bool_)
     for view in views:
-        # A view of the file with its logits, or the network (or twin) without any repair of its logits.
-        judge = "bpda" if view.name == "bpda" else "keras"
+        judge = "file" if view.name == "bpda" else "network"
         if judge not in around:
-            whose = targets.view(judge).target
-            assert isinstance(whose, GraphClassifier)
-            around[judge] = Margins(whose, x, label, plan.headline_epsilon, plan.headline_norm)
+            logits = targets.flashed.logits if judge == "file" else targets.view("keras").target.predict
+            around[judge] = Margins(logits, x, label, plan.headline_epsilon, plan.headline_norm)
         assert isinstance(view.target, GraphClassifier), f"a file has no gradients: {view.name}"
         promise = around[judge].along(view.target)
         truthful = promise.told if view.target is targets.view("keras").target else promise.kept
@@ -147,11 +149,13 @@ def _found(shares: dict[str, float], everywhere: float, standing: int, n: int, e
     count = round(everywhere * standing)
     listing = ", ".join(f"{share:.0%} on {view}" for view, share in shares.items())
     observed = f"of {standing} samples that stand at epsilon {epsilon:.4g}, the gradients mislead on {listing}"
-    if count > 2 * tolerance(n):
+    if count > 2 * tolerance(n) and everywhere > _SHARE:
         explanation = (
             f"Gradient masking: {observed}, and on all of these views at once for {count}: along them the margin does "
         )
-        explanation += "not rise as they promise, or random directions raise it more. Attacks that follow them prove nothing."
+        explanation += (
+            "not rise as they promise, or random directions raise it twice as much. Attacks that follow them prove nothing."
+        )
         return check(NAME, True, explanation, samples=count, **shares)
     return check(NAME, False, f"{observed[0].upper()}{observed[1:]}; on all at once for {count}.", samples=count, **shares)
 
