@@ -106,7 +106,7 @@ class Passes:
     Attributes:
         passes: The number chosen.
         accuracies: Robust accuracy by number of passes, in [0, 1].
-        settled: Whether the last doubling moved it by less than the tolerance.
+        settled: Whether the last two doublings moved it by less than the tolerance.
     """
 
     passes: int
@@ -115,7 +115,9 @@ class Passes:
 
 
 def doubled(robust_accuracy: Callable[[int], float], *, first: int = 1, limit: int = 64, tolerance: float = 0.01) -> Passes:
-    """Doubles the number of passes until robust accuracy moves by less than `tolerance`.
+    """Doubles the number of passes until two doublings together move robust accuracy by less than `tolerance`.
+
+    Two: of a curve that still falls, one doubling may change nothing by chance.
 
     Args:
         robust_accuracy: What an attack with so many passes leaves standing, in [0, 1].
@@ -124,15 +126,17 @@ def doubled(robust_accuracy: Callable[[int], float], *, first: int = 1, limit: i
         tolerance: In [0, 1]; 0.01 is one point.
 
     Returns:
-        The smaller of the last two numbers when they agree: doubling it changed nothing. Otherwise the largest one tried.
+        The smallest of the last three numbers when the two others are as good. Otherwise the largest one tried.
     """
     accuracies = {first: robust_accuracy(first)}
-    passes = first
+    passes, quiet = first, 0
     while 2 * passes <= limit:
-        accuracies[2 * passes] = robust_accuracy(2 * passes)
-        if abs(accuracies[2 * passes] - accuracies[passes]) < tolerance:
-            return Passes(passes, accuracies, settled=True)
         passes *= 2
+        accuracies[passes] = robust_accuracy(passes)
+        settled = passes // 2 ** (quiet + 1)
+        quiet = quiet + 1 if abs(accuracies[passes] - accuracies[settled]) < tolerance else 0
+        if quiet == 2:
+            return Passes(settled, accuracies, settled=True)
     return Passes(passes, accuracies, settled=False)
 
 
