@@ -18,6 +18,7 @@ from tinyrobust.progress import Progress
 from tinyrobust.quantizers.stochastic import stochastic_layers
 from tinyrobust.recipe import Recipe
 from tinyrobust.recipe.data import Augment
+from tinyrobust.recipe.train import Train
 from tinyrobust.training import perturbations
 from tinyrobust.training.average import ValidateAverage
 from tinyrobust.training.bins import StochasticBins
@@ -147,11 +148,7 @@ def fit(
     watches = _watches(network, dataset, recipe, files, recorder)
     callbacks: list[keras.callbacks.Callback] = [batches.clock(), schedules, StopOnBadLoss(recorder)]
     callbacks += [*_ramps(objectives, steps, epochs), *_bins(network, steps, epochs), *watches]
-    if settings.averages:
-        # The averaged weights are swapped in while validating, and for good when the fit ends.
-        first = None if settings.swa is None else min(round(settings.swa * epochs), epochs - 1)
-        callbacks.append(ValidateAverage(dataset.train.x, settings.batch_size, first))
-    callbacks.append(recorder)
+    callbacks += [*_averages(dataset, settings, epochs), recorder]
     if progress:
         callbacks.append(Reporter(progress, files.stage, steps, epochs))
     learner.fit(
@@ -165,6 +162,14 @@ def fit(
     )
     archive.save(network, files.model)
     return network
+
+
+def _averages(dataset: Dataset, settings: Train, epochs: int) -> list[ValidateAverage]:
+    """Averaged weights are swapped in while validating, and for good when the fit ends."""
+    if not settings.averages:
+        return []
+    first = None if settings.swa is None else min(round(settings.swa * epochs), epochs - 1)
+    return [ValidateAverage(dataset.train.x, settings.batch_size, first)]
 
 
 def _ramps(objectives: Sequence[Objective], steps: int, epochs: int) -> list[Ramps]:
