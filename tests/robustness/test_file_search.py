@@ -82,6 +82,16 @@ def test_behind_the_twin_of_a_strangers_file(digits_net, evaluated, tmp_path: Pa
     assert searched.robust.count <= twin.robust.count
 
 
+def test_behind_an_attack_that_fooled_nothing(digits_net, evaluated, tmp_path: Path) -> None:
+    """It has nothing to go on from, and asks nothing."""
+    settings = {**_SETTINGS, "epsilons": (1e-6,), "headline": 1e-6, "samples": 20, "grid": True}
+    found = evaluated(digits_net, tmp_path, attacks=[_APGD], settings=settings, file_search=_RULE)
+    right = next(row.attacked.count for row in found.clean if row.target == "keras")
+    assert _standing(found, "keras", 1e-6) == right
+    (row,) = _rows(found, "apgd-on-file")
+    assert (row.given, row.queries, set(row.found.values())) == (0, 0, {0})
+
+
 def test_behind_an_attack_that_looks_for_the_nearest_example(digits_net, evaluated, tmp_path: Path) -> None:
     fab = {"name": "fab", "kind": "fab", "steps": 8}
     found = evaluated(digits_net, tmp_path, attacks=[fab], settings={**_SETTINGS, "samples": 20}, file_search=_RULE)

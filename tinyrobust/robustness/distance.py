@@ -1,5 +1,6 @@
 """How far adversarial examples are from their samples, in every norm; and the array types of this package."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def distances(adversarial: Floats, x: Floats, norms: Sequence[Norm] = NORMS) -> 
     l0 counts input values that changed, as attacks do. snr is the L2 length of the change over that of the clip; no change is
     none of it. shift is infinite here, where nothing is changed zero: who moves clips in time measures it by `moved`.
     """
-    change = np.abs(adversarial.astype(np.float64) - x).reshape(len(x), -1)
+    change = flat(np.abs(adversarial.astype(np.float64) - x))
     return {norm: np.asarray(_distance(change, x, norm), dtype=np.float32) for norm in norms}
 
 
@@ -43,13 +44,14 @@ def _distance(change: npt.NDArray[np.float64], x: Floats, norm: Norm) -> Array:
     if norm == "shift":
         return np.where(change.any(axis=1), np.inf, 0)
     length = np.sqrt(np.square(change).sum(axis=1))
-    of_clip = (
-        np.sqrt(np.square(x.reshape(len(x), -1).astype(np.float64) - MIDPOINT).sum(axis=1))
-        if norm == "snr"
-        else np.ones(len(x))
-    )
+    of_clip = np.sqrt(np.square(flat(x).astype(np.float64) - MIDPOINT).sum(axis=1)) if norm == "snr" else np.ones(len(x))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(length > 0, length / of_clip, 0)
+
+
+def flat(x: Array) -> Array:
+    """[n, ...] -> [n, values]; where n is 0 too, which -1 does not know."""
+    return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def moved(adversarial: Floats, x: Floats, most: int) -> Floats:

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from tinyrobust.attacks.specs import Norm
 from tinyrobust.data.speech.units import MIDPOINT, STEPS
+from tinyrobust.robustness.distance import flat
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -40,7 +41,7 @@ def snap(
         if norm == "linf":
             outside = np.abs(nearest) > radius
         else:
-            lengths = np.linalg.norm(nearest.reshape(len(x), -1), _ORDERS[norm], axis=1)
+            lengths = np.linalg.norm(flat(nearest), _ORDERS[norm], axis=1)
             outside = (lengths > radius).reshape(-1, *[1] * (x.ndim - 1))
         # A change that is whole but for rounding errors is whole.
         nearest = np.where(outside, np.trunc(np.round(change, 3)), nearest)
