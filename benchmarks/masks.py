@@ -179,9 +179,9 @@ def _waved(model: keras.Model) -> keras.Model:
 
 
 def _on_treads(model: keras.Model) -> keras.Model:
-    """Pixels on 32 treads."""
+    """Pixels on 30 treads, no multiples of the digits' own 16 levels: on such, a radius would end short of a tread."""
     image = keras.Input((8, 8, 1))
-    return keras.Model(image, model(_staircase(image, -1 / 64, 1 + 1 / 64, 1 / 32, 5_000.0)))
+    return keras.Model(image, model(_staircase(image, -1 / 60, 1 + 1 / 60, 1 / 30, 5_000.0)))
 
 
 def _hidden_treads(model: keras.Model) -> keras.Model:
@@ -210,6 +210,6 @@ MASKS = {
     "shadow": Mask("votes decide, slopes are those of logits turned around", _on_logits(_shadowed)),
     "k-winners": Mask("the three highest logits on treads, gated by comparisons", _on_logits(_winners)),
     "wave": Mask("a fine wave of the pixels, steeper than the logits", _waved),
-    "pixel-treads": Mask("pixels on 32 treads", _on_treads),
+    "pixel-treads": Mask("pixels on 30 treads", _on_treads),
     "hidden-treads": Mask("the last hidden layer on treads of 1/4", _hidden_treads),
 }
