@@ -27,8 +27,9 @@ typedef struct {
 static void widen_window(const int8_t *window, uint32_t taps, tr_lanes *lanes, uint32_t pixel)
 {
     const int8_t *const end = window + (taps & ~3U);
-    uint32_t *place = lanes->even + pixel, word, odd;
+    uint32_t *place = lanes->even + pixel;
     if (window != end) {
+        uint32_t word, odd;
         __asm__ volatile(
             "1:\n"
             "ldr    %[word], [%[window]], #4\n"
@@ -43,7 +44,8 @@ static void widen_window(const int8_t *window, uint32_t taps, tr_lanes *lanes, u
             : "cc", "memory");
     }
     if (taps % 4U != 0U) {
-        for (word = 0, taps %= 4U; taps-- != 0U;) {
+        uint32_t word = 0;
+        for (taps %= 4U; taps-- != 0U;) {
             word = word << 8 | (uint8_t)window[taps];
         }
         __asm__("sxtb16 %0, %1" : "=r"(place[0]) : "r"(word));
@@ -80,6 +82,7 @@ static void gather(const tr_conv *layer, const int8_t *in, uint32_t pixel, uint3
 TR_NOINLINE static const int32_t *multiply_lanes(const int32_t *weights, const tr_group *group, int32_t *sums)
 {
     register const int32_t *next __asm__("r0") = weights;
+    /* cppcheck-suppress constStatement ; it takes the register for a statement */
     register const tr_lanes *lanes __asm__("r1") = group->windows;
     register const tr_lanes *end __asm__("r2") = lanes + (group->taps + 3U) / 4U;
     register int32_t *out __asm__("r3") = sums;
