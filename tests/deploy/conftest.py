@@ -1,9 +1,11 @@
 """Small stqnets trained on scikit-learn's digits, and what is exported from them: made once a session."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import keras
 import numpy as np
@@ -17,6 +19,17 @@ from tinyrobust.quantizers.layers import set_declared
 from tinyrobust.recipe import Recipe
 
 TRAINED = 1300
+
+
+@pytest.fixture(scope="session")
+def benchmark(checkout: Path) -> ModuleType:
+    """The script `benchmarks/device.py` as a module."""
+    spec = importlib.util.spec_from_file_location("device_benchmark", checkout / "benchmarks" / "device.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The generated C equals TensorFlow Lite Micro on a thousand real inputs of every model there is, and on the boards on 16."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -55,17 +54,6 @@ def test_image_classification_on_cifar10(shared, assert_exact, tmp_path):
     model = _copy(shared / "peers" / "mlperf-tiny-ic.tflite", tmp_path)
     rows = _pixels(model, Data(name="cifar10", color="rgb"), shared)
     assert_exact([model], [rows], "-O2")
-
-
-@pytest.fixture(scope="module")
-def benchmark(checkout: Path) -> ModuleType:
-    """The script `benchmarks/device.py` as a module."""
-    spec = importlib.util.spec_from_file_location("device_benchmark", checkout / "benchmarks" / "device.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
