@@ -45,8 +45,7 @@ def with_quantizers(network: keras.Model, tables: Sequence[StochasticQuantizer],
             image = writer(network.input).name
             before.setdefault(_only_reader(network, image), []).append(made(table, image))
         elif table.place == "features":
-            last = weight_layers(network)[-1]
-            before.setdefault(last.name, []).append(made(table, writer(last.input).name))
+            before.setdefault(weight_layers(network)[-1].name, []).append(made(table, _features_from(network)))
         else:
             taken = _features_from(network) if any(one.place == "features" for one in tables) else None
             for name in _between(network, table, taken):
@@ -74,7 +73,7 @@ def _only_reader(network: keras.Model, image: str) -> str:
 
 
 def _features_from(network: keras.Model) -> str:
-    """The activation layer that the last layer with weights reads, if it does; else the name of another layer."""
+    """The name of the layer whose output the last layer with weights reads: the final features."""
     name: str = writer(weight_layers(network)[-1].input).name
     return name
 

@@ -60,8 +60,7 @@ def rows(name: str, record: RobustnessRecord, others: Mapping[str, RobustnessRec
     listed = []
     for label, one in {name: record, **others}.items():
         worst = _worst(one, norm)
-        clean = {row.target: row.test for row in one.clean}
-        accuracy = clean.get("int8") or next(iter(clean.values()))
+        _, accuracy = tables.flashed_accuracy(one)
         listed.append(Row(label, one.protocol, accuracy, [worst.get(epsilon) for epsilon in record.epsilons[norm]]))
     return listed
 

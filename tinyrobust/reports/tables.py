@@ -109,7 +109,12 @@ def test_accuracy(evidence: Evidence) -> tuple[str, Proportion] | None:
     """Target and accuracy on the test set of what is flashed; of the first target where the file was not attacked."""
     if evidence.robustness is None or not evidence.robustness.clean:
         return None
-    rows = {row.target: row.test for row in evidence.robustness.clean}
+    return flashed_accuracy(evidence.robustness)
+
+
+def flashed_accuracy(record: RobustnessRecord) -> tuple[str, Proportion]:
+    """The same of a record that has targets."""
+    rows = {row.target: row.test for row in record.clean}
     target = "int8" if "int8" in rows else next(iter(rows))
     return target, rows[target]
 
